@@ -1,0 +1,20 @@
+"""Metric-driven attributions for Vision Transformers, in Captum's call shapes."""
+
+from captum_mda import metrics
+from captum_mda.attr import MDAExplanation, MetricDrivenAttribution
+from captum_mda.perturbation import (
+    blur_baseline,
+    confidence_blur_baseline,
+    patch_feature_mask,
+)
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "MDAExplanation",
+    "MetricDrivenAttribution",
+    "blur_baseline",
+    "confidence_blur_baseline",
+    "metrics",
+    "patch_feature_mask",
+]

@@ -1,0 +1,49 @@
+"""The only place that imports Captum's private helpers.
+
+A new Captum release that moves one of them breaks this module and its test, and
+nothing else.
+"""
+
+from collections.abc import Callable
+from typing import Any, cast, TypeVar
+
+from captum._utils.common import (
+    _format_additional_forward_args as format_additional_forward_args,
+)
+from captum._utils.common import (
+    _format_output as format_output,
+)
+from captum._utils.common import (
+    _format_tensor_into_tuples as format_tensor_into_tuples,
+)
+from captum._utils.common import (
+    _is_tuple as is_tuple,
+)
+from captum._utils.progress import NullProgress, progress
+from captum._utils.typing import (
+    BaselineType,
+    TargetType,
+    TensorOrTupleOfTensorsGeneric,
+)
+from captum.log import log_usage as _log_usage
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+__all__ = [
+    "BaselineType",
+    "NullProgress",
+    "TargetType",
+    "TensorOrTupleOfTensorsGeneric",
+    "format_additional_forward_args",
+    "format_output",
+    "format_tensor_into_tuples",
+    "is_tuple",
+    "log_usage",
+    "progress",
+]
+
+
+def log_usage(*, part_of_slo: bool = False) -> Callable[[Function], Function]:
+    """Wrap a method as Captum does; NoiseTunnel calls what is inside the wrapping."""
+    decorator = _log_usage(part_of_slo=part_of_slo)
+    return cast(Callable[[Function], Function], decorator)

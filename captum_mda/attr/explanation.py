@@ -1,0 +1,285 @@
+"""What MDA finds out about a batch, from which maps are drawn without the model."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open, SafetensorError
+from safetensors.torch import save_file
+from torch import Tensor
+
+from captum_mda._captum import format_output
+from captum_mda._files import replacing
+from captum_mda.magnitude import (
+    blended_magnitudes,
+    MAGNITUDE_RULES,
+    MagnitudeRule,
+    sparse_magnitudes,
+    strictly_decreasing,
+)
+from captum_mda.perturbation import Features
+from captum_mda.perturbation.inputs import require_in_unit_interval
+
+FORMAT = "captum_mda.MDAExplanation"
+FORMAT_VERSION = 1
+
+_CURVES = (
+    "insertion_curve",
+    "deletion_curve",
+    "mean_curve",
+    "density_curve",
+    "insertion_responses",
+    "deletion_responses",
+)
+
+
+@dataclass(frozen=True, eq=False)
+class MDAExplanation:
+    """The order of a batch's patches, its response curves, and their density.
+
+    Maps for any ``gamma`` and ``kappa`` follow from it without the model. All tensors
+    but the masks are on the CPU; point k of a curve belongs to the first k patches of
+    the order.
+
+    Args:
+        order (Tensor): int64 (B, N), features from most to least important.
+        n_inserted (Tensor): int64 (B,), how many of them were ordered by insertion (C).
+        insertion_curve (Tensor): float64 (B, N + 1), monotone response MR_ins to
+            inserting patches, from 0 to 1.
+        deletion_curve (Tensor): float64 (B, N + 1), monotone response MR_del to
+            deleting patches, from 1 to 0.
+        mean_curve (Tensor): float64 (B, N + 1), MR_mean, from 0 to 1.
+        density_curve (Tensor): float64 (B, N + 1), AD, the concave curve nearest to it.
+        insertion_responses (Tensor): float64 (B, N + 1), the raw scores.
+        deletion_responses (Tensor): float64 (B, N + 1), the raw scores.
+        forwards (Tensor): int64 (B,), how many inputs the model has seen for each
+            example.
+        degenerate (Tensor): bool (B,), True where the input scored no higher than its
+            baseline; such examples have zero curves and attributions.
+        features (Features): The patches, on the inputs' device.
+        magnitude (str): The rule that makes magnitudes of the density.
+        dtype (torch.dtype): What attributions are returned in.
+        is_tuple (bool): Whether the inputs were a tuple.
+
+    Reference:
+        Walker, Jha, Ewetz, "Metric-Driven Attributions for Vision Transformers", ICLR
+        2025.
+    """
+
+    order: Tensor
+    n_inserted: Tensor
+    insertion_curve: Tensor
+    deletion_curve: Tensor
+    mean_curve: Tensor
+    density_curve: Tensor
+    insertion_responses: Tensor
+    deletion_responses: Tensor
+    forwards: Tensor
+    degenerate: Tensor
+    features: Features
+    magnitude: MagnitudeRule = "reference"
+    dtype: torch.dtype = torch.float32
+    is_tuple: bool = False
+
+    @property
+    def n_forwards(self) -> int:
+        """How many inputs the model has seen for the whole batch."""
+        return int(self.forwards.sum())
+
+    def feature_attributions(self, gamma: float = 0.0, kappa: float = 0.005) -> Tensor:
+        """Compute one attribution for each feature.
+
+        Args:
+            gamma (float, optional): 0 is the sparse map, 1 the dense one, in [0, 1].
+                Default: 0.0
+            kappa (float, optional): The sparse magnitude in [0, 1] from which on the
+                dense map counts a patch as important. Default: 0.005
+
+        Returns:
+            *Tensor*: (B, N) in the features' numbering, not negative, strictly
+            decreasing along ``order`` (all zero for degenerate examples), on the
+            inputs' device.
+
+        Raises:
+            ValueError: ``gamma`` or ``kappa`` is outside [0, 1].
+        """
+        require_in_unit_interval("gamma", gamma)
+        require_in_unit_interval("kappa", kappa)
+        ranked = blended_magnitudes(self._sparse, float(gamma), float(kappa))
+        ranked = strictly_decreasing(ranked.to(self.dtype))
+        ranked = ranked.masked_fill(self.degenerate[:, None], 0.0)
+        attributions = torch.zeros_like(ranked).scatter(1, self.order, ranked)
+        return attributions.to(self.features.masks[0].device)
+
+    def attributions(
+        self, gamma: float = 0.0, kappa: float = 0.005
+    ) -> Tensor | tuple[Tensor, ...]:
+        """Paint the features' attributions onto the elements of the inputs.
+
+        Args:
+            gamma (float, optional): As for `feature_attributions`. Default: 0.0
+            kappa (float, optional): As for `feature_attributions`. Default: 0.005
+
+        Returns:
+            *Tensor* or *tuple[Tensor, ...]*: shaped like the inputs, constant over the
+            elements of each feature.
+
+        Raises:
+            ValueError: ``gamma`` or ``kappa`` is outside [0, 1].
+        """
+        painted = self.features.paint(self.feature_attributions(gamma, kappa))
+        attributions: Tensor | tuple[Tensor, ...] = format_output(
+            self.is_tuple, painted
+        )
+        return attributions
+
+    @cached_property
+    def _sparse(self) -> Tensor:
+        """Asparse along the order, float64 (B, N)."""
+        sizes = self.features.sizes.cpu().expand(self.order.shape)
+        return sparse_magnitudes(
+            self.density_curve, sizes.gather(1, self.order), self.magnitude
+        )
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the explanation as safetensors with a JSON header.
+
+        The file is written beside ``path`` and renamed: it is whole, or not there.
+
+        Args:
+            path (str or PathLike): Where to; an existing file is replaced.
+
+        Example::
+
+            >>> import tempfile, torch
+            >>> from captum_mda import MDAExplanation, MetricDrivenAttribution
+            >>> mda = MetricDrivenAttribution(lambda x: x.sum(1), score="identity")
+            >>> explanation = mda.explain(torch.tensor([[3.0, 1.0, 2.0]]))
+            >>> with tempfile.TemporaryDirectory() as folder:
+            ...     explanation.save(f"{folder}/mda.safetensors")
+            ...     again = MDAExplanation.load(f"{folder}/mda.safetensors")
+            >>> again.order
+            tensor([[0, 2, 1]])
+        """
+        tensors = {name: getattr(self, name) for name in _CURVES}
+        tensors |= {
+            "order": self.order,
+            "n_inserted": self.n_inserted,
+            "forwards": self.forwards,
+            "degenerate": self.degenerate,
+        }
+        for index, mask in enumerate(self.features.masks):
+            tensors[f"feature_mask.{index}"] = mask.cpu().to(torch.int32)
+        header = {
+            "version": FORMAT_VERSION,
+            "n_features": self.features.n_features,
+            "input_shapes": [list(shape) for shape in self.features.shapes],
+            "magnitude": self.magnitude,
+            "dtype": str(self.dtype).removeprefix("torch."),
+            "is_tuple": self.is_tuple,
+        }
+        contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
+        with replacing(path) as beside:
+            save_file(contiguous, beside, metadata={FORMAT: json.dumps(header)})
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> MDAExplanation:
+        """Read an explanation that `save` has written.
+
+        Args:
+            path (str or PathLike): The file.
+
+        Returns:
+            *MDAExplanation*: equal to the saved one, on the CPU.
+
+        Raises:
+            FileNotFoundError: There is no such file.
+            ValueError: The file is truncated, is no explanation, or is inconsistent.
+        """
+        if not Path(path).is_file():
+            raise FileNotFoundError(f"path: there is no file {path}")
+        try:
+            with safe_open(path, framework="pt") as file:
+                header = (file.metadata() or {}).get(FORMAT)
+                tensors = {name: file.get_tensor(name) for name in file.keys()}
+        except SafetensorError as error:
+            raise ValueError(
+                f"path: {path} is truncated or not a safetensors file ({error}); pass "
+                "a file that MDAExplanation.save has written"
+            ) from error
+        if header is None:
+            raise ValueError(
+                f"path: {path} holds something else than an explanation; pass a file "
+                "that MDAExplanation.save has written"
+            )
+        try:
+            return _from_file(json.loads(header), tensors)
+        except (KeyError, TypeError, AttributeError, ValueError, RuntimeError) as error:
+            raise ValueError(
+                f"path: {path} is no consistent explanation: {error}"
+            ) from error
+
+
+def _from_file(header: dict[str, Any], tensors: dict[str, Tensor]) -> MDAExplanation:
+    """Build an explanation from a file's contents, none of which is trusted."""
+    if header["version"] != FORMAT_VERSION:
+        raise ValueError(
+            f"format version {header['version']}, this release reads {FORMAT_VERSION}"
+        )
+    if header["magnitude"] not in MAGNITUDE_RULES:
+        raise ValueError(f"unknown magnitude rule {header['magnitude']!r}")
+    if header["dtype"] not in ("float32", "float64"):
+        raise ValueError(f"unknown dtype {header['dtype']!r}")
+    shapes = tuple(torch.Size(shape) for shape in header["input_shapes"])
+    masks = tuple(
+        tensors[f"feature_mask.{index}"].long() for index in range(len(shapes))
+    )
+    examples = [torch.empty(shape, device="meta") for shape in shapes]
+    for mask, example in zip(masks, examples, strict=True):
+        mask.to("meta").expand(example.shape)
+    n_examples, n_features = shapes[0][0], int(header["n_features"])
+    features = Features(masks, n_features, shapes)
+    if any(int(mask.min()) < 0 or int(mask.max()) >= n_features for mask in masks):
+        raise ValueError("the feature masks do not fit the number of features")
+    order = tensors["order"]
+    _require("order", order, torch.int64, (n_examples, n_features))
+    if not torch.equal(
+        order.sort(dim=1).values, torch.arange(n_features).expand_as(order)
+    ):
+        raise ValueError("order does not rank every feature once")
+    for name in _CURVES:
+        _require(name, tensors[name], torch.float64, (n_examples, n_features + 1))
+    for name, dtype in (
+        ("n_inserted", torch.int64),
+        ("forwards", torch.int64),
+        ("degenerate", torch.bool),
+    ):
+        _require(name, tensors[name], dtype, (n_examples,))
+    return MDAExplanation(
+        order=order,
+        n_inserted=tensors["n_inserted"],
+        forwards=tensors["forwards"],
+        degenerate=tensors["degenerate"],
+        features=features,
+        magnitude=header["magnitude"],
+        dtype=getattr(torch, header["dtype"]),
+        is_tuple=bool(header["is_tuple"]),
+        **{name: tensors[name] for name in _CURVES},
+    )
+
+
+def _require(
+    name: str, tensor: Tensor, dtype: torch.dtype, shape: tuple[int, ...]
+) -> None:
+    if tensor.dtype != dtype or tuple(tensor.shape) != shape:
+        raise ValueError(
+            f"{name} is {tensor.dtype} {tuple(tensor.shape)}, not {dtype} {shape}"
+        )
+    if not torch.isfinite(tensor).all():
+        raise ValueError(f"{name} has NaN or infinite values")

@@ -1,0 +1,450 @@
+"""Metric-Driven Attribution: ask the metrics which patches matter, and how much."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import Any, cast, Literal
+
+import torch
+from captum.attr import PerturbationAttribution
+from torch import Tensor
+
+from captum_mda._captum import (
+    BaselineType,
+    is_tuple,
+    log_usage,
+    NullProgress,
+    progress,
+    TargetType,
+    TensorOrTupleOfTensorsGeneric,
+)
+from captum_mda.attr.explanation import MDAExplanation
+from captum_mda.curves import monotone_response
+from captum_mda.magnitude import (
+    fit_density,
+    MAGNITUDE_RULES,
+    MagnitudeRule,
+    mean_response,
+    Solver,
+    SOLVERS,
+)
+from captum_mda.ordering import (
+    complete,
+    EndPoints,
+    Ordering,
+    ORDERINGS,
+    SearchResult,
+    SearchTask,
+)
+from captum_mda.perturbation import (
+    Features,
+    format_baselines,
+    Response,
+    Score,
+    SubsetResponses,
+    validate_inputs,
+)
+from captum_mda.perturbation.inputs import (
+    require_choice,
+    require_finite,
+    require_in_unit_interval,
+    require_positive_integer,
+)
+from captum_mda.perturbation.state import preserved_state
+
+
+class MetricDrivenAttribution(PerturbationAttribution):
+    r"""Metric-Driven Attribution (MDA) for any model that scores its inputs.
+
+    MDA asks the metrics that judge attributions. First it orders the features (for a
+    Vision Transformer, the patches): those that raise the score most when they are
+    inserted into a baseline come first, until the score is nearly that of the full
+    input; the others are ordered by what the score loses least by. Then it gives every
+    feature the magnitude for which the map's density follows the model's own response:
+    the increments of the concave curve nearest to the mean of the order's insertion and
+    deletion curves.
+
+    The method sees the model from outside only. It needs one score for each example and
+    asks for it about ``C * W + (N - C) * W`` times for N features, of which C are
+    inserted, and a candidate window W.
+
+    Args:
+        forward_func (callable): The model or any function of the inputs. It returns
+            logits (B, classes), or one value for each example.
+        solver (str or callable, optional): Finds the density curve: "nnls" (exact,
+            SciPy), "osqp", or a callable that takes the mean curve, float64 ndarray
+            (N + 1,), and returns the density curve, alike. Default: "nnls"
+        ordering (str or Ordering, optional): Finds the order: "paper", the published
+            search, or an object of the `captum_mda.ordering.Ordering` protocol.
+            Default: "paper"
+        magnitude (str, optional): Makes magnitudes of the density's increments:
+            "reference" as published in code, "paper" as printed (Eq. 10), "increment"
+            the increments themselves. Default: "reference"
+        score (str or callable, optional): What is made of the outputs before the target
+            is chosen: "softmax" over dimension 1, "identity", or a callable that maps
+            outputs to scores. One value for each example has no classes and is its own
+            score under "softmax". Default: "softmax"
+        on_degenerate (str, optional): What becomes of an example that scores no higher
+            than its baseline, so that no feature can be credited: "raise" a ValueError
+            that names it, or return "zero" attributions and warn. Default: "raise"
+
+    Raises:
+        TypeError: ``forward_func`` is not callable.
+        ValueError: An option is none of those above.
+
+    Reference:
+        Walker, Jha, Ewetz, "Metric-Driven Attributions for Vision Transformers", ICLR
+        2025.
+
+    Example::
+
+        >>> import torch
+        >>> from captum_mda import MetricDrivenAttribution, patch_feature_mask
+        >>> # ImageClassifier takes images Nx1x4x4 and returns logits Nx2; class 1 asks
+        >>> # for a bright upper left corner.
+        >>> def image_classifier(images):
+        ...     corner = images[:, 0, :2, :2].sum((1, 2))
+        ...     return torch.stack([torch.zeros_like(corner), corner], dim=1)
+        >>> images = torch.ones(1, 1, 4, 4)
+        >>> mda = MetricDrivenAttribution(image_classifier)
+        >>> mask = patch_feature_mask(images, 2)
+        >>> explanation = mda.explain(images, target=1, feature_mask=mask)
+        >>> explanation.order
+        tensor([[0, 3, 2, 1]])
+        >>> explanation.attributions().round(decimals=3)[0, 0]
+        tensor([[1., 1., 0., 0.],
+                [1., 1., 0., 0.],
+                [0., 0., 0., 0.],
+                [0., 0., 0., 0.]])
+    """
+
+    def __init__(
+        self,
+        forward_func: Callable[..., Tensor],
+        solver: Solver = "nnls",
+        ordering: str | Ordering = "paper",
+        magnitude: MagnitudeRule = "reference",
+        score: Score = "softmax",
+        on_degenerate: Literal["raise", "zero"] = "raise",
+    ) -> None:
+        """Check the options; the question itself is asked in `attribute`."""
+        PerturbationAttribution.__init__(self, forward_func)
+        if not callable(forward_func):
+            raise TypeError(
+                f"forward_func: got {type(forward_func).__name__}, takes a callable"
+            )
+        if not callable(solver):
+            require_choice("solver", solver, tuple(SOLVERS))
+        if not callable(ordering):
+            require_choice("ordering", ordering, tuple(ORDERINGS))
+        if not callable(score):
+            require_choice("score", score, ("softmax", "identity"))
+        require_choice("magnitude", magnitude, MAGNITUDE_RULES)
+        require_choice("on_degenerate", on_degenerate, ("raise", "zero"))
+        self.solver = solver
+        self.ordering: Ordering = (
+            ORDERINGS[ordering]() if isinstance(ordering, str) else ordering
+        )
+        self.magnitude = magnitude
+        self.score = score
+        self.on_degenerate = on_degenerate
+
+    @log_usage(part_of_slo=True)
+    def attribute(
+        self,
+        inputs: TensorOrTupleOfTensorsGeneric,
+        baselines: BaselineType = None,
+        target: TargetType = None,
+        additional_forward_args: object = None,
+        feature_mask: Tensor | tuple[Tensor, ...] | None = None,
+        insertion_baselines: BaselineType = None,
+        seed_attributions: Tensor | tuple[Tensor, ...] | None = None,
+        tau: float = 0.9,
+        gamma: float = 0.0,
+        kappa: float = 0.005,
+        return_input_shape: bool = True,
+        perturbations_per_eval: int | None = None,
+        show_progress: bool = False,
+    ) -> TensorOrTupleOfTensorsGeneric | Tensor:
+        r"""Attribute the score of the target to the features of the inputs.
+
+        Args:
+            inputs (Tensor or tuple[Tensor, ...]): The inputs to explain, examples along
+                dimension 0 of each tensor.
+            baselines (Tensor, number, tuple of those, optional): What stands where a
+                feature is deleted; a tensor broadcasts to its input. None: 0.
+                Default: None
+            target (int, tuple, Tensor, list, optional): The class to explain, for all
+                examples or for each, in Captum's forms. None where ``forward_func``
+                returns one value for each example. Default: None
+            additional_forward_args (any, optional): Passed to ``forward_func`` behind
+                the inputs; tensors whose first dimension is the batch's hold one entry
+                for each example. Default: None
+            feature_mask (Tensor or tuple[Tensor, ...], optional): Integers that say
+                which feature an element belongs to, broadcasting to the inputs; equal
+                numbers are one feature, also across tensors. For a Vision Transformer
+                pass ``patch_feature_mask(inputs, patch_size)``. None: every scalar is a
+                feature, up to 4,096 of them. Default: None
+            insertion_baselines (Tensor, number, tuple of those, optional): What stands
+                where a feature is not yet inserted; the paper blurs the inputs, see
+                `confidence_blur_baseline`. None: ``baselines``. Default: None
+            seed_attributions (Tensor or tuple[Tensor, ...], optional): An attribution
+                to
+                choose candidates by: (B, N), one signed score for each feature, or maps
+                that broadcast to the inputs and are averaged over each feature. None:
+                all features are candidates at each step, which costs more.
+                Default: None
+            tau (float, optional): The normalised response in [0, 1] at which insertion
+                hands over to deletion; 1 uses insertion alone, 0 deletion alone.
+                Default: 0.9
+            gamma (float, optional): 0 is the sparse map, which the magnitude metrics
+                reward, 1 the dense one, which is easier on the eye, in [0, 1].
+                Default: 0.0
+            kappa (float, optional): The sparse magnitude in [0, 1] from which on the
+                dense map counts a feature as important. Default: 0.005
+            return_input_shape (bool, optional): Paint the attributions onto the inputs'
+                elements; else return one for each feature. Default: True
+            perturbations_per_eval (int, optional): The most perturbed inputs of each
+                example in one forward. None: as many as fit. Default: None
+            show_progress (bool, optional): Show a bar of the features placed.
+                Default: False
+
+        Returns:
+            *Tensor* or *tuple[Tensor, ...]* of **attributions**: not negative, float32
+            (float64 where the outputs are), detached, on the inputs' device.
+                - **attributions**: shaped like ``inputs``, constant over each feature;
+                  (B, N) with ``return_input_shape=False``.
+
+        Raises:
+            TypeError, ValueError: An argument does not fit (before the first forward);
+                the outputs do not fit the target or are not finite; or an example
+                scores no higher than its baseline and ``on_degenerate`` is "raise".
+        """
+        require_in_unit_interval("gamma", gamma)
+        require_in_unit_interval("kappa", kappa)
+        explanation = self.explain(
+            inputs,
+            baselines,
+            target,
+            additional_forward_args,
+            feature_mask,
+            insertion_baselines,
+            seed_attributions,
+            tau,
+            perturbations_per_eval,
+            show_progress,
+        )
+        if not return_input_shape:
+            return explanation.feature_attributions(gamma, kappa)
+        return cast(
+            TensorOrTupleOfTensorsGeneric, explanation.attributions(gamma, kappa)
+        )
+
+    def attribute_future(self) -> None:
+        """Raise: MDA asks its next question by the last answer."""
+        raise NotImplementedError(
+            "attribute_future is not implemented for MetricDrivenAttribution"
+        )
+
+    def explain(
+        self,
+        inputs: Tensor | tuple[Tensor, ...],
+        baselines: BaselineType = None,
+        target: TargetType = None,
+        additional_forward_args: object = None,
+        feature_mask: Tensor | tuple[Tensor, ...] | None = None,
+        insertion_baselines: BaselineType = None,
+        seed_attributions: Tensor | tuple[Tensor, ...] | None = None,
+        tau: float = 0.9,
+        perturbations_per_eval: int | None = None,
+        show_progress: bool = False,
+    ) -> MDAExplanation:
+        """Find the order and its curves, from which all maps follow.
+
+        Args:
+            inputs (Tensor or tuple[Tensor, ...]): As all arguments, see `attribute`.
+            baselines (Tensor, number, tuple of those, optional): Default: None
+            target (int, tuple, Tensor, list, optional): Default: None
+            additional_forward_args (any, optional): Default: None
+            feature_mask (Tensor or tuple[Tensor, ...], optional): Default: None
+            insertion_baselines (Tensor, number, tuple, optional): Default: None
+            seed_attributions (Tensor or tuple[Tensor, ...], optional): Default: None
+            tau (float, optional): Default: 0.9
+            perturbations_per_eval (int, optional): Default: None
+            show_progress (bool, optional): Default: False
+
+        Returns:
+            *MDAExplanation*: the order, the curves, and what they cost.
+
+        Raises:
+            TypeError, ValueError: As `attribute`.
+        """
+        tensors = validate_inputs(inputs)
+        require_in_unit_interval("tau", tau)
+        features = Features.from_mask(tensors, feature_mask)
+        deleted = format_baselines(tensors, baselines)
+        hidden = (
+            deleted
+            if insertion_baselines is None
+            else format_baselines(tensors, insertion_baselines, "insertion_baselines")
+        )
+        seed = _seed_scores(seed_attributions, features)
+        response = Response(
+            self.forward_func,
+            features.batch_size,
+            target,
+            additional_forward_args,
+            self.score,
+            _rows_per_forward(perturbations_per_eval, features.batch_size),
+        )
+        responses = SubsetResponses(response, tensors, (hidden, deleted), features)
+        n_places = features.batch_size * features.n_features
+        with preserved_state(self.forward_func, tensors), torch.no_grad():
+            with self._bar(n_places, show_progress) as bar:
+                end_points, dtype = _end_points(responses)
+                degenerate = self._degenerate(end_points)
+                task = SearchTask(
+                    responses,
+                    end_points,
+                    (~degenerate).nonzero().flatten(),
+                    seed,
+                    float(tau),
+                    bar,
+                )
+                found = _search(task, self.ordering)
+        return self._explanation(
+            found, end_points, degenerate, responses, dtype, is_tuple(inputs)
+        )
+
+    def _bar(self, total: int, show_progress: bool) -> Any:
+        if not show_progress:
+            return NullProgress()
+        return progress(total=total, desc=f"{self.get_name()} attribution")
+
+    def _degenerate(self, end_points: EndPoints) -> Tensor:
+        """Find the examples that score no higher than a baseline: bool (B,)."""
+        baseline = torch.maximum(
+            end_points.insertion_baseline, end_points.deletion_baseline
+        )
+        degenerate = end_points.full <= baseline
+        bad = degenerate.nonzero().flatten().tolist()
+        if bad:
+            message = (
+                f"inputs: example {bad[0]} scores {end_points.full[bad[0]]:.6g} on the "
+                f"target and its baseline {baseline[bad[0]]:.6g}, so no feature can be "
+                f"credited ({len(bad)} such examples: {bad[:10]})"
+            )
+            if self.on_degenerate == "raise":
+                raise ValueError(
+                    f"{message}; explain another target, choose another baseline, or "
+                    'pass on_degenerate="zero"'
+                )
+            warnings.warn(f"{message}; their attributions are 0", stacklevel=4)
+        return degenerate
+
+    def _explanation(
+        self,
+        found: SearchResult,
+        end_points: EndPoints,
+        degenerate: Tensor,
+        responses: SubsetResponses,
+        dtype: torch.dtype,
+        inputs_are_tuple: bool,
+    ) -> MDAExplanation:
+        """Make the curves of the order and fit the density to them."""
+        insertion = monotone_response(
+            found.insertion, end_points.insertion_baseline, end_points.full, "insertion"
+        )
+        deletion = monotone_response(
+            found.deletion, end_points.deletion_baseline, end_points.full, "deletion"
+        )
+        kept = ~degenerate[:, None]
+        insertion = torch.where(kept, insertion, 0.0)
+        deletion = torch.where(kept, deletion, 0.0)
+        mean = torch.where(kept, mean_response(insertion, deletion), 0.0)
+        density = torch.zeros_like(mean)
+        if bool(kept.any()):
+            density[~degenerate] = fit_density(mean[~degenerate], self.solver)
+        return MDAExplanation(
+            order=found.order,
+            n_inserted=found.n_inserted,
+            insertion_curve=insertion,
+            deletion_curve=deletion,
+            mean_curve=mean,
+            density_curve=density,
+            insertion_responses=found.insertion,
+            deletion_responses=found.deletion,
+            forwards=responses.response.forwards.clone(),
+            degenerate=degenerate,
+            features=responses.features,
+            magnitude=self.magnitude,
+            dtype=dtype,
+            is_tuple=inputs_are_tuple,
+        )
+
+
+def _rows_per_forward(
+    perturbations_per_eval: int | None, n_examples: int
+) -> int | None:
+    """Turn Captum's perturbations of each example into rows of all examples."""
+    if perturbations_per_eval is None:
+        return None
+    require_positive_integer("perturbations_per_eval", perturbations_per_eval)
+    return perturbations_per_eval * n_examples
+
+
+def _seed_scores(
+    seed: Tensor | tuple[Tensor, ...] | None, features: Features
+) -> Tensor | None:
+    """Read a seed attribution: float64 (B, N) on the CPU."""
+    if seed is None:
+        return None
+    maps = seed if isinstance(seed, tuple) else (seed,)
+    for value in maps:
+        if not isinstance(value, Tensor):
+            raise TypeError(
+                f"seed_attributions: got {type(value).__name__}, takes a tensor or a "
+                "tuple of tensors"
+            )
+        require_finite("seed_attributions", value)
+    scores_shape = (features.batch_size, features.n_features)
+    if len(maps) == 1 and maps[0].shape in (scores_shape, (1, features.n_features)):
+        return maps[0].detach().double().cpu().expand(scores_shape)
+    try:
+        return features.mean(tuple(value.detach() for value in maps)).cpu()
+    except (RuntimeError, ValueError) as error:
+        raise ValueError(
+            f"seed_attributions: got {[tuple(value.shape) for value in maps]}, takes "
+            f"one score for each feature, {scores_shape}, or maps that broadcast to "
+            f"the inputs, {[tuple(shape) for shape in features.shapes]}"
+        ) from error
+
+
+def _end_points(responses: SubsetResponses) -> tuple[EndPoints, torch.dtype]:
+    """Score the inputs and both baselines in one go."""
+    n, b = responses.n_features, responses.n_examples
+    subsets = torch.zeros(3 * b, n, dtype=torch.bool)
+    subsets[:b] = True
+    kinds = torch.tensor([0, 0, 1]).repeat_interleave(b)
+    values = responses(subsets, torch.arange(b).repeat(3), kinds).cpu()
+    full, insertion_baseline, deletion_baseline = values.double().view(3, b)
+    return EndPoints(full, insertion_baseline, deletion_baseline), values.dtype
+
+
+def _search(task: SearchTask, ordering: Ordering) -> SearchResult:
+    """Order the task's examples; the others keep the order of their features."""
+    n, b = task.responses.n_features, task.responses.n_examples
+    order = torch.arange(n).repeat(b, 1)
+    n_inserted = torch.zeros(b, dtype=torch.int64)
+    insertion, deletion = torch.zeros(2, b, n + 1, dtype=torch.float64)
+    insertion[:, 0] = task.end_points.insertion_baseline
+    deletion[:, -1] = task.end_points.deletion_baseline
+    insertion[:, -1] = deletion[:, 0] = task.end_points.full
+    if len(task.examples):
+        found = complete(task, ordering(task))
+        order[task.examples] = found.order
+        n_inserted[task.examples] = found.n_inserted
+        insertion[task.examples] = found.insertion
+        deletion[task.examples] = found.deletion
+    return SearchResult(order, n_inserted, insertion, deletion)

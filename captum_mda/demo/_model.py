@@ -1,0 +1,132 @@
+"""The demo model: how it is built, kept in a file and loaded."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any, TYPE_CHECKING
+
+import torch
+from safetensors import safe_open, SafetensorError
+from safetensors.torch import save
+
+from captum_mda.demo._shapes import CLASS_NAMES
+from captum_mda.demo.generator import IMAGE_SIZE, PATCH_SIZE
+
+if TYPE_CHECKING:
+    from timm.models.vision_transformer import VisionTransformer
+
+__all__ = [
+    "ARCHITECTURE",
+    "WEIGHTS_PATH",
+    "build_model",
+    "load_model",
+    "load_weights",
+    "save_weights",
+]
+
+ARCHITECTURE: dict[str, Any] = {
+    "img_size": IMAGE_SIZE,
+    "patch_size": PATCH_SIZE,
+    "num_classes": len(CLASS_NAMES),
+    "embed_dim": 128,
+    "depth": 6,
+    "num_heads": 4,
+    "mlp_ratio": 2.0,
+    "qkv_bias": True,
+    "class_token": True,
+}
+"""Keyword arguments of the demo model's `timm` VisionTransformer."""
+
+WEIGHTS_PATH = Path(__file__).with_name("weights.safetensors")
+"""The packaged weights."""
+
+
+def build_model(architecture: dict[str, Any]) -> VisionTransformer:
+    """Build a VisionTransformer with random weights.
+
+    The global state of randomness is left as it was.
+
+    Args:
+        architecture (dict): Keyword arguments of `timm`'s VisionTransformer.
+
+    Returns:
+        *VisionTransformer*: the model, in training mode.
+    """
+    from timm.models.vision_transformer import VisionTransformer
+
+    with torch.random.fork_rng(devices=[]):
+        return VisionTransformer(**architecture)
+
+
+def load_model() -> VisionTransformer:
+    """Load the small Vision Transformer that comes with the package.
+
+    It tells the ten shapes of `make_samples` apart. Nothing is downloaded, and the
+    global state of randomness is left as it was.
+
+    Returns:
+        *VisionTransformer*: a plain `timm` model in evaluation mode on the CPU, with
+        float32 parameters; it maps normalised images of shape (n, 3, H, W) to logits
+        of shape (n, 10).
+
+    Raises:
+        ValueError: If the packaged file is damaged.
+        FileNotFoundError: If it is missing.
+
+    Example:
+        >>> model = load_model()
+        >>> model.training, model.num_classes
+        (False, 10)
+    """
+    return load_weights(WEIGHTS_PATH)
+
+
+def load_weights(path: str | os.PathLike[str]) -> VisionTransformer:
+    """Load a model that `save_weights` wrote.
+
+    Args:
+        path (path): The safetensors file.
+
+    Returns:
+        *VisionTransformer*: the model, in evaluation mode, with float32 parameters.
+
+    Raises:
+        ValueError: If the file is damaged or holds something else.
+        FileNotFoundError: If there is no such file.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            architecture = json.loads(file.metadata()["architecture"])
+            weights = {name: file.get_tensor(name).float() for name in file.keys()}
+        model = build_model(architecture)
+        model.load_state_dict(weights)
+    except (SafetensorError, KeyError, TypeError, RuntimeError) as error:
+        raise ValueError(
+            f"path: got {os.fspath(path)!r}, which is damaged or no demo model, takes "
+            "a file written by captum_mda.demo.train; install the package again to "
+            "mend its own"
+        ) from error
+    return model.eval()
+
+
+def save_weights(
+    path: str | os.PathLike[str], model: VisionTransformer, figures: dict[str, Any]
+) -> None:
+    """Write a model's weights in half precision, with what is needed to load them.
+
+    Args:
+        path (path): The safetensors file; it is written beside and renamed.
+        model (VisionTransformer): A model built with `ARCHITECTURE`.
+        figures (dict): Measured figures to keep in the file's header.
+    """
+    metadata = {
+        "architecture": json.dumps(ARCHITECTURE),
+        "class_names": json.dumps(CLASS_NAMES),
+        "figures": json.dumps(figures),
+    }
+    halves = {name: value.half() for name, value in model.state_dict().items()}
+    beside = Path(f"{os.fspath(path)}.partial")
+    beside.write_bytes(save(halves, metadata))
+    beside.replace(path)

@@ -1,0 +1,174 @@
+"""Samples in the demo model's input space, and the way back to pictures."""
+
+from __future__ import annotations
+
+import operator
+from typing import NamedTuple, TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from captum_mda.demo.generator import IMAGE_SIZE, render_scene
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+__all__ = [
+    "MEAN",
+    "STD",
+    "DemoSamples",
+    "denormalize",
+    "make_samples",
+    "normalize_bytes",
+    "to_pil",
+]
+
+MEAN = (0.5, 0.5, 0.5)
+"""What is subtracted from each channel of a picture in [0, 1]: 0 is mid-grey."""
+
+STD = (0.25, 0.25, 0.25)
+"""What each channel is then divided by."""
+
+
+class DemoSamples(NamedTuple):
+    """Images of one object each, their labels and the objects' masks."""
+
+    images: Tensor
+    """float32 of shape (n, 3, H, W), normalised: `model(images)` is right as it is."""
+
+    labels: Tensor
+    """int64 of shape (n,), indices into `CLASS_NAMES`."""
+
+    masks: Tensor
+    """bool of shape (n, 1, H, W), true on the object's pixels."""
+
+
+def make_samples(n: int, seed: int) -> DemoSamples:
+    """Draw images of one object each on cluttered, textured backgrounds.
+
+    The same seed gives the same samples, and sample `i` of a seed does not depend on
+    `n`. Every ten samples in a row hold each of the ten classes once. The global states
+    of randomness are neither read nor changed.
+
+    Args:
+        n (int): The number of samples, at least 0.
+        seed (int): Which samples, at least 0. The model was trained on seed 0.
+
+    Returns:
+        *DemoSamples* of:
+
+        - images (*Tensor*): float32 of shape (n, 3, H, W), in the model's input space,
+          within [-2, 2].
+        - labels (*Tensor*): int64 of shape (n,), within [0, 10).
+        - masks (*Tensor*): bool of shape (n, 1, H, W), the pixels of which the object
+          covers at least half.
+
+    Raises:
+        TypeError: If `n` or `seed` is not an integer.
+        ValueError: If `n` or `seed` is negative.
+
+    Example:
+        >>> images, labels, masks = make_samples(n=2, seed=1)
+        >>> images.shape, labels.shape, masks.shape
+        (torch.Size([2, 3, 64, 64]), torch.Size([2]), torch.Size([2, 1, 64, 64]))
+    """
+    n, seed = _natural_number("n", n), _natural_number("seed", seed)
+    pictures = np.empty((n, IMAGE_SIZE, IMAGE_SIZE, 3), dtype=np.uint8)
+    masks = np.empty((n, 1, IMAGE_SIZE, IMAGE_SIZE), dtype=np.bool_)
+    labels = np.empty(n, dtype=np.int64)
+    for index in range(n):
+        scene = render_scene(seed, index)
+        pictures[index], masks[index, 0] = scene.image, scene.mask
+        labels[index] = scene.label
+    return DemoSamples(
+        normalize_bytes(pictures), torch.from_numpy(labels), torch.from_numpy(masks)
+    )
+
+
+def normalize_bytes(pictures: npt.NDArray[np.uint8]) -> Tensor:
+    """Bring pictures of bytes into the model's input space.
+
+    Args:
+        pictures (ndarray): uint8 of shape (n, H, W, 3).
+
+    Returns:
+        *Tensor*: float32 of shape (n, 3, H, W), within [-2, 2].
+    """
+    images = torch.from_numpy(pictures).permute(0, 3, 1, 2).contiguous()
+    mean, std = _channel_statistics(images.float())
+    return (images / 255.0 - mean) / std
+
+
+def denormalize(images: Tensor) -> Tensor:
+    """Bring images from the model's input space back to colours.
+
+    Args:
+        images (Tensor): Floating point of shape (..., 3, H, W), normalised.
+
+    Returns:
+        *Tensor*: the colours, of the images' shape, dtype and device, clipped to
+        [0, 1].
+
+    Raises:
+        TypeError: If `images` is not a floating point tensor.
+        ValueError: If its shape is another.
+
+    Example:
+        >>> denormalize(torch.zeros(3, 1, 1)).flatten()
+        tensor([0.5000, 0.5000, 0.5000])
+    """
+    if not isinstance(images, Tensor) or not images.is_floating_point():
+        kind = images.dtype if isinstance(images, Tensor) else type(images).__name__
+        raise TypeError(f"images: got {kind}, takes a floating point tensor")
+    if images.ndim < 3 or images.shape[-3] != 3:
+        raise ValueError(
+            f"images: got shape {tuple(images.shape)}, takes (..., 3, H, W)"
+        )
+    mean, std = _channel_statistics(images)
+    return (images * std + mean).clamp(0.0, 1.0)
+
+
+def to_pil(image: Tensor) -> Image:
+    """Turn one normalised image into a picture.
+
+    Args:
+        image (Tensor): Floating point of shape (3, H, W), normalised.
+
+    Returns:
+        *PIL.Image.Image*: the picture, RGB with eight bits a channel.
+
+    Raises:
+        TypeError: If `image` is not a floating point tensor.
+        ValueError: If its shape is another.
+
+    Example:
+        >>> to_pil(make_samples(n=1, seed=1).images[0]).size
+        (64, 64)
+    """
+    from PIL import Image
+
+    if isinstance(image, Tensor) and image.ndim != 3:
+        raise ValueError(f"image: got shape {tuple(image.shape)}, takes (3, H, W)")
+    colours = denormalize(image.detach() if isinstance(image, Tensor) else image)
+    pixels = (255.0 * colours).round().to(torch.uint8).permute(1, 2, 0)  # (H, W, 3)
+    return Image.fromarray(pixels.cpu().numpy())
+
+
+def _channel_statistics(like: Tensor) -> tuple[Tensor, Tensor]:
+    """MEAN and STD, of shape (3, 1, 1), with the dtype and device of `like`."""
+    mean, std = like.new_tensor(MEAN), like.new_tensor(STD)
+    return mean.view(3, 1, 1), std.view(3, 1, 1)
+
+
+def _natural_number(name: str, value: int) -> int:
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = None
+    if number is None or isinstance(value, bool):
+        raise TypeError(f"{name}: got {value!r}, takes an integer of at least 0")
+    if number < 0:
+        raise ValueError(f"{name}: got {number}, takes an integer of at least 0")
+    return number

@@ -1,0 +1,151 @@
+"""What the demo model is trained on: stored scenes, varied batch by batch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn.functional import one_hot
+from tqdm import trange  # type: ignore[import-untyped]
+
+from captum_mda.demo._samples import normalize_bytes
+from captum_mda.demo._shapes import CLASS_NAMES
+from captum_mda.demo.generator import IMAGE_SIZE, PATCH_SIZE, render_scene
+
+__all__ = ["ScenePool", "batches", "blur", "render_pool"]
+
+# Of each batch: shares whose object is gone, which are to be of no class, and the share
+# whose patches are partly gone, which keep their labels.
+_BLANK_SHARE, _BLURRED_SHARE, _PARTIAL_SHARE = 1 / 64, 2 / 64, 1 / 8
+# Of the pool: one background without an object for so many samples.
+_SAMPLES_PER_BACKGROUND = 20
+_NO_CLASS = -1
+
+
+class ScenePool(NamedTuple):
+    """Rendered scenes; those without an object have the label -1."""
+
+    pictures: npt.NDArray[np.uint8]
+    """Of shape (n, H, W, 3)."""
+
+    labels: npt.NDArray[np.int64]
+    """Of shape (n,)."""
+
+
+def render_pool(samples: int, seed: int, folder: Path) -> ScenePool:
+    """Render samples of a seed, and the backgrounds of some, into a mapped file.
+
+    Args:
+        samples: The number of samples.
+        seed: The seed of the samples.
+        folder: Where the file is made.
+
+    Returns:
+        The samples, followed by the backgrounds.
+    """
+    backgrounds = -(-samples // _SAMPLES_PER_BACKGROUND)
+    pictures = np.lib.format.open_memmap(
+        folder / "pictures.npy",
+        mode="w+",
+        dtype=np.uint8,
+        shape=(samples + backgrounds, IMAGE_SIZE, IMAGE_SIZE, 3),
+    )
+    labels = np.full(samples + backgrounds, _NO_CLASS, dtype=np.int64)
+    for index in trange(samples, desc="render", mininterval=5.0):
+        scene = render_scene(seed, index)
+        pictures[index], labels[index] = scene.image, scene.label
+        if index % _SAMPLES_PER_BACKGROUND == 0:
+            place = samples + index // _SAMPLES_PER_BACKGROUND
+            pictures[place] = scene.background
+    return ScenePool(pictures, labels)
+
+
+def batches(
+    pool: ScenePool, batch_size: int, rng: np.random.Generator
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Go through a pool once, in random order, with variations.
+
+    Args:
+        pool: The scenes.
+        batch_size: The number of images in a batch; an incomplete one is left out.
+        rng: The source of randomness.
+
+    Yields:
+        Images of shape (B, 3, H, W) in the model's input space, and targets of shape
+        (B, classes): one-hot, or uniform where no object is to be seen.
+    """
+    order = rng.permutation(len(pool.labels))
+    for first in range(0, len(order) - batch_size + 1, batch_size):
+        chosen = np.sort(order[first : first + batch_size])
+        rng.shuffle(chosen)
+        images = normalize_bytes(_turn_and_recolour(pool.pictures[chosen], rng))
+        targets = _targets(torch.from_numpy(pool.labels[chosen]))
+        yield _hide_objects(images, targets, rng)
+
+
+def _turn_and_recolour(
+    pictures: npt.NDArray[np.uint8], rng: np.random.Generator
+) -> npt.NDArray[np.uint8]:
+    """Apply one symmetry of the square, and one order of channels, to a batch."""
+    pictures = np.rot90(pictures, int(rng.integers(4)), axes=(1, 2))
+    if rng.integers(2):
+        pictures = pictures[:, :, ::-1]
+    return np.ascontiguousarray(pictures[..., rng.permutation(3)])
+
+
+def _targets(labels: Tensor) -> Tensor:
+    classes = len(CLASS_NAMES)
+    known = one_hot(labels.clamp(min=0), classes).float()
+    return torch.where(labels[:, None] == _NO_CLASS, 1.0 / classes, known)
+
+
+def _hide_objects(
+    images: Tensor, targets: Tensor, rng: np.random.Generator
+) -> tuple[Tensor, Tensor]:
+    """Blank or blur the first images of a batch, and take patches out of the next."""
+    blank, blurred, partial = (
+        round(share * len(images))
+        for share in (_BLANK_SHARE, _BLURRED_SHARE, _PARTIAL_SHARE)
+    )
+    hidden, touched = blank + blurred, blank + blurred + partial
+    padded = bool(rng.integers(2))
+    absent = blur(images[:touched], rng.uniform(6.0, 16.0), padded)
+    absent[:blank] = torch.from_numpy(rng.uniform(-2.0, 2.0, (blank, 3, 1, 1)))
+    if rng.integers(2):
+        absent[0] = absent[hidden:] = 0.0
+    kept = _random_patches(partial, rng)  # (partial, 1, H, W)
+    images[:hidden] = absent[:hidden]
+    images[hidden:touched] = torch.where(kept, images[hidden:touched], absent[hidden:])
+    targets[:hidden] = 1.0 / targets.shape[1]
+    return images, targets
+
+
+def _random_patches(n: int, rng: np.random.Generator) -> Tensor:
+    """Masks of patches to keep, from nearly none to nearly all, of (n, 1, H, W)."""
+    side = IMAGE_SIZE // PATCH_SIZE
+    kept = rng.random((n, 1, side, side)) < rng.uniform(0.1, 0.9, (n, 1, 1, 1))
+    pixels = kept.repeat(PATCH_SIZE, axis=2).repeat(PATCH_SIZE, axis=3)
+    return torch.from_numpy(pixels)
+
+
+def blur(images: Tensor, sigma: float, padded: bool = False) -> Tensor:
+    """Blur images with a Gaussian.
+
+    Args:
+        images: Normalised images of shape (n, 3, H, W).
+        sigma: The Gaussian's standard deviation, in pixels.
+        padded: Whether zeros lie around the images, rather than nothing.
+
+    Returns:
+        New images of the same shape.
+    """
+    position = torch.arange(images.shape[-1], dtype=images.dtype)
+    weights = torch.exp(-0.5 * ((position[:, None] - position) / sigma) ** 2)
+    middle = weights[len(weights) // 2].sum()
+    weights = weights / (middle if padded else weights.sum(1, keepdim=True))
+    return weights @ images @ weights.T

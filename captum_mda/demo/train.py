@@ -1,0 +1,188 @@
+"""Train the demo model: ``python -m captum_mda.demo.train --out weights.safetensors``.
+
+The weights are written after every epoch, and the figures, measured on fresh samples
+with the weights as they are in the file, beside them as ``figures.json``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import math
+import shlex
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import nn, Tensor
+from torch.nn.functional import cross_entropy
+from torch.optim import AdamW
+from torch.optim.lr_scheduler import LambdaLR
+from tqdm import tqdm  # type: ignore[import-untyped]
+
+from captum_mda.demo._measure import measure_model
+from captum_mda.demo._model import (
+    ARCHITECTURE,
+    build_model,
+    load_weights,
+    save_weights,
+)
+from captum_mda.demo._training_data import batches, render_pool, ScenePool
+
+if TYPE_CHECKING:
+    from timm.models.vision_transformer import VisionTransformer
+
+__all__ = ["main", "train"]
+
+# Training, the progress display and the published figures never share a seed.
+_TRAINING_SEED, _PROGRESS_SEED, _FIGURES_SEED = 0, 1_000_001, 1_000_002
+_WARMUP_STEPS = 500
+_AVERAGE_DECAY = 0.998
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Train a model, write it and measure it.
+
+    Args:
+        arguments: The command line's words, by default the process's own.
+    """
+    options = _parse(arguments)
+    torch.manual_seed(options.seed)
+    torch.set_num_threads(options.threads)
+    with tempfile.TemporaryDirectory() as folder:
+        pool = render_pool(options.samples, _TRAINING_SEED, Path(folder))
+        train(pool, options)
+    figures: dict[str, Any] = {
+        **measure_model(load_weights(options.out), options.measured, _FIGURES_SEED),
+        "training_samples": options.samples,
+        "training_epochs": options.epochs,
+        "command": _command(options),
+    }
+    model = load_weights(options.out)
+    save_weights(options.out, model, figures)
+    figures["file_bytes"] = options.out.stat().st_size
+    _write_json(options.out.with_name("figures.json"), figures)
+    print(json.dumps(figures, indent=2))
+
+
+def train(pool: ScenePool, options: argparse.Namespace) -> None:
+    """Train on a pool of scenes; after every epoch the average weights are written.
+
+    Args:
+        pool: The scenes.
+        options: The command line's options.
+    """
+    model = _new_model()
+    average = copy.deepcopy(model)
+    optimizer = AdamW(_parameter_groups(model, options.weight_decay), lr=options.lr)
+    steps = options.epochs * (len(pool.labels) // options.batch_size)
+    scheduler = LambdaLR(optimizer, lambda step: _warmup_cosine(step, steps))
+    rng = np.random.default_rng(options.seed)
+    with tqdm(total=steps, desc="train", mininterval=10.0) as bar:
+        for epoch in range(options.epochs):
+            losses = []
+            for images, targets in batches(pool, options.batch_size, rng):
+                losses.append(_step(model, images, targets, optimizer))
+                scheduler.step()
+                _update_average(average, model)
+                bar.update()
+            save_weights(options.out, average, figures={})
+            fresh = measure_model(load_weights(options.out), 500, _PROGRESS_SEED)
+            bar.write(
+                f"epoch {epoch + 1}: loss {np.mean(losses):.4f}, "
+                f"accuracy on fresh samples {fresh['accuracy']:.3f}"
+            )
+
+
+def _new_model() -> VisionTransformer:
+    """The model before training; its positions start as sines, which learn faster."""
+    from timm.layers.pos_embed_sincos import build_sincos2d_pos_embed
+    from timm.models.vision_transformer import Attention
+
+    model = build_model(ARCHITECTURE)
+    waves = build_sincos2d_pos_embed(
+        list(model.patch_embed.grid_size), dim=model.embed_dim
+    )
+    with torch.no_grad():
+        positions = model.get_parameter("pos_embed")
+        positions[0, model.num_prefix_tokens :] = 0.5 * waves
+    for module in model.modules():
+        if isinstance(module, Attention):
+            # The fused kernel's backward pass is slow on CPUs.
+            module.fused_attn = False
+    return model
+
+
+def _parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Only matrices decay: not biases, norms, tokens or positions."""
+    decaying = [p for p in model.parameters() if p.ndim in (2, 4)]
+    others = [p for p in model.parameters() if p.ndim not in (2, 4)]
+    return [
+        {"params": decaying, "weight_decay": weight_decay},
+        {"params": others, "weight_decay": 0.0},
+    ]
+
+
+def _warmup_cosine(step: int, steps: int) -> float:
+    warmup = min(_WARMUP_STEPS, steps // 10 + 1)
+    if step < warmup:
+        return (step + 1) / warmup
+    return 0.5 + 0.5 * math.cos(math.pi * (step - warmup) / max(1, steps - warmup))
+
+
+def _step(model: nn.Module, images: Tensor, targets: Tensor, optimizer: AdamW) -> float:
+    with torch.autocast("cpu", torch.bfloat16):
+        logits = model(images)
+    loss = cross_entropy(logits.float(), targets)
+    optimizer.zero_grad()
+    torch.autograd.backward(loss)
+    nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    optimizer.step()
+    return loss.item()
+
+
+@torch.no_grad()
+def _update_average(average: nn.Module, model: nn.Module) -> None:
+    """Move the exponential average of the weights towards the present ones."""
+    for mean, value in zip(average.parameters(), model.parameters(), strict=True):
+        mean.lerp_(value, 1.0 - _AVERAGE_DECAY)
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m captum_mda.demo.train",
+        description="Train the demo model and measure it on fresh samples.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--out", type=Path, required=True, help="the safetensors file to write")
+    add("--samples", type=int, default=64_000, help="number of training samples")
+    add("--epochs", type=int, default=12, help="passes over the training samples")
+    add("--batch-size", type=int, default=64, help="images in a batch")
+    add("--lr", type=float, default=1e-3, help="highest learning rate")
+    add("--weight-decay", type=float, default=0.05, help="AdamW's weight decay")
+    add("--measured", type=int, default=5_000, help="fresh samples for the figures")
+    add("--seed", type=int, default=0, help="seed of weights, order and variations")
+    add("--threads", type=int, default=1, help="threads of torch")
+    return parser.parse_args(arguments)
+
+
+def _command(options: argparse.Namespace) -> str:
+    """The command that repeats this run; the folder of its file is left out."""
+    words = {**vars(options), "out": options.out.name}
+    pairs = (f"--{name.replace('_', '-')} {words[name]}" for name in words)
+    return shlex.join(["python", "-m", "captum_mda.demo.train"]) + " " + " ".join(pairs)
+
+
+def _write_json(path: Path, figures: dict[str, Any]) -> None:
+    beside = path.with_name(f"{path.name}.partial")
+    beside.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    beside.replace(path)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,70 @@
+"""From the two response curves to MR_mean, and from that to the wanted density AD."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from captum_mda.magnitude.solvers import DensitySolver, FloatArray, SOLVERS
+
+Solver = str | DensitySolver
+"""A solver's name, or a callable of `DensitySolver`'s signature."""
+
+# What a solver may be off by and still be taken at its word.
+SOLVER_TOLERANCE = 1e-6
+
+
+def mean_response(insertion_curve: Tensor, deletion_curve: Tensor) -> Tensor:
+    """Average both monotone responses of one order: MR_mean, Eq. 7.
+
+    Args:
+        insertion_curve (Tensor): (B, N + 1), from 0 to 1.
+        deletion_curve (Tensor): (B, N + 1), from 1 to 0.
+
+    Returns:
+        *Tensor*: float64 (B, N + 1), from 0 to 1.
+    """
+    return (insertion_curve.double() + 1.0 - deletion_curve.double()) / 2.0
+
+
+def fit_density(mean_curve: Tensor, solver: Solver) -> Tensor:
+    """Find the concave curve AD nearest to each mean response curve (Eq. 8 and 9).
+
+    Args:
+        mean_curve (Tensor): float64 (B, N + 1), from 0 to 1.
+        solver (str or callable): "nnls", "osqp", or a callable of `DensitySolver`'s
+            signature.
+
+    Returns:
+        *Tensor*: float64 (B, N + 1), concave, increasing, from 0 to 1.
+
+    Raises:
+        ValueError: A callable returns no such curve.
+    """
+    solve = SOLVERS[solver] if isinstance(solver, str) else solver
+    curves = [_checked(solve(curve), len(curve)) for curve in mean_curve.cpu().numpy()]
+    return torch.from_numpy(np.stack(curves))
+
+
+def _checked(curve: FloatArray, n_points: int) -> FloatArray:
+    """Check a solution against its constraints and take off its numerical noise."""
+    curve = np.asarray(curve, dtype=np.float64)
+    if curve.shape != (n_points,) or not np.isfinite(curve).all():
+        raise ValueError(
+            f"solver: returned shape {curve.shape}, must return {n_points} finite "
+            "values"
+        )
+    increments = np.diff(curve)
+    off = max(
+        abs(curve[0]),
+        abs(curve[-1] - 1.0),
+        -increments.min(),
+        np.diff(increments).max(),
+    )
+    if off > SOLVER_TOLERANCE:
+        raise ValueError(
+            "solver: must return a concave, increasing curve from 0 to 1; the one it "
+            f"returned is off by {off:.2g}"
+        )
+    return curve

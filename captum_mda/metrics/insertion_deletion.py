@@ -1,0 +1,531 @@
+"""Insertion, deletion, and their magnitude-aligned forms (MAS).
+
+Two conventions are in use, and their numbers must not be mixed:
+
+``convention="mas"`` is that of the MDA tables. Positions are ranked by the absolute
+value of the attribution summed over channels, ascending and then reversed, so that ties
+go to the higher index. Responses are normalised between baseline and input, clipped to
+[0, 1] and made monotone before the area is taken.
+
+``convention="rise"`` is that of Petsiuk et al. Positions are ranked by the signed sum,
+ties to the lower index, and the area is that of the raw scores.
+
+Both step through the ranking in ``n_steps`` steps and integrate by the trapezoid rule.
+MAS scores are defined by the normalised response under either.
+
+References: Petsiuk, Das, Saenko, "RISE: Randomized Input Sampling for Explanation of
+Black-box Models", BMVC 2018; Walker, Jha, Ewetz, "Metric-Driven Attributions for Vision
+Transformers", ICLR 2025, and its published code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from captum_mda._captum import BaselineType, log_usage, TargetType
+from captum_mda.curves import Mode
+from captum_mda.metrics.response_curves import (
+    Convention,
+    MODES,
+    Question,
+    ResponseCurve,
+    sweep,
+)
+from captum_mda.perturbation import Score
+from captum_mda.perturbation.inputs import require_choice
+
+
+@dataclass(frozen=True, eq=False)
+class PerturbationScores:
+    """The six scores of a batch of attributions, each float64 (B,), and their curves.
+
+    Insertion scores are better when higher, deletion scores when lower, and differences
+    when higher.
+
+    Args:
+        insertion (Tensor): Area under the insertion curve.
+        deletion (Tensor): Area under the deletion curve.
+        insertion_deletion (Tensor): ``insertion - deletion``.
+        mas_insertion (Tensor): Area under the magnitude-aligned insertion curve.
+        mas_deletion (Tensor): Area under the magnitude-aligned deletion curve.
+        mas_insertion_deletion (Tensor): ``mas_insertion - mas_deletion``.
+        insertion_curve (ResponseCurve): What the insertion scores are the areas of.
+        deletion_curve (ResponseCurve): What the deletion scores are the areas of.
+    """
+
+    insertion: Tensor
+    deletion: Tensor
+    insertion_deletion: Tensor
+    mas_insertion: Tensor
+    mas_deletion: Tensor
+    mas_insertion_deletion: Tensor
+    insertion_curve: ResponseCurve
+    deletion_curve: ResponseCurve
+
+
+@log_usage(part_of_slo=True)
+def response_curve(
+    forward_func: Callable[..., Tensor],
+    inputs: Tensor | tuple[Tensor, ...],
+    attributions: Tensor | tuple[Tensor, ...],
+    baselines: BaselineType = None,
+    feature_mask: Tensor | tuple[Tensor, ...] | None = None,
+    additional_forward_args: object = None,
+    target: TargetType = None,
+    n_steps: int = 224,
+    max_examples_per_batch: int | None = None,
+    show_progress: bool = False,
+    *,
+    mode: Mode = "insertion",
+    convention: Convention = "mas",
+    score: Score = "softmax",
+) -> ResponseCurve:
+    """Follow the score while features are inserted, or deleted, in their ranking.
+
+    Args:
+        forward_func (callable): Returns logits (B, classes), or one value for each
+            example.
+        inputs (Tensor or tuple[Tensor, ...]): The explained inputs, examples along
+            dimension 0.
+        attributions (Tensor or tuple[Tensor, ...]): Attributions that broadcast to the
+            inputs, not all zero.
+        baselines (Tensor, number, tuple of those, optional): What stands where a
+            feature is absent; the papers blur for insertion and take 0 for deletion.
+            None: 0.
+            Default: None
+        feature_mask (Tensor or tuple[Tensor, ...], optional): Integers that broadcast
+            to the inputs. Steps then move whole features, ranked by the sum of their
+            attributions. None: steps move single positions (pixels), their channels
+            together. Default: None
+        additional_forward_args (any, optional): Passed to ``forward_func`` behind the
+            inputs. Default: None
+        target (int, tuple, Tensor, list, optional): The class, in Captum's forms.
+            Default: None
+        n_steps (int, optional): How many steps from the one end to the other, each of
+            as equal a number of features as can be; at most one step for each feature.
+            Default: 224
+        max_examples_per_batch (int, optional): The most inputs in one forward. None: as
+            many as fit. Default: None
+        show_progress (bool, optional): Show a bar of the inputs scored. Default: False
+        mode (str, optional): "insertion" or "deletion". Default: "insertion"
+        convention (str, optional): "mas" or "rise", see the module. Default: "mas"
+        score (str or callable, optional): "softmax", "identity", or a callable from
+            outputs to scores. Default: "softmax"
+
+    Returns:
+        *ResponseCurve*: raw scores, response, density and penalty, each float64
+        (B, n + 1).
+
+    Raises:
+        TypeError, ValueError: An argument does not fit (before the first forward), the
+            scores are not finite, or under "mas" an input scores no higher than its
+            baseline.
+
+    Example::
+
+        >>> import torch
+        >>> from captum_mda import metrics
+        >>> # SumModel takes a single input tensor Nx3 and returns the sum of each row.
+        >>> sum_model = lambda x: x.sum(dim=1)
+        >>> x = torch.tensor([[3.0, 1.0, 0.0]])
+        >>> metrics.response_curve(sum_model, x, attributions=x).raw
+        tensor([[0., 3., 4., 4.]], dtype=torch.float64)
+    """
+    require_choice("mode", mode, MODES)
+    question = Question(
+        forward_func,
+        inputs,
+        attributions,
+        feature_mask,
+        additional_forward_args,
+        target,
+        n_steps,
+        max_examples_per_batch,
+        show_progress,
+        convention,
+        score,
+    )
+    return sweep(question, [(mode, baselines, "baselines")])[0]
+
+
+@log_usage(part_of_slo=True)
+def perturbation_scores(
+    forward_func: Callable[..., Tensor],
+    inputs: Tensor | tuple[Tensor, ...],
+    attributions: Tensor | tuple[Tensor, ...],
+    insertion_baselines: BaselineType = None,
+    deletion_baselines: BaselineType = None,
+    feature_mask: Tensor | tuple[Tensor, ...] | None = None,
+    additional_forward_args: object = None,
+    target: TargetType = None,
+    n_steps: int = 224,
+    max_examples_per_batch: int | None = None,
+    show_progress: bool = False,
+    *,
+    convention: Convention = "mas",
+    score: Score = "softmax",
+) -> PerturbationScores:
+    """Compute all six insertion, deletion and MAS scores from one sweep each way.
+
+    Args:
+        forward_func (callable): As all arguments but the baselines, see
+            `response_curve`.
+        inputs (Tensor or tuple[Tensor, ...]): The explained inputs.
+        attributions (Tensor or tuple[Tensor, ...]): Their attributions.
+        insertion_baselines (Tensor, number, tuple of those, optional): What stands
+            where a feature is not yet inserted; the papers blur the inputs. None: 0.
+            Default: None
+        deletion_baselines (Tensor, number, tuple of those, optional): What stands where
+            a feature is deleted. None: 0. Default: None
+        feature_mask (Tensor or tuple[Tensor, ...], optional): Default: None
+        additional_forward_args (any, optional): Default: None
+        target (int, tuple, Tensor, list, optional): Default: None
+        n_steps (int, optional): Default: 224
+        max_examples_per_batch (int, optional): Default: None
+        show_progress (bool, optional): Default: False
+        convention (str, optional): "mas" or "rise", see the module. Default: "mas"
+        score (str or callable, optional): Default: "softmax"
+
+    Returns:
+        *PerturbationScores*: six scores, each float64 (B,), in [0, 1] under "mas"
+        (differences in [-1, 1]), and both curves.
+
+    Raises:
+        TypeError, ValueError: As `response_curve`.
+
+    Example::
+
+        >>> import torch
+        >>> from captum_mda import metrics
+        >>> # SumModel takes a single input tensor Nx3 and returns the sum of each row.
+        >>> sum_model = lambda x: x.sum(dim=1)
+        >>> x = torch.tensor([[3.0, 1.0, 0.0]])
+        >>> scores = metrics.perturbation_scores(sum_model, x, attributions=x)
+        >>> scores.insertion, scores.deletion
+        (tensor([0.7500], dtype=torch.float64), tensor([0.2500], dtype=torch.float64))
+    """
+    question = Question(
+        forward_func,
+        inputs,
+        attributions,
+        feature_mask,
+        additional_forward_args,
+        target,
+        n_steps,
+        max_examples_per_batch,
+        show_progress,
+        convention,
+        score,
+    )
+    inserted, deleted = sweep(
+        question,
+        [
+            ("insertion", insertion_baselines, "insertion_baselines"),
+            ("deletion", deletion_baselines, "deletion_baselines"),
+        ],
+    )
+    return PerturbationScores(
+        insertion=inserted.area,
+        deletion=deleted.area,
+        insertion_deletion=inserted.area - deleted.area,
+        mas_insertion=inserted.mas_area,
+        mas_deletion=deleted.mas_area,
+        mas_insertion_deletion=inserted.mas_area - deleted.mas_area,
+        insertion_curve=inserted,
+        deletion_curve=deleted,
+    )
+
+
+@log_usage(part_of_slo=True)
+def insertion(
+    forward_func: Callable[..., Tensor],
+    inputs: Tensor | tuple[Tensor, ...],
+    attributions: Tensor | tuple[Tensor, ...],
+    baselines: BaselineType = None,
+    feature_mask: Tensor | tuple[Tensor, ...] | None = None,
+    additional_forward_args: object = None,
+    target: TargetType = None,
+    n_steps: int = 224,
+    max_examples_per_batch: int | None = None,
+    show_progress: bool = False,
+    *,
+    convention: Convention = "mas",
+    score: Score = "softmax",
+) -> Tensor:
+    """Compute the insertion score; higher is better.
+
+    The area under the score's curve while features are inserted into the
+    baseline, most important first.
+
+    Args:
+        forward_func (callable): As all arguments, see `response_curve`.
+        inputs (Tensor or tuple[Tensor, ...]): The explained inputs.
+        attributions (Tensor or tuple[Tensor, ...]): Their attributions.
+        baselines (Tensor, number, tuple of those, optional): Usually the
+            blurred inputs. None: 0.
+            Default: None
+        feature_mask (Tensor or tuple[Tensor, ...], optional): Default: None
+        additional_forward_args (any, optional): Default: None
+        target (int, tuple, Tensor, list, optional): Default: None
+        n_steps (int, optional): Default: 224
+        max_examples_per_batch (int, optional): Default: None
+        show_progress (bool, optional): Default: False
+        convention (str, optional): "mas" or "rise", see the module. Default: "mas"
+        score (str or callable, optional): Default: "softmax"
+
+    Returns:
+        *Tensor*: float64 (B,), in [0, 1] under "mas" and in the score's unit under
+        "rise".
+
+    Raises:
+        TypeError, ValueError: As `response_curve`.
+
+    Reference:
+        Petsiuk, Das, Saenko, "RISE", BMVC 2018; normalised as in MDA's published code.
+
+    Example::
+
+        >>> import torch
+        >>> from captum_mda import metrics
+        >>> # SumModel takes a single input tensor Nx3 and returns the sum of each row.
+        >>> sum_model = lambda x: x.sum(dim=1)
+        >>> x = torch.tensor([[3.0, 1.0, 0.0]])
+        >>> metrics.insertion(sum_model, x, attributions=x)
+        tensor([0.7500], dtype=torch.float64)
+    """
+    curve = response_curve(
+        forward_func,
+        inputs,
+        attributions,
+        baselines,
+        feature_mask,
+        additional_forward_args,
+        target,
+        n_steps,
+        max_examples_per_batch,
+        show_progress,
+        mode="insertion",
+        convention=convention,
+        score=score,
+    )
+    return curve.area
+
+
+@log_usage(part_of_slo=True)
+def deletion(
+    forward_func: Callable[..., Tensor],
+    inputs: Tensor | tuple[Tensor, ...],
+    attributions: Tensor | tuple[Tensor, ...],
+    baselines: BaselineType = None,
+    feature_mask: Tensor | tuple[Tensor, ...] | None = None,
+    additional_forward_args: object = None,
+    target: TargetType = None,
+    n_steps: int = 224,
+    max_examples_per_batch: int | None = None,
+    show_progress: bool = False,
+    *,
+    convention: Convention = "mas",
+    score: Score = "softmax",
+) -> Tensor:
+    """Compute the deletion score; lower is better.
+
+    The area under the score's curve while features are deleted, most
+    important first.
+
+    Args:
+        forward_func (callable): As all arguments, see `response_curve`.
+        inputs (Tensor or tuple[Tensor, ...]): The explained inputs.
+        attributions (Tensor or tuple[Tensor, ...]): Their attributions.
+        baselines (Tensor, number, tuple of those, optional): None: 0.
+            Default: None
+        feature_mask (Tensor or tuple[Tensor, ...], optional): Default: None
+        additional_forward_args (any, optional): Default: None
+        target (int, tuple, Tensor, list, optional): Default: None
+        n_steps (int, optional): Default: 224
+        max_examples_per_batch (int, optional): Default: None
+        show_progress (bool, optional): Default: False
+        convention (str, optional): "mas" or "rise", see the module. Default: "mas"
+        score (str or callable, optional): Default: "softmax"
+
+    Returns:
+        *Tensor*: float64 (B,), in [0, 1] under "mas" and in the score's unit under
+        "rise".
+
+    Raises:
+        TypeError, ValueError: As `response_curve`.
+
+    Reference:
+        Petsiuk, Das, Saenko, "RISE", BMVC 2018; normalised as in MDA's published code.
+
+    Example::
+
+        >>> import torch
+        >>> from captum_mda import metrics
+        >>> # SumModel takes a single input tensor Nx3 and returns the sum of each row.
+        >>> sum_model = lambda x: x.sum(dim=1)
+        >>> x = torch.tensor([[3.0, 1.0, 0.0]])
+        >>> metrics.deletion(sum_model, x, attributions=x)
+        tensor([0.2500], dtype=torch.float64)
+    """
+    curve = response_curve(
+        forward_func,
+        inputs,
+        attributions,
+        baselines,
+        feature_mask,
+        additional_forward_args,
+        target,
+        n_steps,
+        max_examples_per_batch,
+        show_progress,
+        mode="deletion",
+        convention=convention,
+        score=score,
+    )
+    return curve.area
+
+
+@log_usage(part_of_slo=True)
+def mas_insertion(
+    forward_func: Callable[..., Tensor],
+    inputs: Tensor | tuple[Tensor, ...],
+    attributions: Tensor | tuple[Tensor, ...],
+    baselines: BaselineType = None,
+    feature_mask: Tensor | tuple[Tensor, ...] | None = None,
+    additional_forward_args: object = None,
+    target: TargetType = None,
+    n_steps: int = 224,
+    max_examples_per_batch: int | None = None,
+    show_progress: bool = False,
+    *,
+    score: Score = "softmax",
+) -> Tensor:
+    """Compute the magnitude-aligned insertion score; higher is better.
+
+    The monotone response less its distance to the density response of the
+    map, clipped and stretched to [0, 1]: it rewards maps whose magnitudes rise as the
+    score does.
+
+    Args:
+        forward_func (callable): As all arguments, see `response_curve`.
+        inputs (Tensor or tuple[Tensor, ...]): The explained inputs.
+        attributions (Tensor or tuple[Tensor, ...]): Their attributions.
+        baselines (Tensor, number, tuple of those, optional): Usually the
+            blurred inputs. None: 0.
+            Default: None
+        feature_mask (Tensor or tuple[Tensor, ...], optional): Default: None
+        additional_forward_args (any, optional): Default: None
+        target (int, tuple, Tensor, list, optional): Default: None
+        n_steps (int, optional): Default: 224
+        max_examples_per_batch (int, optional): Default: None
+        show_progress (bool, optional): Default: False
+        score (str or callable, optional): Default: "softmax"
+
+    Returns:
+        *Tensor*: float64 (B,) in [0, 1].
+
+    Raises:
+        TypeError, ValueError: As `response_curve`.
+
+    Reference:
+        Walker, Jha, Ewetz, ICLR 2025, section 3 and published code.
+
+    Example::
+
+        >>> import torch
+        >>> from captum_mda import metrics
+        >>> # SumModel takes a single input tensor Nx3 and returns the sum of each row.
+        >>> sum_model = lambda x: x.sum(dim=1)
+        >>> x = torch.tensor([[3.0, 1.0, 0.0]])
+        >>> metrics.mas_insertion(sum_model, x, attributions=x)
+        tensor([0.7500], dtype=torch.float64)
+    """
+    curve = response_curve(
+        forward_func,
+        inputs,
+        attributions,
+        baselines,
+        feature_mask,
+        additional_forward_args,
+        target,
+        n_steps,
+        max_examples_per_batch,
+        show_progress,
+        mode="insertion",
+        score=score,
+    )
+    return curve.mas_area
+
+
+@log_usage(part_of_slo=True)
+def mas_deletion(
+    forward_func: Callable[..., Tensor],
+    inputs: Tensor | tuple[Tensor, ...],
+    attributions: Tensor | tuple[Tensor, ...],
+    baselines: BaselineType = None,
+    feature_mask: Tensor | tuple[Tensor, ...] | None = None,
+    additional_forward_args: object = None,
+    target: TargetType = None,
+    n_steps: int = 224,
+    max_examples_per_batch: int | None = None,
+    show_progress: bool = False,
+    *,
+    score: Score = "softmax",
+) -> Tensor:
+    """Compute the magnitude-aligned deletion score; lower is better.
+
+    The monotone response plus its distance to the density response of the
+    map, clipped and stretched to [0, 1]: it rewards maps whose magnitudes fall as the
+    score does.
+
+    Args:
+        forward_func (callable): As all arguments, see `response_curve`.
+        inputs (Tensor or tuple[Tensor, ...]): The explained inputs.
+        attributions (Tensor or tuple[Tensor, ...]): Their attributions.
+        baselines (Tensor, number, tuple of those, optional): None: 0.
+            Default: None
+        feature_mask (Tensor or tuple[Tensor, ...], optional): Default: None
+        additional_forward_args (any, optional): Default: None
+        target (int, tuple, Tensor, list, optional): Default: None
+        n_steps (int, optional): Default: 224
+        max_examples_per_batch (int, optional): Default: None
+        show_progress (bool, optional): Default: False
+        score (str or callable, optional): Default: "softmax"
+
+    Returns:
+        *Tensor*: float64 (B,) in [0, 1].
+
+    Raises:
+        TypeError, ValueError: As `response_curve`.
+
+    Reference:
+        Walker, Jha, Ewetz, ICLR 2025, section 3 and published code.
+
+    Example::
+
+        >>> import torch
+        >>> from captum_mda import metrics
+        >>> # SumModel takes a single input tensor Nx3 and returns the sum of each row.
+        >>> sum_model = lambda x: x.sum(dim=1)
+        >>> x = torch.tensor([[3.0, 1.0, 0.0]])
+        >>> metrics.mas_deletion(sum_model, x, attributions=x)
+        tensor([0.2500], dtype=torch.float64)
+    """
+    curve = response_curve(
+        forward_func,
+        inputs,
+        attributions,
+        baselines,
+        feature_mask,
+        additional_forward_args,
+        target,
+        n_steps,
+        max_examples_per_batch,
+        show_progress,
+        mode="deletion",
+        score=score,
+    )
+    return curve.mas_area

@@ -1,0 +1,29 @@
+"""MDA's first step: find the order of the patches by asking the metrics."""
+
+from collections.abc import Callable
+
+from captum_mda.ordering.base import (
+    complete,
+    DELETION,
+    EndPoints,
+    INSERTION,
+    Ordering,
+    SearchResult,
+    SearchTask,
+)
+from captum_mda.ordering.paper import PaperOrdering
+
+ORDERINGS: dict[str, Callable[[], Ordering]] = {"paper": PaperOrdering}
+"""The orderings that can be asked for by name."""
+
+__all__ = [
+    "DELETION",
+    "INSERTION",
+    "ORDERINGS",
+    "EndPoints",
+    "Ordering",
+    "PaperOrdering",
+    "SearchResult",
+    "SearchTask",
+    "complete",
+]

@@ -1,0 +1,106 @@
+"""What an ordering is asked, and what it answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from captum_mda.perturbation import SubsetResponses
+
+INSERTION = 0
+"""The kind of baseline that stands for patches not yet inserted."""
+DELETION = 1
+"""The kind of baseline that stands for deleted patches."""
+
+
+@dataclass(frozen=True)
+class EndPoints:
+    """The three responses that every curve starts or ends with, each float64 (B,)."""
+
+    full: Tensor  # p0
+    insertion_baseline: Tensor  # pb
+    deletion_baseline: Tensor  # pz
+
+
+@dataclass(frozen=True)
+class SearchTask:
+    """All that an ordering may use.
+
+    Args:
+        responses (SubsetResponses): Scores subsets; its two kinds of baseline are
+            `INSERTION` and `DELETION`.
+        end_points (EndPoints): The responses known already.
+        examples (Tensor): int64 (K,), the examples to order, all of them with a full
+            response above both baselines'.
+        seed (Tensor or None): float64 (B, N) on the CPU, an attribution to start from.
+        tau (float): The normalised response in [0, 1] at which insertion hands over to
+            deletion.
+        progress (Any): A bar; updated by one for each patch placed.
+    """
+
+    responses: SubsetResponses
+    end_points: EndPoints
+    examples: Tensor
+    seed: Tensor | None
+    tau: float
+    progress: Any
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """An order for each of a task's K examples, and the responses met on the way.
+
+    Args:
+        order (Tensor): int64 (K, N), features from most to least important.
+        n_inserted (Tensor): int64 (K,), C: how many were ordered by insertion.
+        insertion (Tensor): float64 (K, N + 1), raw response with the first k features
+            of the order inserted; NaN where it was not met.
+        deletion (Tensor): float64 (K, N + 1), raw response with the first k features of
+            the order deleted; NaN where it was not met.
+    """
+
+    order: Tensor
+    n_inserted: Tensor
+    insertion: Tensor
+    deletion: Tensor
+
+
+class Ordering(Protocol):
+    """MDA's first step: find the order of the patches."""
+
+    def __call__(self, task: SearchTask) -> SearchResult:
+        """Order the patches of all of a task's examples."""
+        ...
+
+
+def complete(task: SearchTask, result: SearchResult) -> SearchResult:
+    """Ask the model for the points of both curves that the search did not meet.
+
+    Args:
+        task (SearchTask): The task that was searched.
+        result (SearchResult): Its outcome, with NaN where a response is unknown.
+
+    Returns:
+        *SearchResult*: the same without NaN.
+    """
+    place = result.order.argsort(dim=1)  # (K, N): where in the order a feature stands
+    insertion, deletion = result.insertion.clone(), result.deletion.clone()
+    row_in, step_in = insertion.isnan().nonzero(as_tuple=True)
+    row_del, step_del = deletion.isnan().nonzero(as_tuple=True)
+    rows = torch.cat([row_in, row_del])
+    if len(rows) == 0:
+        return result
+    subsets = torch.cat(
+        [place[row_in] < step_in[:, None], place[row_del] >= step_del[:, None]]
+    )
+    kinds = torch.cat(
+        [torch.full_like(row_in, INSERTION), torch.full_like(row_del, DELETION)]
+    )
+    values = task.responses(subsets, task.examples[rows], kinds).cpu().double()
+    insertion[row_in, step_in], deletion[row_del, step_del] = values.split(
+        [len(row_in), len(row_del)]
+    )
+    return SearchResult(result.order, result.n_inserted, insertion, deletion)

@@ -1,0 +1,82 @@
+"""Runs the searches of many images side by side, so that they share forwards.
+
+A search is a generator: it yields the subsets it wants to know about and is sent their
+responses. It reads like the algorithm for one image; the batching happens here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from captum_mda.perturbation import SubsetResponses
+
+Outcome = TypeVar("Outcome")
+
+
+@dataclass(frozen=True)
+class Query:
+    """Subsets of one image, bool (K, N), and the kind of baseline they are put on."""
+
+    subsets: NDArray[np.bool_]
+    kind: int
+
+
+Search = Generator[Query, NDArray[np.float64], Outcome]
+
+
+def run_in_lockstep(
+    searches: Sequence[Search[Outcome]],
+    examples: Tensor,
+    responses: SubsetResponses,
+    progress: Any,
+) -> list[Outcome]:
+    """Advance all searches together, one query of each at a time.
+
+    Args:
+        searches (sequence of generators): One for each example.
+        examples (Tensor): int64 (K,), the example that each search belongs to.
+        responses (SubsetResponses): Answers the queries.
+        progress (Any): A bar; updated by one for each answered query.
+
+    Returns:
+        *list*: what each search returned.
+    """
+    outcomes: dict[int, Outcome] = {}
+    answers: dict[int, NDArray[np.float64] | None] = dict.fromkeys(range(len(searches)))
+    while answers:
+        queries: dict[int, Query] = {}
+        for index, answer in answers.items():
+            try:
+                # The first "answer" is None, which starts a generator.
+                queries[index] = searches[index].send(answer)  # type: ignore[arg-type]
+            except StopIteration as stop:
+                outcomes[index] = stop.value
+        answers = _answer(queries, examples, responses)
+        progress.update(len(queries))
+    return [outcomes[index] for index in range(len(searches))]
+
+
+def _answer(
+    queries: dict[int, Query], examples: Tensor, responses: SubsetResponses
+) -> dict[int, NDArray[np.float64] | None]:
+    """Ask for the responses of all queries at once."""
+    if not queries:
+        return {}
+    lengths = [len(query.subsets) for query in queries.values()]
+    repeats = torch.tensor(lengths)
+    subsets = np.concatenate([query.subsets for query in queries.values()])
+    kinds = torch.tensor([query.kind for query in queries.values()])
+    values = responses(
+        torch.from_numpy(subsets),
+        examples[list(queries)].repeat_interleave(repeats),
+        kinds.repeat_interleave(repeats),
+    )
+    parts = np.split(values.cpu().double().numpy(), np.cumsum(lengths)[:-1])
+    return dict(zip(queries, parts, strict=True))

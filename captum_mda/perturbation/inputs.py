@@ -1,0 +1,80 @@
+"""Checks of what every public function takes: inputs, and numbers in a range."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+def validate_inputs(inputs: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """Check the inputs of a call and return them as a tuple of detached tensors.
+
+    Args:
+        inputs (Tensor or tuple[Tensor, ...]): Examples along dimension 0 of each
+            tensor.
+
+    Raises:
+        TypeError: An input is no tensor, or complex.
+        ValueError: There is no example, the batch sizes differ, or a value is NaN or
+            infinite.
+    """
+    tensors = inputs if isinstance(inputs, tuple) else (inputs,)
+    if not tensors:
+        raise ValueError("inputs: got an empty tuple, takes at least one tensor")
+    for tensor in tensors:
+        if not isinstance(tensor, Tensor):
+            raise TypeError(
+                f"inputs: got {type(tensor).__name__}, takes a tensor or a tuple of "
+                "tensors"
+            )
+        if tensor.is_complex():
+            raise TypeError(f"inputs: got dtype {tensor.dtype}, takes real numbers")
+        if tensor.dim() == 0 or tensor.numel() == 0:
+            raise ValueError(
+                f"inputs: got shape {tuple(tensor.shape)}, takes at least one example "
+                "along dimension 0, and no empty dimension"
+            )
+        if tensor.shape[0] != tensors[0].shape[0]:
+            raise ValueError(
+                f"inputs: the tensors hold {tensors[0].shape[0]} and {tensor.shape[0]} "
+                "examples along dimension 0; give them the same number"
+            )
+        require_finite("inputs", tensor)
+    return tuple(tensor.detach() for tensor in tensors)
+
+
+def require_finite(name: str, tensor: Tensor) -> None:
+    """Raise a ValueError that names the first example with a NaN or infinite value."""
+    finite = torch.isfinite(tensor).reshape(tensor.shape[0] if tensor.dim() else 1, -1)
+    bad = (~finite.all(dim=1)).nonzero().flatten().tolist()
+    if bad:
+        raise ValueError(
+            f"{name}: NaN or infinite values in example {bad[0]}"
+            + (f" and {len(bad) - 1} more" if len(bad) > 1 else "")
+            + "; clean or drop them first"
+        )
+
+
+def require_in_unit_interval(name: str, value: float) -> None:
+    """Raise unless ``value`` is a number from 0 to 1."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{name}: got {value!r}, takes a number from 0 to 1")
+    if not 0.0 <= value <= 1.0:
+        raise ValueError(f"{name}: got {value!r}, takes a number from 0 to 1")
+
+
+def require_positive_integer(name: str, value: int) -> None:
+    """Raise unless ``value`` is an integer of at least 1."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name}: got {value!r}, takes a positive integer")
+    if value < 1:
+        raise ValueError(f"{name}: got {value!r}, takes a positive integer")
+
+
+def require_choice(name: str, value: object, choices: Sequence[str]) -> None:
+    """Raise unless ``value`` is one of the given words."""
+    if value not in choices:
+        words = ", ".join(repr(choice) for choice in choices)
+        raise ValueError(f"{name}: got {value!r}, takes one of {words}")

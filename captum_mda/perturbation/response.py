@@ -1,0 +1,198 @@
+"""From a forward function and a target to one score for each row, in chunks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from captum_mda._captum import (
+    format_additional_forward_args,
+    NullProgress,
+    TargetType,
+)
+from captum_mda.perturbation.inputs import require_choice, require_positive_integer
+from captum_mda.perturbation.targets import select_target, target_indices
+
+Score = Literal["softmax", "identity"] | Callable[[Tensor], Tensor]
+"""What is made of the outputs before the target is chosen."""
+
+# Chunk sizes to begin with when none is given. A CPU is fastest while the activations
+# of a chunk stay in its caches; an accelerator wants as many rows as fit.
+CPU_ROWS = 16
+ACCELERATOR_ROWS = 512
+
+
+class Response:
+    """A model's score of its target, for any number of rows, and what it cost.
+
+    Args:
+        forward_func (callable): The model or any function of the inputs. It returns one
+            output for each row, rows along dimension 0.
+        n_examples (int): How many examples the rows stem from.
+        target (int, tuple, Tensor, list, optional): Captum's forms. Default: None
+        additional_forward_args (any, optional): Passed on behind the inputs; a tensor
+            whose first dimension is ``n_examples`` is taken to hold one entry for each
+            example and follows the rows. Default: None
+        score (str or callable, optional): "softmax" over dimension 1 of the outputs;
+            "identity" for the outputs as they are; or a callable that maps outputs to
+            scores of the same first dimension. Outputs with one value for each row
+            have no classes and are their own score under "softmax".
+            Default: "softmax"
+        rows_per_forward (int, optional): The most rows in one forward. None: as many as
+            fit, halved and tried again when memory runs out. Default: None
+        progress (optional): A bar with an ``update`` method; counts rows.
+
+    Raises:
+        TypeError: An argument is of the wrong kind.
+        ValueError: The target, the score or the number of rows is out of its range.
+    """
+
+    def __init__(
+        self,
+        forward_func: Callable[..., Tensor],
+        n_examples: int,
+        target: TargetType = None,
+        additional_forward_args: object = None,
+        score: Score = "softmax",
+        rows_per_forward: int | None = None,
+        progress: Any = None,
+    ) -> None:
+        """Check everything that can be checked before the first forward."""
+        if not callable(forward_func):
+            raise TypeError(
+                f"forward_func: got {type(forward_func).__name__}, takes a callable"
+            )
+        if not callable(score):
+            require_choice("score", score, ("softmax", "identity"))
+        if rows_per_forward is not None:
+            require_positive_integer("perturbations_per_eval", rows_per_forward)
+        self.forward_func = forward_func
+        self.n_examples = n_examples
+        self.forwards = torch.zeros(n_examples, dtype=torch.int64)  # (B,)
+        self._target = target_indices(target, n_examples)  # (1 or B, d)
+        self._arguments: tuple[Any, ...] = (
+            format_additional_forward_args(additional_forward_args) or ()
+        )
+        self._score = score
+        self._rows_per_forward = rows_per_forward
+        self._may_shrink = rows_per_forward is None
+        self._progress = progress if progress is not None else NullProgress()
+
+    @property
+    def n_forwards(self) -> int:
+        """How many rows the model has seen so far."""
+        return int(self.forwards.sum())
+
+    def __call__(
+        self, make_rows: Callable[[slice], tuple[Tensor, ...]], examples: Tensor
+    ) -> Tensor:
+        """Score rows.
+
+        Args:
+            make_rows (callable): Builds the inputs of a slice of the rows.
+            examples (Tensor): int64 (R,) on the CPU, the example each row stems from.
+
+        Returns:
+            *Tensor*: (R,) scores without gradient, float32, or float64 where the
+            outputs are.
+
+        Raises:
+            TypeError: The forward function returns no tensor.
+            ValueError: It returns another number of rows, NaN or infinity.
+        """
+        parts, start = [], 0
+        with torch.no_grad():
+            while start < len(examples):
+                rows = slice(start, start + self._chunk_size(make_rows))
+                try:
+                    part = self._forward(make_rows(rows), examples[rows])
+                except RuntimeError as error:
+                    if not self._shrink_after(error, len(examples[rows])):
+                        raise
+                    continue
+                parts.append(part)
+                start += len(part)
+                self._count(examples[rows])
+        values = torch.cat(parts)
+        self._require_finite(values, examples)
+        return values
+
+    def _forward(self, rows: tuple[Tensor, ...], examples: Tensor) -> Tensor:
+        arguments = (self._follow_rows(value, examples) for value in self._arguments)
+        outputs = self.forward_func(*rows, *arguments)
+        scores = self._to_scores(_validated_outputs(outputs, len(examples)))
+        target = self._target
+        if target is not None and len(target) > 1:
+            target = target[examples]
+        return select_target(scores, target)
+
+    def _follow_rows(self, argument: Any, examples: Tensor) -> Any:
+        """Repeat an argument that holds one entry for each example as its rows are."""
+        per_example = (
+            isinstance(argument, Tensor)
+            and argument.dim() > 0
+            and argument.shape[0] == self.n_examples
+        )
+        return argument[examples.to(argument.device)] if per_example else argument
+
+    def _to_scores(self, outputs: Tensor) -> Tensor:
+        if outputs.dtype != torch.float64:
+            outputs = outputs.float()
+        if callable(self._score):
+            return _validated_outputs(self._score(outputs), len(outputs), "score")
+        has_classes = outputs.dim() > 1 and outputs.shape[1] > 1
+        if self._score == "softmax" and has_classes:
+            return outputs.softmax(dim=1)
+        return outputs
+
+    def _chunk_size(self, make_rows: Callable[[slice], tuple[Tensor, ...]]) -> int:
+        if self._rows_per_forward is None:
+            on_cpu = make_rows(slice(0, 1))[0].device.type == "cpu"
+            self._rows_per_forward = CPU_ROWS if on_cpu else ACCELERATOR_ROWS
+        return self._rows_per_forward
+
+    def _shrink_after(self, error: RuntimeError, n_rows: int) -> bool:
+        """Halve the chunks if memory ran out and halving is ours to decide."""
+        message = str(error).lower()
+        out_of_memory = "out of memory" in message or "can't allocate" in message
+        if not (out_of_memory and self._may_shrink and n_rows > 1):
+            return False
+        self._rows_per_forward = n_rows // 2
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        return True
+
+    def _count(self, examples: Tensor) -> None:
+        self.forwards += torch.bincount(examples, minlength=self.n_examples)
+        self._progress.update(len(examples))
+
+    def _require_finite(self, values: Tensor, examples: Tensor) -> None:
+        bad = examples[~torch.isfinite(values).cpu()]
+        if len(bad):
+            raise ValueError(
+                "forward_func: the score of the target is NaN or infinite for "
+                f"{len(bad)} of {len(values)} perturbed inputs, first for one of "
+                f"example {int(bad[0])}; check the model on inputs whose features are "
+                "partly replaced by the baseline"
+            )
+
+
+def _validated_outputs(
+    outputs: object, n_rows: int, name: str = "forward_func"
+) -> Tensor:
+    """Check that a forward function, or a score, returns one entry for each row."""
+    if not isinstance(outputs, Tensor):
+        raise TypeError(
+            f"{name}: returned {type(outputs).__name__}, must return a tensor; wrap "
+            "the model in a function that picks the logits"
+        )
+    if outputs.dim() == 0 or outputs.shape[0] != n_rows:
+        raise ValueError(
+            f"{name}: returned shape {tuple(outputs.shape)} for {n_rows} rows, must "
+            "return one output for each row along dimension 0 and not aggregate over "
+            "the batch"
+        )
+    return outputs

@@ -1,0 +1,101 @@
+"""What a model says when only a subset of the features is present."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from captum_mda.perturbation.features import Features, look_up
+from captum_mda.perturbation.response import Response
+
+
+class SubsetResponses:
+    """Builds inputs from subsets of their features and asks the model for its score.
+
+    Rows of different examples, and of different baselines, share forwards: whoever asks
+    for much at once gets full chunks.
+
+    Args:
+        response (Response): Scores rows.
+        inputs (tuple[Tensor, ...]): The inputs, where all features are present.
+        baselines (sequence of tuple[Tensor, ...]): One or more kinds of baseline, each
+            with one tensor for each input, which broadcasts to it: what stands where a
+            feature is absent.
+        features (Features): The features of the inputs.
+    """
+
+    def __init__(
+        self,
+        response: Response,
+        inputs: tuple[Tensor, ...],
+        baselines: Sequence[tuple[Tensor, ...]],
+        features: Features,
+    ) -> None:
+        """Lay the kinds of baseline out one after the other: (kinds * B, ...)."""
+        self.response = response
+        self.features = features
+        self._inputs = inputs
+        self._baselines = tuple(
+            torch.cat([kind[index].expand(tensor.shape) for kind in baselines])
+            for index, tensor in enumerate(inputs)
+        )
+
+    @property
+    def n_features(self) -> int:
+        """The number of features of every example."""
+        return self.features.n_features
+
+    @property
+    def n_examples(self) -> int:
+        """The number of examples."""
+        return self.features.batch_size
+
+    def __call__(
+        self,
+        subsets: Tensor | Callable[[slice], Tensor],
+        examples: Tensor,
+        kinds: Tensor | int = 0,
+    ) -> Tensor:
+        """Score one input for each subset.
+
+        Args:
+            subsets (Tensor or callable): bool (R, N), True where a feature is present;
+                or a function that makes the subsets of a slice of the rows, where all
+                of them at once would be too large.
+            examples (Tensor): int64 (R,) on the CPU, the example of each row.
+            kinds (Tensor or int, optional): int64 (R,) on the CPU, or one int for all:
+                which kind of baseline stands for the absent features. Default: 0
+
+        Returns:
+            *Tensor*: (R,) scores, float32, or float64 where the outputs are.
+        """
+        if isinstance(subsets, Tensor):
+            subsets = subsets.to(self._inputs[0].device).__getitem__
+        if isinstance(kinds, int):
+            kinds = torch.full_like(examples, kinds)
+        make_subsets, baseline_rows = subsets, kinds * self.n_examples + examples
+
+        def make_rows(rows: slice) -> tuple[Tensor, ...]:
+            return self._compose(
+                make_subsets(rows), examples[rows], baseline_rows[rows]
+            )
+
+        return self.response(make_rows, examples)
+
+    def _compose(
+        self, subsets: Tensor, examples: Tensor, baseline_rows: Tensor
+    ) -> tuple[Tensor, ...]:
+        """Put the inputs where the features are present, the baselines elsewhere."""
+        composed = []
+        for tensor, baseline, mask in zip(
+            self._inputs, self._baselines, self.features.masks, strict=True
+        ):
+            rows = examples.to(tensor.device)
+            if mask.shape[0] > 1:
+                mask = mask.index_select(0, rows)
+            present = look_up(subsets.to(tensor.device), mask)
+            absent = baseline.index_select(0, baseline_rows.to(tensor.device))
+            composed.append(torch.where(present, tensor.index_select(0, rows), absent))
+        return tuple(composed)

@@ -1,0 +1,125 @@
+"""Captum's forms of ``target``, as one index for each example."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from captum_mda._captum import TargetType
+
+
+def target_indices(target: TargetType, n_examples: int) -> Tensor | None:
+    """Read a target before the first forward.
+
+    Args:
+        target (int, tuple, Tensor, list, or None): Captum's forms: one int for all
+            examples; a tuple of ints for outputs with more than two dimensions; an
+            integer tensor with one element or one for each example; a list with an int
+            or a tuple for each example; None where the forward function returns one
+            value for each example.
+        n_examples (int): The number of examples.
+
+    Returns:
+        *Tensor* or None: int64 (1 or B, d) on the CPU: where in the d dimensions of its
+        output that follow the first an example's score stands.
+
+    Raises:
+        TypeError: The target is none of these.
+        ValueError: It has another number of entries, or a negative one.
+    """
+    if target is None:
+        return None
+    if isinstance(target, Tensor):
+        indices = _from_tensor(target)
+    elif isinstance(target, list):
+        indices = _from_list(target)
+    else:
+        indices = torch.tensor([_as_index_tuple(target)], dtype=torch.int64)
+    if len(indices) not in (1, n_examples) or (
+        isinstance(target, list) and len(indices) != n_examples
+    ):
+        raise ValueError(
+            f"target: got {len(indices)} entries for {n_examples} examples; give one "
+            "for all or one for each"
+        )
+    if int(indices.min()) < 0:
+        raise ValueError(f"target: got {int(indices.min())}, takes classes from 0 on")
+    return indices
+
+
+def select_target(values: Tensor, indices: Tensor | None) -> Tensor:
+    """Pick every row's score out of its output.
+
+    Args:
+        values (Tensor): (R, ...), one score for each entry of the output.
+        indices (Tensor or None): int64 (1 or R, d), from `target_indices`.
+
+    Returns:
+        *Tensor*: (R,).
+
+    Raises:
+        ValueError: The target is missing, does not fit the output, or is out of range.
+    """
+    shape = tuple(values.shape)
+    if indices is None:
+        if values.numel() == len(values):
+            return values.flatten()
+        raise ValueError(
+            f"target: None, but forward_func returned {shape}; pass the class to "
+            "explain, or a forward_func that returns one value for each example"
+        )
+    if values.dim() == 1:
+        raise ValueError(
+            f"target: given, but forward_func returned one value for each example, "
+            f"{shape}; pass target=None"
+        )
+    if indices.shape[1] != values.dim() - 1:
+        raise ValueError(
+            f"target: has {indices.shape[1]} entries for each example, but an output "
+            f"of shape {shape} takes {values.dim() - 1}"
+        )
+    largest = indices.amax(dim=0).tolist()
+    for index, size in zip(largest, shape[1:], strict=True):
+        if index >= size:
+            raise ValueError(
+                f"target: {index} is out of range for an output of shape {shape}; "
+                f"takes 0 to {size - 1}"
+            )
+    columns = indices.to(values.device).expand(len(values), -1).unbind(dim=1)
+    rows = torch.arange(len(values), device=values.device)
+    index = (rows, *columns)
+    return values[index]
+
+
+def _from_tensor(target: Tensor) -> Tensor:
+    if target.is_floating_point() or target.is_complex() or target.dtype == torch.bool:
+        raise TypeError(f"target: got dtype {target.dtype}, takes integers")
+    if target.dim() > 1 and target.numel() > 1:
+        raise ValueError(
+            f"target: got a tensor of shape {tuple(target.shape)}, takes one integer "
+            "for each example, shape (B,)"
+        )
+    return target.detach().reshape(-1, 1).to("cpu", torch.int64)
+
+
+def _from_list(target: list[int] | list[tuple[int, ...]]) -> Tensor:
+    rows = [_as_index_tuple(entry) for entry in target]
+    if not rows or len({len(row) for row in rows}) != 1:
+        raise ValueError(
+            f"target: got {target!r}, takes a list with one int, or tuples of one "
+            "length, for each example"
+        )
+    return torch.tensor(rows, dtype=torch.int64)
+
+
+def _as_index_tuple(entry: object) -> tuple[int, ...]:
+    indices = entry if isinstance(entry, tuple) else (entry,)
+    for index in indices:
+        if isinstance(index, bool) or not isinstance(index, int):
+            raise TypeError(
+                f"target: got {entry!r}, takes an int, a tuple of ints, an integer "
+                "tensor, or a list with one of them for each example"
+            )
+    if not indices:
+        raise ValueError("target: got an empty tuple, takes at least one index")
+    return indices

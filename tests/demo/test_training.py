@@ -1,0 +1,48 @@
+"""The training script, in small."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from captum_mda.demo import CLASS_NAMES, IMAGE_SIZE, train
+from captum_mda.demo._model import load_weights
+from captum_mda.demo._training_data import batches, blur, render_pool
+
+
+def test_training_writes_weights_and_figures(tmp_path: Path) -> None:
+    out = tmp_path / "weights.safetensors"
+    words = "--samples 40 --epochs 1 --batch-size 16 --measured 10 --threads 1"
+    train.main(["--out", str(out), *words.split()])
+    figures = json.loads((tmp_path / "figures.json").read_text("utf-8"))
+    assert {path.name for path in tmp_path.iterdir()} == {out.name, "figures.json"}
+    assert figures["file_bytes"] == out.stat().st_size
+    assert str(tmp_path) not in figures["command"]
+    assert not load_weights(out).training
+
+
+def test_batches_cover_the_pool_once_with_distributions_as_targets(
+    tmp_path: Path,
+) -> None:
+    pool = render_pool(120, 0, tmp_path)
+    assert len(pool.labels) == 126 and (pool.labels[120:] == -1).all()
+    drawn = list(batches(pool, 64, np.random.default_rng(0)))
+    assert len(drawn) == 1
+    images, targets = drawn[0]
+    assert images.shape == (64, 3, IMAGE_SIZE, IMAGE_SIZE)
+    assert targets.shape == (64, len(CLASS_NAMES))
+    torch.testing.assert_close(targets.sum(1), torch.ones(64))
+    assert (targets[:3] == 0.1).all() and (targets[3:].amax(1) == 1.0).sum() > 50
+
+
+@pytest.mark.parametrize("padded", [False, True])
+def test_blur_keeps_the_middle_of_a_flat_image(padded: bool) -> None:
+    flat = torch.full((1, 3, IMAGE_SIZE, IMAGE_SIZE), 0.7)
+    blurred = blur(flat, sigma=3.0, padded=padded)
+    middle, corner = blurred[0, 0, 32, 32].item(), blurred[0, 0, 0, 0].item()
+    assert middle == pytest.approx(0.7)
+    assert corner == pytest.approx(0.7 if not padded else 0.7 * 0.5**2, rel=0.3)
