@@ -9,14 +9,7 @@ from typing import Any, cast, TypeVar
 
 from captum._utils.common import (
     _format_additional_forward_args as format_additional_forward_args,
-)
-from captum._utils.common import (
     _format_output as format_output,
-)
-from captum._utils.common import (
-    _format_tensor_into_tuples as format_tensor_into_tuples,
-)
-from captum._utils.common import (
     _is_tuple as is_tuple,
 )
 from captum._utils.progress import NullProgress, progress
@@ -36,7 +29,6 @@ __all__ = [
     "TensorOrTupleOfTensorsGeneric",
     "format_additional_forward_args",
     "format_output",
-    "format_tensor_into_tuples",
     "is_tuple",
     "log_usage",
     "progress",

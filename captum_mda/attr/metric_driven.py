@@ -304,6 +304,7 @@ class MetricDrivenAttribution(PerturbationAttribution):
             with self._bar(n_places, show_progress) as bar:
                 end_points, dtype = _end_points(responses)
                 degenerate = self._degenerate(end_points)
+                bar.update(int(degenerate.sum()) * features.n_features)
                 task = SearchTask(
                     responses,
                     end_points,
@@ -340,7 +341,7 @@ class MetricDrivenAttribution(PerturbationAttribution):
                     f"{message}; explain another target, choose another baseline, or "
                     'pass on_degenerate="zero"'
                 )
-            warnings.warn(f"{message}; their attributions are 0", stacklevel=4)
+            warnings.warn(f"{message}; their attributions are 0", stacklevel=5)
         return degenerate
 
     def _explanation(

@@ -102,7 +102,13 @@ def load_weights(path: str | os.PathLike[str]) -> VisionTransformer:
             weights = {name: file.get_tensor(name).float() for name in file.keys()}
         model = build_model(architecture)
         model.load_state_dict(weights)
-    except (SafetensorError, KeyError, TypeError, RuntimeError) as error:
+    except (
+        SafetensorError,
+        KeyError,
+        TypeError,
+        ValueError,
+        RuntimeError,
+    ) as error:
         raise ValueError(
             f"path: got {os.fspath(path)!r}, which is damaged or no demo model, takes "
             "a file written by captum_mda.demo.train; install the package again to "

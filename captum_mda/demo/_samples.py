@@ -49,8 +49,8 @@ def make_samples(n: int, seed: int) -> DemoSamples:
     """Draw images of one object each on cluttered, textured backgrounds.
 
     The same seed gives the same samples, and sample `i` of a seed does not depend on
-    `n`. Every ten samples in a row hold each of the ten classes once. The global states
-    of randomness are neither read nor changed.
+    `n`. Samples 0 to 9, 10 to 19 and so on hold each of the ten classes once. The
+    global states of randomness are neither read nor changed.
 
     Args:
         n (int): The number of samples, at least 0.
@@ -96,9 +96,9 @@ def normalize_bytes(pictures: npt.NDArray[np.uint8]) -> Tensor:
     Returns:
         *Tensor*: float32 of shape (n, 3, H, W), within [-2, 2].
     """
-    images = torch.from_numpy(pictures).permute(0, 3, 1, 2).contiguous()
-    mean, std = _channel_statistics(images.float())
-    return (images / 255.0 - mean) / std
+    colours = torch.from_numpy(pictures).permute(0, 3, 1, 2).contiguous() / 255.0
+    mean, std = _channel_statistics(colours)
+    return (colours - mean) / std
 
 
 def denormalize(images: Tensor) -> Tensor:

@@ -121,7 +121,8 @@ def _stroke(rng: np.random.Generator, size: int) -> Array:
     start = rng.uniform(0.0, size, 2).astype(np.float32)
     angle, length = rng.uniform(0.0, 2.0 * np.pi), rng.uniform(0.1, 0.6) * size
     step = length * np.array([np.cos(angle), np.sin(angle)], dtype=np.float32)
-    return rng.uniform(0.6, 2.0) - _segment_distance(size, start, start + step)
+    distance = _segment_distance(size, start, start + step)
+    return np.asarray(rng.uniform(0.6, 2.0) - distance, dtype=np.float32)
 
 
 def _corner(rng: np.random.Generator, size: int) -> Array:
@@ -134,7 +135,7 @@ def _corner(rng: np.random.Generator, size: int) -> Array:
     distance = np.minimum(
         _segment_distance(size, tip, ends[0]), _segment_distance(size, tip, ends[1])
     )
-    return rng.uniform(0.6, 1.8) - distance
+    return np.asarray(rng.uniform(0.6, 1.8) - distance, dtype=np.float32)
 
 
 def _arc(rng: np.random.Generator, size: int) -> Array:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
-from tqdm import trange  # type: ignore[import-untyped]
+from tqdm import trange
 
 from captum_mda.demo._samples import normalize_bytes
 from captum_mda.demo._shapes import CLASS_NAMES
@@ -81,8 +81,7 @@ def batches(
     """
     order = rng.permutation(len(pool.labels))
     for first in range(0, len(order) - batch_size + 1, batch_size):
-        chosen = np.sort(order[first : first + batch_size])
-        rng.shuffle(chosen)
+        chosen = order[first : first + batch_size]
         images = normalize_bytes(_turn_and_recolour(pool.pictures[chosen], rng))
         targets = _targets(torch.from_numpy(pool.labels[chosen]))
         yield _hide_objects(images, targets, rng)
@@ -117,7 +116,7 @@ def _hide_objects(
     absent = blur(images[:touched], rng.uniform(6.0, 16.0), padded)
     absent[:blank] = torch.from_numpy(rng.uniform(-2.0, 2.0, (blank, 3, 1, 1)))
     if rng.integers(2):
-        absent[0] = absent[hidden:] = 0.0
+        absent[:1] = absent[hidden:] = 0.0
     kept = _random_patches(partial, rng)  # (partial, 1, H, W)
     images[:hidden] = absent[:hidden]
     images[hidden:touched] = torch.where(kept, images[hidden:touched], absent[hidden:])

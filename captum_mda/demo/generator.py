@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from captum_mda.demo._shapes import Array, CLASS_NAMES, Predicate, SHAPES
+from captum_mda.demo._shapes import Array, CLASS_NAMES, Mask, Predicate, SHAPES
 from captum_mda.demo._textures import add_clutter, pixel_grid, random_texture
 
 __all__ = ["IMAGE_SIZE", "PATCH_SIZE", "Scene", "label_of", "render_scene"]
@@ -47,7 +47,7 @@ class Scene(NamedTuple):
     """The index of the object's class."""
 
     @property
-    def mask(self) -> npt.NDArray[np.bool_]:
+    def mask(self) -> Mask:
         """The pixels of which the object covers at least half, of shape (H, W)."""
         return self.coverage >= 0.5
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -35,7 +35,6 @@ def run_in_lockstep(
     searches: Sequence[Search[Outcome]],
     examples: Tensor,
     responses: SubsetResponses,
-    progress: Any,
 ) -> list[Outcome]:
     """Advance all searches together, one query of each at a time.
 
@@ -43,7 +42,6 @@ def run_in_lockstep(
         searches (sequence of generators): One for each example.
         examples (Tensor): int64 (K,), the example that each search belongs to.
         responses (SubsetResponses): Answers the queries.
-        progress (Any): A bar; updated by one for each answered query.
 
     Returns:
         *list*: what each search returned.
@@ -59,7 +57,6 @@ def run_in_lockstep(
             except StopIteration as stop:
                 outcomes[index] = stop.value
         answers = _answer(queries, examples, responses)
-        progress.update(len(queries))
     return [outcomes[index] for index in range(len(searches))]
 
 

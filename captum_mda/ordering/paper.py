@@ -49,7 +49,7 @@ class PaperOrdering:
     def __call__(self, task: SearchTask) -> SearchResult:
         """Order the patches of all of a task's examples, side by side."""
         searches = [self._search(task, int(example)) for example in task.examples]
-        found = run_in_lockstep(searches, task.examples, task.responses, task.progress)
+        found = run_in_lockstep(searches, task.examples, task.responses)
         orders, n_inserted, insertion, deletion = zip(*found, strict=True)
         return SearchResult(
             torch.tensor(orders),
@@ -78,6 +78,7 @@ class PaperOrdering:
             choice = int(responses.argmax())
             front.append(candidates[choice])
             insertion[len(front)] = responses[choice]
+            task.progress.update(1)
 
         back: list[int] = []  # o_N, o_{N-1}, ..., o_{C+1}
         while len(front) + len(back) < n:
@@ -88,6 +89,7 @@ class PaperOrdering:
             # The image that holds only the last patches of the order is the full image
             # without the first ones: a point of the deletion curve.
             deletion[n - len(back)] = responses[choice]
+            task.progress.update(1)
         return front + back[::-1], len(front), insertion, deletion
 
     def _candidates(

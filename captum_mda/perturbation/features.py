@@ -10,8 +10,6 @@ from math import prod
 import torch
 from torch import Tensor
 
-from captum_mda._captum import format_tensor_into_tuples
-
 MAX_IMPLICIT_FEATURES = 4096
 """The most features that a missing feature mask may stand for."""
 
@@ -292,7 +290,7 @@ def _one_feature_per_scalar(inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
 def _as_mask_tuple(
     feature_mask: Tensor | tuple[Tensor, ...], n_inputs: int
 ) -> tuple[Tensor, ...]:
-    masks: tuple[Tensor, ...] = format_tensor_into_tuples(feature_mask)
+    masks = feature_mask if isinstance(feature_mask, tuple) else (feature_mask,)
     if len(masks) != n_inputs:
         raise ValueError(
             f"feature_mask: got {len(masks)} masks for {n_inputs} input tensors, "

@@ -175,7 +175,7 @@ def test_shapes_fill_a_fair_part_of_the_unit_disc_only(name: str) -> None:
     axis = np.linspace(-1.5, 1.5, 301, dtype=np.float32)
     x, y = np.meshgrid(axis, axis)
     inside = SHAPES[name](x, y)
-    assert not inside[np.hypot(x, y) > 1.02].any()
+    assert not inside[np.hypot(x, y) > 1.0].any()
     assert inside.sum() / (np.hypot(x, y) <= 1.0).sum() > 0.25
 
 
@@ -294,6 +294,6 @@ def test_importing_the_demo_does_not_import_timm() -> None:
         "import sys, types; parent = types.ModuleType('captum_mda'); "
         f"parent.__path__ = {list(captum_mda.__path__)!r}; "
         "sys.modules['captum_mda'] = parent; import captum_mda.demo; "
-        "assert not {'timm', 'PIL', 'tqdm', 'scipy'} & set(sys.modules)"
+        "assert not {'timm', 'PIL', 'scipy'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

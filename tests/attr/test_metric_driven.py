@@ -1,0 +1,264 @@
+"""MetricDrivenAttribution from end to end on hand-sized models."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from captum.attr import NoiseTunnel
+from hypothesis import given, settings, strategies as st
+from literal_mda import literal_curves, literal_density, literal_magnitudes, literal_order
+from torch import nn, Tensor
+from toy_models import interacting_model
+
+from captum_mda import MetricDrivenAttribution, patch_feature_mask
+from captum_mda.magnitude import solve_by_nnls
+
+
+def bright_corner(images: Tensor) -> Tensor:
+    """Return logits (B, 2) of images (B, C, 4, 4); class 1 asks for a bright corner."""
+    patches = images.unfold(2, 2, 2).unfold(3, 2, 2).sum((1, 4, 5)).flatten(1)  # (B, 4)
+    evidence = (patches * torch.tensor([3.0, 0.5, 1.0, 0.25])).sum(1) / 16
+    return torch.stack([torch.zeros_like(evidence), evidence], dim=1)
+
+
+@settings(deadline=None, max_examples=25)
+@given(
+    n=st.integers(2, 9),
+    model_seed=st.integers(0, 1000),
+    rule=st.sampled_from(["reference", "paper", "increment"]),
+    gamma=st.sampled_from([0.0, 0.5, 1.0]),
+    kappa=st.sampled_from([0.005, 0.2]),
+)
+def test_attributions_equal_the_literal_transcription(
+    n: int, model_seed: int, rule: str, gamma: float, kappa: float
+) -> None:
+    model = interacting_model(n, model_seed)
+    sizes = [1 + j % 3 for j in range(n)]
+    mask = torch.repeat_interleave(torch.arange(n), torch.tensor(sizes))[None]
+
+    def of_elements(inputs: Tensor) -> Tensor:
+        starts = torch.tensor([sum(sizes[:j]) for j in range(n)])
+        return model(inputs[:, starts])
+
+    def score(present: frozenset[int], kind: str) -> float:
+        return float(model(torch.tensor([[float(j in present) for j in range(n)]])))
+
+    if score(frozenset(range(n)), "deletion") <= score(frozenset(), "deletion"):
+        return
+    mda = MetricDrivenAttribution(of_elements, score="identity", magnitude=rule)
+    attributions = mda.attribute(
+        torch.ones(1, sum(sizes)),
+        feature_mask=mask,
+        gamma=gamma,
+        kappa=kappa,
+        return_input_shape=False,
+    )
+    order, _ = literal_order(score, n, 0.9, None, n)
+    density = literal_density(literal_curves(score, order)[2])
+    expected = literal_magnitudes(
+        density, [sizes[j] for j in order], rule, gamma, kappa
+    )
+    sparse = literal_magnitudes(density, [sizes[j] for j in order], rule, 0.0, kappa)
+    if (np.abs(sparse - kappa) < 1e-4).any() or (np.diff(expected) > 0).any():
+        return  # on the threshold, or inverted by unequal sizes: both tested elsewhere
+    np.testing.assert_allclose(attributions[0, order].numpy(), expected, atol=2e-5)
+
+
+def test_painted_attributions_are_constant_over_patches_and_shaped_like_the_inputs() -> (
+    None
+):
+    images = torch.ones(2, 3, 4, 4)
+    mask = patch_feature_mask(images, 2)
+    mda = MetricDrivenAttribution(bright_corner)
+    painted = mda.attribute(images, target=1, feature_mask=mask)
+    compact = mda.attribute(
+        images, target=1, feature_mask=mask, return_input_shape=False
+    )
+    assert painted.shape == images.shape and painted.dtype == torch.float32
+    assert compact.shape == (2, 4)
+    torch.testing.assert_close(painted[1, 2, ::2, ::2].flatten(), compact[1])
+    assert compact[0].argsort(descending=True).tolist() == [0, 2, 1, 3]
+    assert not painted.requires_grad
+
+
+@pytest.mark.parametrize("perturbations_per_eval", [1, 2, 7])
+def test_chunks_do_not_change_a_bit(perturbations_per_eval: int) -> None:
+    inputs = torch.ones(3, 12) * torch.tensor([[1.0], [2.0], [0.5]])
+    mda = MetricDrivenAttribution(interacting_model(12, 3), score="identity")
+    seed = torch.arange(36.0).view(3, 12)
+    whole = mda.attribute(inputs, seed_attributions=seed)
+    chunked = mda.attribute(
+        inputs, seed_attributions=seed, perturbations_per_eval=perturbations_per_eval
+    )
+    assert torch.equal(whole, chunked)
+
+
+def test_a_batch_equals_its_images_one_by_one() -> None:
+    inputs = torch.ones(3, 12) * torch.tensor([[1.0], [2.0], [0.5]])
+    seed = torch.randn(3, 12, generator=torch.Generator().manual_seed(0))
+    mda = MetricDrivenAttribution(interacting_model(12, 3), score="identity")
+    together = mda.attribute(inputs, seed_attributions=seed)
+    for i in range(3):
+        alone = mda.attribute(inputs[i : i + 1], seed_attributions=seed[i : i + 1])
+        assert torch.equal(together[i : i + 1], alone)
+
+
+def test_tuples_of_inputs_share_features_across_tensors() -> None:
+    def model(a: Tensor, b: Tensor) -> Tensor:
+        return (a * torch.tensor([5.0, 1.0])).sum(1) + (b * torch.tensor([2.0, 1.0])).sum(
+            1
+        )
+
+    inputs = (torch.ones(2, 2), torch.ones(2, 2))
+    mask = (torch.tensor([[0, 1]]), torch.tensor([[2, 1]]))
+    mda = MetricDrivenAttribution(model, score="identity")
+    attributions = mda.attribute(inputs, feature_mask=mask)
+    assert isinstance(attributions, tuple) and len(attributions) == 2
+    # Feature 0 gives 5; feature 1 gives 1 + 1 through both tensors; feature 2 gives 2.
+    assert attributions[0][0, 0] > attributions[0][0, 1] > 0
+    assert torch.equal(attributions[0][:, 1], attributions[1][:, 1])
+
+
+def test_a_tuple_of_one_tensor_comes_back_as_one() -> None:
+    mda = MetricDrivenAttribution(lambda x: x.sum(1), score="identity")
+    attributions = mda.attribute((torch.ones(1, 3),))
+    assert isinstance(attributions, tuple) and attributions[0].shape == (1, 3)
+
+
+def test_float64_models_are_explained_in_float64() -> None:
+    mda = MetricDrivenAttribution(lambda x: x.sum(1), score="identity")
+    assert mda.attribute(torch.ones(1, 3, dtype=torch.float64)).dtype == torch.float64
+    assert mda.attribute(torch.ones(1, 3, dtype=torch.bfloat16)).dtype == torch.float32
+    assert mda.attribute(torch.ones(1, 3, dtype=torch.int64)).dtype == torch.float32
+
+
+def test_solvers_agree_and_a_callable_is_taken() -> None:
+    model, inputs = interacting_model(10, 5), torch.ones(1, 10)
+    maps = [
+        MetricDrivenAttribution(model, solver=s, score="identity").attribute(inputs)
+        for s in ("nnls", "osqp", solve_by_nnls)
+    ]
+    torch.testing.assert_close(maps[0], maps[1], rtol=0, atol=1e-6)
+    assert torch.equal(maps[0], maps[2])
+
+
+def test_a_seed_map_is_averaged_over_patches() -> None:
+    images = torch.ones(1, 3, 4, 4)
+    mask = patch_feature_mask(images, 2)
+    asked: list[Tensor] = []
+
+    def ordering(task):  # type: ignore[no-untyped-def]
+        asked.append(task.seed)
+        from captum_mda.ordering import PaperOrdering
+
+        return PaperOrdering()(task)
+
+    mda = MetricDrivenAttribution(bright_corner, ordering=ordering)
+    seed_map = torch.arange(16.0).view(1, 1, 4, 4)
+    for seed in (seed_map, torch.tensor([[2.5, 4.5, 10.5, 12.5]])):
+        mda.explain(images, target=1, feature_mask=mask, seed_attributions=seed)
+    assert asked[0].tolist() == asked[1].tolist() == [[2.5, 4.5, 10.5, 12.5]]
+
+
+def test_a_degenerate_example_is_an_error_that_names_it_and_both_values() -> None:
+    inputs = torch.tensor([[1.0, 1.0], [-1.0, -2.0]])
+    mda = MetricDrivenAttribution(lambda x: x.sum(1), score="identity")
+    with pytest.raises(ValueError, match=r"example 1 scores -3 .* baseline 0"):
+        mda.attribute(inputs)
+
+
+def test_a_degenerate_example_can_be_given_zeros() -> None:
+    inputs = torch.tensor([[1.0, 3.0], [-1.0, -2.0]])
+    mda = MetricDrivenAttribution(
+        lambda x: x.sum(1), score="identity", on_degenerate="zero"
+    )
+    with pytest.warns(UserWarning, match="example 1"):
+        explanation = mda.explain(inputs)
+    assert explanation.degenerate.tolist() == [False, True]
+    assert explanation.attributions()[1].tolist() == [0.0, 0.0]
+    assert explanation.attributions()[0, 1] > explanation.attributions()[0, 0] > 0
+    with pytest.warns(UserWarning):
+        assert mda.attribute(-inputs[:1]).tolist() == [[0.0, 0.0]]
+
+
+def test_noise_tunnel_works_on_it() -> None:
+    images = torch.rand(2, 1, 4, 4, generator=torch.Generator().manual_seed(0)) + 1
+    mask = patch_feature_mask(images, 2)
+    tunnel = NoiseTunnel(MetricDrivenAttribution(bright_corner))
+    torch.manual_seed(0)
+    attributions = tunnel.attribute(
+        images, nt_samples=3, stdevs=0.01, target=1, feature_mask=mask
+    )
+    assert attributions.shape == images.shape
+    alone = MetricDrivenAttribution(bright_corner).attribute(
+        images, target=1, feature_mask=mask
+    )
+    torch.testing.assert_close(attributions, alone, rtol=0, atol=0.05)
+
+
+def test_a_misspelt_argument_is_an_error() -> None:
+    mda = MetricDrivenAttribution(bright_corner)
+    with pytest.raises(TypeError, match="feature_maskk"):
+        mda.attribute(torch.ones(1, 1, 4, 4), feature_maskk=None)
+
+
+def test_attribute_future_is_not_there() -> None:
+    with pytest.raises(NotImplementedError, match="MetricDrivenAttribution"):
+        MetricDrivenAttribution(bright_corner).attribute_future()
+
+
+def test_the_progress_bar_reaches_its_end(capfd: pytest.CaptureFixture[str]) -> None:
+    mda = MetricDrivenAttribution(lambda x: x.sum(1), score="identity")
+    mda.attribute(torch.ones(2, 6), show_progress=True)
+    written = capfd.readouterr().err
+    assert "Metric Driven Attribution attribution" in written
+    assert "100%" in written
+
+
+class DropoutNet(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("n_batches", torch.zeros(()))
+        self.drop = nn.Dropout(0.1)
+        self.head = nn.Linear(6, 3)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        if self.training:
+            self.n_batches += 1
+        return self.head(self.drop(inputs))
+
+
+@pytest.mark.parametrize("failure", [None, RuntimeError, KeyboardInterrupt])
+def test_the_callers_model_inputs_and_generators_come_back_untouched(
+    failure: type[BaseException] | None,
+) -> None:
+    torch.manual_seed(0)
+    model = DropoutNet().train()
+    calls = 0
+
+    def interrupt(*_: object) -> None:
+        nonlocal calls
+        calls += 1
+        if failure is not None and calls == 4:
+            raise failure("stop")
+
+    handle = model.register_forward_pre_hook(interrupt)
+    inputs = torch.randn(2, 6, requires_grad=True)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    generator, copied = torch.get_rng_state(), inputs.detach().clone()
+    mda = MetricDrivenAttribution(model, on_degenerate="zero", score="identity")
+    try:
+        mda.attribute(inputs, target=0, perturbations_per_eval=2)
+    except (RuntimeError, KeyboardInterrupt):
+        assert failure is not None
+    except UserWarning:
+        pass
+    assert calls >= 4
+    assert torch.equal(torch.get_rng_state(), generator)
+    assert torch.equal(inputs.detach(), copied) and inputs.requires_grad
+    assert inputs.grad is None and torch.is_grad_enabled() and model.training
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, before[name]), name
+    assert all(p.grad is None and p.requires_grad for p in model.parameters())
+    assert list(model._forward_pre_hooks) == [handle.id]

@@ -1,0 +1,51 @@
+"""Fixtures shared by all tests: the real model and the stored reference results.
+
+They need a folder with ``models/``, ``images/`` and ``oracles/``, which the environment
+variable ``CAPTUM_MDA_DATA`` names; without it the tests that use them are skipped.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+from torch import nn
+
+VARIABLE = "CAPTUM_MDA_DATA"
+
+
+@pytest.fixture(scope="session")
+def data_folder() -> Path:
+    """The folder with the pretrained weights, the photos and the oracles."""
+    name = os.environ.get(VARIABLE)
+    if not name:
+        pytest.skip(f"{VARIABLE} is not set; it names the folder with models/")
+    folder = Path(name)
+    if not (folder / "models").is_dir():
+        pytest.skip(f"{VARIABLE}: {folder} has no folder models/")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def deit_tiny(data_folder: Path) -> nn.Module:
+    """The pretrained DeiT-Tiny, in evaluation mode; do not change it."""
+    import timm
+    from safetensors.torch import load_file
+
+    name = "deit_tiny_patch16_224"
+    model = timm.create_model(name, pretrained=False)
+    model.load_state_dict(load_file(data_folder / "models" / f"{name}.safetensors"))
+    return model.eval()
+
+
+@pytest.fixture(scope="session")
+def oracle_maps(data_folder: Path) -> Iterator[Mapping[str, np.ndarray]]:
+    """The stored maps and metric curves of published code: "<class>/<name>"."""
+    path = data_folder / "oracles" / "maps.npz"
+    if not path.is_file():
+        pytest.skip(f"{VARIABLE}: {path} is missing")
+    with np.load(path) as maps:
+        yield maps
