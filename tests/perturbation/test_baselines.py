@@ -10,8 +10,7 @@ import pytest
 import torch
 from captum.attr import FeatureAblation
 from helpers import Recorder
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from scipy.ndimage import gaussian_filter
 from torch import nn, Tensor
 from torch.nn.functional import conv2d

@@ -1,0 +1,5 @@
+"""Figures of explanations; matplotlib is imported when one is drawn."""
+
+from captum_mda.visualize.figures import denormalize, explanation_figure, save_figure
+
+__all__ = ["denormalize", "explanation_figure", "save_figure"]

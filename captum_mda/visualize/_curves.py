@@ -1,0 +1,163 @@
+"""The lower row of the figure: responses, densities, and what lies between them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from captum_mda import curves
+from captum_mda.attr import MDAExplanation
+from captum_mda.curves import Mode
+from captum_mda.metrics import PerturbationScores
+from captum_mda.visualize._images import FloatArray
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+# Two colours that colour-blind readers tell apart (Okabe and Ito).
+_RESPONSE_COLOUR, _DENSITY_COLOUR = "#0072B2", "#D55E00"
+
+
+@dataclass(frozen=True)
+class DrawnCurve:
+    """One panel: (n + 1,) points of the response and of the density response."""
+
+    mode: Mode
+    response: FloatArray
+    density: FloatArray
+    area: float
+    mas_area: float | None
+    steps_of: str
+
+
+def explanation_curves(
+    explanation: MDAExplanation, index: int, gamma: float, kappa: float
+) -> tuple[DrawnCurve, DrawnCurve]:
+    """Take the curves that the search has met, patch by patch.
+
+    Args:
+        explanation (MDAExplanation): What was found out about a batch.
+        index (int): Which example.
+        gamma (float): The map whose density is drawn.
+        kappa (float): As for `MDAExplanation.feature_attributions`.
+
+    Returns:
+        *tuple[DrawnCurve, DrawnCurve]*: insertion and deletion.
+    """
+    order = explanation.order[index]
+    attributions = explanation.feature_attributions(gamma, kappa)[index].cpu().double()
+    # Mass, not height: larger patches carry more of the map.
+    sizes = explanation.features.sizes.cpu()
+    mass = (attributions * sizes[index if len(sizes) > 1 else 0])[order]
+    return _without_scores(
+        "insertion", explanation.insertion_curve[index], mass
+    ), _without_scores("deletion", explanation.deletion_curve[index], mass)
+
+
+def _without_scores(
+    mode: Mode, response: torch.Tensor, mass: torch.Tensor
+) -> DrawnCurve:
+    density = (
+        curves.density_response(mass, mode)
+        if bool(mass.sum() > 0)
+        else torch.zeros_like(response)  # a degenerate example has no density
+    )
+    return DrawnCurve(
+        mode,
+        response.numpy(),
+        density.numpy(),
+        float(curves.area(response)),
+        None,
+        "patches",
+    )
+
+
+def scored_curves(
+    scores: PerturbationScores, index: int
+) -> tuple[DrawnCurve, DrawnCurve]:
+    """Take the curves whose areas are the scores of a map.
+
+    Args:
+        scores (PerturbationScores): The scores of a batch.
+        index (int): Which example.
+
+    Returns:
+        *tuple[DrawnCurve, DrawnCurve]*: insertion and deletion.
+    """
+    inserted, deleted = (
+        DrawnCurve(
+            curve.mode,
+            curve.response[index].cpu().numpy(),
+            curve.density[index].cpu().numpy(),
+            float(curve.area[index]),
+            float(curve.mas_area[index]),
+            "pixels",
+        )
+        for curve in (scores.insertion_curve, scores.deletion_curve)
+    )
+    return inserted, deleted
+
+
+def draw_curves(
+    axes: Axes, curve: DrawnCurve, n_inserted: int, n_features: int
+) -> None:
+    """Draw one panel of the lower row.
+
+    Args:
+        axes (Axes): Where to.
+        curve (DrawnCurve): What to draw.
+        n_inserted (int): How many features were ordered by insertion (C).
+        n_features (int): How many there are (N).
+    """
+    fraction = np.linspace(0.0, 1.0, len(curve.response))
+    axes.fill_between(
+        fraction,
+        curve.response,
+        curve.density,
+        color="0.88",
+        linewidth=0.0,
+        label="alignment penalty",
+    )
+    axes.plot(
+        fraction,
+        curve.response,
+        color=_RESPONSE_COLOUR,
+        linewidth=1.8,
+        label=f"response, area {curve.area:.3f}",
+    )
+    axes.plot(
+        fraction,
+        curve.density,
+        color=_DENSITY_COLOUR,
+        linewidth=1.5,
+        linestyle=(0, (4, 2)),
+        label="density response (DR)",
+    )
+    axes.axvline(
+        n_inserted / n_features,
+        color="0.5",
+        linewidth=0.9,
+        linestyle=":",
+        label=f"C = {n_inserted} of {n_features} patches",
+    )
+    _label(axes, curve)
+
+
+def _label(axes: Axes, curve: DrawnCurve) -> None:
+    verb = "inserted" if curve.mode == "insertion" else "deleted"
+    mas = "" if curve.mas_area is None else f", magnitude-aligned area {curve.mas_area:.3f}"
+    axes.set_title(f"{curve.mode.capitalize()}{mas}", size=10, pad=5)
+    axes.set_xlabel(f"fraction of {curve.steps_of} {verb}", size=9)
+    axes.set_ylabel("response, density", size=9)
+    axes.set_xlim(0.0, 1.0)
+    axes.set_ylim(-0.03, 1.03)
+    axes.tick_params(labelsize=8)
+    axes.grid(color="0.93", linewidth=0.6)
+    axes.set_axisbelow(True)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    corner = "lower right" if curve.mode == "insertion" else "upper right"
+    axes.legend(loc=corner, fontsize=8, frameon=True, framealpha=0.9, edgecolor="none")

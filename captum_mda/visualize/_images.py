@@ -1,0 +1,102 @@
+"""Photos as matplotlib wants them: (H, W, 3) in [0, 1]."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    Picture = Tensor | npt.NDArray[Any] | Image
+
+FloatArray = npt.NDArray[np.float64]
+
+# Rounding in a model's transform may leave a colour this far outside of [0, 1].
+_COLOUR_TOLERANCE = 1e-3
+
+
+def denormalize(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """Bring images from a model's input space back to colours.
+
+    Args:
+        images (Tensor): Floating point (..., C, H, W), normalised.
+        mean (sequence of float): What was subtracted from each channel, as in the
+            "mean" of `timm.data.resolve_data_config`.
+        std (sequence of float): What each channel was then divided by, the "std" there.
+
+    Returns:
+        *Tensor*: the colours, of the images' shape and dtype, clipped to [0, 1].
+
+    Raises:
+        TypeError: The images are no floating point tensor.
+        ValueError: The number of channels differs.
+
+    Example::
+
+        >>> import torch
+        >>> denormalize(torch.zeros(3, 1, 1), (0.5, 0.4, 0.3), (1, 1, 1)).flatten()
+        tensor([0.5000, 0.4000, 0.3000])
+    """
+    if not isinstance(images, Tensor) or not images.is_floating_point():
+        kind = images.dtype if isinstance(images, Tensor) else type(images).__name__
+        raise TypeError(f"images: got {kind}, takes a floating point tensor")
+    if images.dim() < 3 or not images.shape[-3] == len(mean) == len(std):
+        raise ValueError(
+            f"images: got shape {tuple(images.shape)} with {len(mean)} means and "
+            f"{len(std)} standard deviations, takes (..., C, H, W) and C of each"
+        )
+    shape = (len(mean), 1, 1)
+    images = images.detach()
+    centre = images.new_tensor(mean).view(shape)
+    scale = images.new_tensor(std).view(shape)
+    return (images * scale + centre).clamp(0.0, 1.0)
+
+
+def as_photo(image: Picture) -> FloatArray:
+    """Read an image in any of the accepted forms.
+
+    Args:
+        image (Tensor, ndarray or PIL.Image.Image): (3, H, W) or (H, W, 3), floating
+            point in [0, 1]; or a PIL image.
+
+    Returns:
+        *ndarray*: float64 (H, W, 3) in [0, 1].
+
+    Raises:
+        TypeError: ``image`` is something else, or holds no floating point numbers.
+        ValueError: Its shape or its range is another.
+    """
+    if hasattr(image, "convert"):  # a PIL image, without the need to import PIL
+        return np.asarray(image.convert("RGB"), dtype=np.float64) / 255.0
+    if not isinstance(image, (Tensor, np.ndarray)):
+        raise TypeError(
+            f"image: got {type(image).__name__}, takes a tensor, an array or a PIL "
+            "image"
+        )
+    pixels = torch.as_tensor(image).detach().cpu()
+    if not pixels.is_floating_point():
+        raise TypeError(
+            f"image: got dtype {image.dtype}, takes floating point numbers in [0, 1]; "
+            "divide bytes by 255"
+        )
+    if pixels.dim() == 3 and pixels.shape[0] == 3:
+        pixels = pixels.permute(1, 2, 0)
+    if pixels.dim() != 3 or pixels.shape[2] != 3 or pixels.numel() == 0:
+        raise ValueError(
+            f"image: got shape {tuple(image.shape)}, takes one image, (3, H, W) or "
+            "(H, W, 3)"
+        )
+    low, high = float(pixels.min()), float(pixels.max())
+    if not -_COLOUR_TOLERANCE <= low <= high <= 1.0 + _COLOUR_TOLERANCE:
+        raise ValueError(
+            f"image: got values from {low:.3g} to {high:.3g}, takes [0, 1]; undo the "
+            "model's normalisation with captum_mda.visualize.denormalize"
+        )
+    colours: FloatArray = pixels.double().clamp(0.0, 1.0).numpy()
+    return colours
