@@ -1,8 +1,9 @@
 """MDA against its authors' own maps: orders, forwards and scores on real photos.
 
 Runs the published search on the eight photos of the reference data with DeiT-Tiny in
-float32, once on the authors' shifted partition, where the result must be theirs, and once
-on the exact patch grid. Both maps, ours and the authors', are scored by the same metric.
+float32, once on the authors' shifted partition, where the result must be theirs, and
+once on the exact patch grid. Both maps, ours and the authors', are scored by the same
+metric.
 
     CAPTUM_MDA_DATA=DATA python benchmarks/mda_quality.py --out results.json
 
@@ -89,7 +90,7 @@ class Reference:
 def explanation_of(
     reference: Reference, name: str, partition: str, folder: Path
 ) -> tuple[MDAExplanation, float | None]:
-    """Explain a photo, or load what an earlier run found, and tell the seconds spent."""
+    """Explain a photo, or load what an earlier run found; tell the seconds spent."""
     path = folder / f"{name}-{partition}.safetensors"
     if path.exists():
         return MDAExplanation.load(path), None

@@ -1,7 +1,7 @@
 """MDA as the paper tells it: one image, one forward at a time, in float64.
 
-Slow and obvious on purpose; shares no code with the package. A model here is a function of
-a set of patches on one of two baselines: ``score(present, kind)``.
+Slow and obvious on purpose; shares no code with the package. A model here is a function
+of a set of patches on one of two baselines: ``score(present, kind)``.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def literal_order(
 def literal_curves(
     score: Scorer, order: list[int]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Compute the monotone insertion and deletion responses of an order, and MR_mean."""
+    """Compute the monotone responses of an order, and MR_mean."""
     n = len(order)
     full = score(frozenset(order), "insertion")
     base = score(frozenset(), "insertion")
@@ -50,9 +50,13 @@ def literal_curves(
     insertion, deletion = [0.0], [1.0]
     for k in range(1, n + 1):
         raw = score(frozenset(order[:k]), "insertion")
-        insertion.append(max(insertion[-1], min(1.0, max(0.0, (raw - base) / (full - base)))))
+        insertion.append(
+            max(insertion[-1], min(1.0, max(0.0, (raw - base) / (full - base))))
+        )
         raw = score(frozenset(order[k:]), "deletion")
-        deletion.append(min(deletion[-1], min(1.0, max(0.0, (raw - zero) / (full - zero)))))
+        deletion.append(
+            min(deletion[-1], min(1.0, max(0.0, (raw - zero) / (full - zero))))
+        )
     rising, falling = np.array(insertion), np.array(deletion)
     return rising, falling, (rising + 1 - falling) / 2
 
@@ -77,7 +81,7 @@ def literal_density(mean_curve: np.ndarray) -> np.ndarray:
 def literal_magnitudes(
     density: np.ndarray, sizes: list[float], rule: str, gamma: float, kappa: float
 ) -> np.ndarray:
-    """Compute the magnitudes along the order (Eq. 10 to 12, and the published rescale)."""
+    """Compute the magnitudes along the order: Eq. 10 to 12, published rescale."""
     n = len(density) - 1
     sparse = []
     for i in range(1, n + 1):
@@ -92,5 +96,8 @@ def literal_magnitudes(
     dense = [(n - i) / n if a >= kappa else a for i, a in enumerate(sparse, start=1)]
     scale = max(sparse) / max(dense)
     return np.array(
-        [(1 - gamma) * a + gamma * d * scale for a, d in zip(sparse, dense, strict=True)]
+        [
+            (1 - gamma) * a + gamma * d * scale
+            for a, d in zip(sparse, dense, strict=True)
+        ]
     )

@@ -110,7 +110,7 @@ def test_scores_are_the_authors(
 def test_batches_and_chunks_give_the_same_search(
     deit_tiny: nn.Module, photo: torch.Tensor
 ) -> None:
-    """On a coarse grid, so that it is cheap; margins are far above float noise there."""
+    """On a coarse grid, where margins are far above float noise."""
     mask = patch_feature_mask(photo, 56)
     mda = MetricDrivenAttribution(deit_tiny, ordering=PaperOrdering(window=4))
     seed = torch.arange(16.0, 0, -1)[None]

@@ -8,13 +8,11 @@ import torch
 from torch import Tensor
 
 
-def interacting_model(
-    n_features: int, seed: int
-) -> Callable[[Tensor], Tensor]:
+def interacting_model(n_features: int, seed: int) -> Callable[[Tensor], Tensor]:
     """Score (B, N) inputs by integer weights of features and of neighbouring pairs.
 
-    Pairs make the response neither additive nor monotone. All sums are of small integers,
-    exact in float32, and there are 1,000,003 values, so ties are rare.
+    Pairs make the response neither additive nor monotone. All sums are of multiples of
+    1/32 below 2^15, exact in float32.
     """
     generator = torch.Generator().manual_seed(seed)
     single = torch.randint(1, 200, (n_features,), generator=generator).float()

@@ -67,9 +67,7 @@ class ResponseCurve:
 
 @dataclass(frozen=True)
 class Question:
-    """What the response metrics ask of a model; the arguments that all of them
-    share.
-    """
+    """What a response metric is asked: the arguments that all of them share."""
 
     forward_func: Callable[..., Tensor]
     inputs: Tensor | tuple[Tensor, ...]

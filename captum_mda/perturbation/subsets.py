@@ -92,10 +92,17 @@ class SubsetResponses:
         for tensor, baseline, mask in zip(
             self._inputs, self._baselines, self.features.masks, strict=True
         ):
-            rows = examples.to(tensor.device)
             if mask.shape[0] > 1:
-                mask = mask.index_select(0, rows)
+                mask = mask.index_select(0, examples.to(mask.device))
             present = look_up(subsets.to(tensor.device), mask)
-            absent = baseline.index_select(0, baseline_rows.to(tensor.device))
-            composed.append(torch.where(present, tensor.index_select(0, rows), absent))
+            full, absent = _rows(tensor, examples), _rows(baseline, baseline_rows)
+            composed.append(torch.where(present, full, absent))
         return tuple(composed)
+
+
+def _rows(tensor: Tensor, indices: Tensor) -> Tensor:
+    """Take rows, or one to broadcast where all are the same: copies are what costs."""
+    first = int(indices[0])
+    if bool((indices == first).all()):
+        return tensor[first : first + 1]
+    return tensor.index_select(0, indices.to(tensor.device))

@@ -129,7 +129,7 @@ def test_forward_functions_that_do_not_fit_are_named(
 
 def test_non_finite_outputs_name_the_example() -> None:
     mda = MetricDrivenAttribution(nan_in_example_1)
-    with pytest.raises(ValueError, match="NaN or infinite .* example 1"):
+    with pytest.raises(ValueError, match=r"NaN or infinite .* example 1"):
         mda.attribute(INPUTS, target=0, additional_forward_args=torch.arange(2))
 
 

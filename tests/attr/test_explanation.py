@@ -36,9 +36,7 @@ def test_curves_are_monotone_with_the_right_ends(explanation: MDAExplanation) ->
 
 
 @settings(deadline=None, max_examples=30)
-@given(
-    gamma=st.floats(0, 1), kappa=st.floats(0, 1), model_seed=st.integers(0, 30)
-)
+@given(gamma=st.floats(0, 1), kappa=st.floats(0, 1), model_seed=st.integers(0, 30))
 def test_attributions_fall_strictly_along_the_order(
     gamma: float, kappa: float, model_seed: int
 ) -> None:
@@ -84,14 +82,20 @@ def test_a_saved_explanation_loads_equal(
     for name, value in vars(explanation).items():
         if isinstance(value, torch.Tensor):
             assert torch.equal(value, getattr(again, name)), name
-    assert (again.magnitude, again.dtype, again.is_tuple) == ("reference", torch.float32, False)
+    assert (again.magnitude, again.dtype, again.is_tuple) == (
+        "reference",
+        torch.float32,
+        False,
+    )
     for gamma in (0.0, 0.3, 1.0):
         assert torch.equal(again.attributions(gamma), explanation.attributions(gamma))
     assert [file.name for file in tmp_path.iterdir()] == ["mda.safetensors"]
 
 
 def test_tuples_and_per_example_masks_survive_the_file(tmp_path: Path) -> None:
-    mda = MetricDrivenAttribution(lambda a, b: a.sum(1) + 2 * b.sum(1), score="identity")
+    mda = MetricDrivenAttribution(
+        lambda a, b: a.sum(1) + 2 * b.sum(1), score="identity"
+    )
     masks = (torch.tensor([[0, 1], [1, 0]]), torch.tensor([2, 3, 3]))
     explanation = mda.explain((torch.ones(2, 2), torch.ones(2, 3)), feature_mask=masks)
     explanation.save(tmp_path / "a.safetensors")

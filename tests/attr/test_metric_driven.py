@@ -7,7 +7,12 @@ import pytest
 import torch
 from captum.attr import NoiseTunnel
 from hypothesis import given, settings, strategies as st
-from literal_mda import literal_curves, literal_density, literal_magnitudes, literal_order
+from literal_mda import (
+    literal_curves,
+    literal_density,
+    literal_magnitudes,
+    literal_order,
+)
 from torch import nn, Tensor
 from toy_models import interacting_model
 
@@ -65,9 +70,7 @@ def test_attributions_equal_the_literal_transcription(
     np.testing.assert_allclose(attributions[0, order].numpy(), expected, atol=2e-5)
 
 
-def test_painted_attributions_are_constant_over_patches_and_shaped_like_the_inputs() -> (
-    None
-):
+def test_painted_attributions_are_shaped_like_the_inputs() -> None:
     images = torch.ones(2, 3, 4, 4)
     mask = patch_feature_mask(images, 2)
     mda = MetricDrivenAttribution(bright_corner)
@@ -106,9 +109,9 @@ def test_a_batch_equals_its_images_one_by_one() -> None:
 
 def test_tuples_of_inputs_share_features_across_tensors() -> None:
     def model(a: Tensor, b: Tensor) -> Tensor:
-        return (a * torch.tensor([5.0, 1.0])).sum(1) + (b * torch.tensor([2.0, 1.0])).sum(
-            1
-        )
+        return (a * torch.tensor([5.0, 1.0])).sum(1) + (
+            b * torch.tensor([2.0, 1.0])
+        ).sum(1)
 
     inputs = (torch.ones(2, 2), torch.ones(2, 2))
     mask = (torch.tensor([[0, 1]]), torch.tensor([[2, 1]]))

@@ -28,7 +28,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:inputs. example")
 
 
 def method(case: dict[str, Any], model: nn.Module) -> Any:
-    """Captum's random inputs may score below their baseline: such examples give zeros."""
+    """Examples that score below their baseline, as some of Captum's do, give zeros."""
     mda = MetricDrivenAttribution(model, on_degenerate="zero", score="identity")
     return NoiseTunnel(mda) if case.get("noise_tunnel") else mda
 

@@ -169,7 +169,9 @@ def test_images_in_different_phases_share_forwards() -> None:
     calls = len(rows)
     singles = [
         mda.explain(
-            torch.ones(1, n), additional_forward_args=w[None], perturbations_per_eval=200
+            torch.ones(1, n),
+            additional_forward_args=w[None],
+            perturbations_per_eval=200,
         )
         for w in weights
     ]
