@@ -18,6 +18,7 @@ from captum_mda.perturbation import (
     Response,
     Score,
     SubsetResponses,
+    take_rows,
     validate_inputs,
 )
 from captum_mda.perturbation.inputs import (
@@ -143,7 +144,7 @@ def sweep(
 class _Ranking:
     """Which features move at which step, and how much attribution moves with them.
 
-    ``place`` is int64 (B, N), where in the ranking a feature stands; ``counts`` int64
+    ``place`` is int32 (B, N), where in the ranking a feature stands; ``counts`` int64
     (n + 1,), how many features have moved after each step; ``mass`` float64 (B, n), the
     attribution that moves in each step.
     """
@@ -178,7 +179,7 @@ class _Ranking:
         counts = torch.arange(n_steps + 1) * n_features // n_steps
         moved = magnitude.gather(1, order).cumsum(dim=1).cpu()
         moved = torch.cat([torch.zeros(len(moved), 1, dtype=moved.dtype), moved], dim=1)
-        return cls(order.argsort(dim=1), counts, moved[:, counts].diff(dim=1))
+        return cls(order.argsort(dim=1).int(), counts, moved[:, counts].diff(dim=1))
 
 
 @dataclass(frozen=True)
@@ -216,7 +217,7 @@ class _Jobs:
         moved = ranking.counts[self.steps]
 
         def subsets(rows: slice) -> Tensor:
-            place = ranking.place[self.examples[rows].to(device)]  # (r, N)
+            place = take_rows(ranking.place, self.examples[rows])  # (1 or r, N)
             has_moved = place < moved[rows, None].to(device)
             return has_moved ^ deletes[rows, None].to(device)
 

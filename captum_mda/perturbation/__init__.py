@@ -13,7 +13,7 @@ from captum_mda.perturbation.baselines import (
 from captum_mda.perturbation.features import Features, patch_feature_mask
 from captum_mda.perturbation.inputs import validate_inputs
 from captum_mda.perturbation.response import Response, Score
-from captum_mda.perturbation.subsets import SubsetResponses
+from captum_mda.perturbation.subsets import SubsetResponses, take_rows
 
 __all__ = [
     "Features",
@@ -24,5 +24,6 @@ __all__ = [
     "confidence_blur_baseline",
     "format_baselines",
     "patch_feature_mask",
+    "take_rows",
     "validate_inputs",
 ]

@@ -31,6 +31,11 @@ def validate_inputs(inputs: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
             )
         if tensor.is_complex():
             raise TypeError(f"inputs: got dtype {tensor.dtype}, takes real numbers")
+        if tensor.is_meta or tensor.layout != torch.strided:
+            raise TypeError(
+                f"inputs: got a {tensor.layout} tensor on {tensor.device}, takes dense "
+                "tensors that hold values; convert it with to_dense() or load it"
+            )
         if tensor.dim() == 0 or tensor.numel() == 0:
             raise ValueError(
                 f"inputs: got shape {tuple(tensor.shape)}, takes at least one example "

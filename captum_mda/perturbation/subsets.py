@@ -95,13 +95,21 @@ class SubsetResponses:
             if mask.shape[0] > 1:
                 mask = mask.index_select(0, examples.to(mask.device))
             present = look_up(subsets.to(tensor.device), mask)
-            full, absent = _rows(tensor, examples), _rows(baseline, baseline_rows)
+            full, absent = take_rows(tensor, examples), take_rows(baseline, baseline_rows)
             composed.append(torch.where(present, full, absent))
         return tuple(composed)
 
 
-def _rows(tensor: Tensor, indices: Tensor) -> Tensor:
-    """Take rows, or one to broadcast where all are the same: copies are what costs."""
+def take_rows(tensor: Tensor, indices: Tensor) -> Tensor:
+    """Take rows, or one to broadcast where all are the same: copies are what costs.
+
+    Args:
+        tensor (Tensor): (K, ...).
+        indices (Tensor): int64 (R,) on the CPU, rows of the tensor.
+
+    Returns:
+        *Tensor*: (R, ...), or (1, ...) where all indices are equal.
+    """
     first = int(indices[0])
     if bool((indices == first).all()):
         return tensor[first : first + 1]

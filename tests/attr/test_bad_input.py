@@ -31,6 +31,8 @@ BEFORE_THE_FIRST_FORWARD = [
         "inputs: NaN or infinite values in example 1",
     ),
     ({"inputs": torch.ones(2, 3, dtype=torch.complex64)}, TypeError, "complex"),
+    ({"inputs": torch.ones(2, 3, device="meta")}, TypeError, "tensor on meta"),
+    ({"inputs": torch.ones(2, 3).to_sparse()}, TypeError, "sparse_coo tensor"),
     ({"inputs": torch.ones(1, 3, 64, 64)}, ValueError, "feature_mask: None makes"),
     ({"feature_mask": torch.tensor([0, 1, -1])}, ValueError, "smallest number is -1"),
     ({"feature_mask": torch.tensor([0.0, 1, 2])}, TypeError, r"mask\.long\(\)"),
