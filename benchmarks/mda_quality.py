@@ -3,7 +3,7 @@
 Runs the published search on the eight photos of the reference data with DeiT-Tiny in
 float32, once on the authors' shifted partition, where the result must be theirs, and
 once on the exact patch grid. Both maps, ours and the authors', are scored by the same
-metric.
+metric; the column ``pixel_mas_insertion_deletion`` is that of ``mean_steps="pixel"``.
 
     CAPTUM_MDA_DATA=DATA python benchmarks/mda_quality.py --out results.json
 
@@ -17,6 +17,7 @@ import argparse
 import json
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +30,14 @@ from torch import Tensor
 
 from captum_mda import (
     blur_baseline,
+    curves,
     MDAExplanation,
     MetricDrivenAttribution,
     metrics,
     patch_feature_mask,
 )
 from captum_mda._files import replacing
+from captum_mda.magnitude import fit_density, mean_response, resampled
 
 SCORES = ("insertion", "deletion", "insertion_deletion", "mas_insertion_deletion")
 
@@ -69,17 +72,16 @@ class Reference:
             "seed_attributions": torch.from_numpy(seed).reshape(1, -1),
         }
 
-    def scores(self, name: str, attributions: Tensor) -> dict[str, float]:
+    def scores(self, name: str, attributions: Tensor) -> metrics.PerturbationScores:
         """Score a map as the authors' tables do."""
         question = self.question(name, "shifted")
-        scores = metrics.perturbation_scores(
+        return metrics.perturbation_scores(
             self.model,
             question["inputs"],
             attributions,
             insertion_baselines=question["insertion_baselines"],
             target=question["target"],
         )
-        return {field: float(getattr(scores, field)) for field in SCORES}
 
     def authors_map(self, name: str) -> Tensor:
         """Paint the authors' sparse map: (1, 1, H, W)."""
@@ -102,6 +104,30 @@ def explanation_of(
     return explanation, seconds
 
 
+def mas_with_pixel_steps(
+    explanation: MDAExplanation, scores: metrics.PerturbationScores
+) -> float:
+    """Score the map that ``mean_steps="pixel"`` makes of the same order.
+
+    Both maps rank pixels alike, so the curves that were just measured are also those that
+    the mean is read from, and no forward is needed.
+    """
+    inserted, deleted = scores.insertion_curve, scores.deletion_curve
+    mean = mean_response(inserted.response, deleted.response)
+    density = fit_density(resampled(mean, explanation.order.shape[1]), "nnls")
+    values = (
+        replace(explanation, density_curve=density).attributions().sum(1).flatten(1)
+    )
+    mass = values.double().sort(dim=1, descending=True).values.view(1, 224, -1).sum(2)
+    areas = []
+    for curve in (inserted, deleted):
+        moved = curves.density_response(mass, curve.mode)
+        penalty = curves.alignment_penalty(curve.response, moved)
+        mas = curves.mas_curve(curve.response, penalty, curve.mode)
+        areas.append(float(curves.area(mas)))
+    return areas[0] - areas[1]
+
+
 def row(
     reference: Reference, name: str, partition: str, folder: Path
 ) -> dict[str, Any]:
@@ -121,8 +147,10 @@ def row(
         + n
         + 8,
         "seconds": seconds,
-        **reference.scores(name, explanation.attributions()),
     }
+    scores = reference.scores(name, explanation.attributions())
+    result |= {field: float(getattr(scores, field)) for field in SCORES}
+    result["pixel_mas_insertion_deletion"] = mas_with_pixel_steps(explanation, scores)
     if partition == "shifted":
         authors = reference.mda[f"{name}/order"]
         result["kendall_tau"] = float(
@@ -131,7 +159,9 @@ def row(
         result["authors_n_inserted"] = reference.runs[name]["n_inserted"]
         result["authors_forwards"] = reference.runs[name]["forwards"]
         scores = reference.scores(name, reference.authors_map(name))
-        result |= {f"authors_{field}": value for field, value in scores.items()}
+        result |= {
+            f"authors_{field}": float(getattr(scores, field)) for field in SCORES
+        }
     return result
 
 
@@ -147,6 +177,7 @@ def table(rows: list[dict[str, Any]]) -> str:
         "insertion_deletion": 18,
         "authors_insertion_deletion": 26,
         "mas_insertion_deletion": 22,
+        "pixel_mas_insertion_deletion": 28,
         "authors_mas_insertion_deletion": 30,
     }
 

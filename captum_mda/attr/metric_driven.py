@@ -26,6 +26,7 @@ from captum_mda.magnitude import (
     MAGNITUDE_RULES,
     MagnitudeRule,
     mean_response,
+    resampled,
     Solver,
     SOLVERS,
 )
@@ -40,9 +41,11 @@ from captum_mda.ordering import (
 from captum_mda.perturbation import (
     Features,
     format_baselines,
+    Ranking,
     Response,
     Score,
     SubsetResponses,
+    Sweep,
     validate_inputs,
 )
 from captum_mda.perturbation.inputs import (
@@ -52,6 +55,9 @@ from captum_mda.perturbation.inputs import (
     require_positive_integer,
 )
 from captum_mda.perturbation.state import preserved_state
+
+PIXEL_STEPS = 224
+"""The steps of the authors' metrics, and so of a mean curve of single positions."""
 
 
 class MetricDrivenAttribution(PerturbationAttribution):
@@ -85,6 +91,10 @@ class MetricDrivenAttribution(PerturbationAttribution):
             is chosen: "softmax" over dimension 1, "identity", or a callable that maps
             outputs to scores. One value for each example has no classes and is its own
             score under "softmax". Default: "softmax"
+        mean_steps (str, optional): What the mean response curve is read from: "patch",
+            the order's own curves, one point for each feature; or "pixel", curves of 224
+            steps of single positions, which the metrics take and the authors' code uses,
+            for 449 forwards more. Default: "patch"
         on_degenerate (str, optional): What becomes of an example that scores no higher
             than its baseline, so that no feature can be credited: "raise" a ValueError
             that names it, or return "zero" attributions and warn. Default: "raise"
@@ -127,6 +137,7 @@ class MetricDrivenAttribution(PerturbationAttribution):
         magnitude: MagnitudeRule = "reference",
         score: Score = "softmax",
         on_degenerate: Literal["raise", "zero"] = "raise",
+        mean_steps: Literal["patch", "pixel"] = "patch",
     ) -> None:
         """Check the options; the question itself is asked in `attribute`."""
         PerturbationAttribution.__init__(self, forward_func)
@@ -142,6 +153,7 @@ class MetricDrivenAttribution(PerturbationAttribution):
             require_choice("score", score, ("softmax", "identity"))
         require_choice("magnitude", magnitude, MAGNITUDE_RULES)
         require_choice("on_degenerate", on_degenerate, ("raise", "zero"))
+        require_choice("mean_steps", mean_steps, ("patch", "pixel"))
         self.solver = solver
         self.ordering: Ordering = (
             ORDERINGS[ordering]() if isinstance(ordering, str) else ordering
@@ -149,6 +161,7 @@ class MetricDrivenAttribution(PerturbationAttribution):
         self.magnitude = magnitude
         self.score = score
         self.on_degenerate = on_degenerate
+        self.mean_steps = mean_steps
 
     @log_usage(part_of_slo=True)
     def attribute(
@@ -314,8 +327,13 @@ class MetricDrivenAttribution(PerturbationAttribution):
                     bar,
                 )
                 found = _search(task, self.ordering)
+            sweeps = (
+                torch.stack([found.insertion, found.deletion])
+                if self.mean_steps == "patch"
+                else _sweep_positions(found.order, responses)
+            )
         return self._explanation(
-            found, end_points, degenerate, responses, dtype, is_tuple(inputs)
+            found, sweeps, end_points, degenerate, responses, dtype, is_tuple(inputs)
         )
 
     def _bar(self, total: int, show_progress: bool) -> Any:
@@ -347,23 +365,25 @@ class MetricDrivenAttribution(PerturbationAttribution):
     def _explanation(
         self,
         found: SearchResult,
+        sweeps: Tensor,
         end_points: EndPoints,
         degenerate: Tensor,
         responses: SubsetResponses,
         dtype: torch.dtype,
         inputs_are_tuple: bool,
     ) -> MDAExplanation:
-        """Make the curves of the order and fit the density to them."""
-        insertion = monotone_response(
-            found.insertion, end_points.insertion_baseline, end_points.full, "insertion"
-        )
-        deletion = monotone_response(
-            found.deletion, end_points.deletion_baseline, end_points.full, "deletion"
-        )
+        """Make the curves of the order and fit the density to their mean.
+
+        ``sweeps`` (2, B, n + 1) holds the raw insertion and deletion responses that the
+        mean is read from.
+        """
         kept = ~degenerate[:, None]
-        insertion = torch.where(kept, insertion, 0.0)
-        deletion = torch.where(kept, deletion, 0.0)
-        mean = torch.where(kept, mean_response(insertion, deletion), 0.0)
+        insertion, deletion = _monotone(
+            found.insertion, found.deletion, end_points, kept
+        )
+        inserted, deleted = sweeps
+        mean = mean_response(*_monotone(inserted, deleted, end_points, kept))
+        mean = torch.where(kept, resampled(mean, found.order.shape[1]), 0.0)
         density = torch.zeros_like(mean)
         if bool(kept.any()):
             density[~degenerate] = fit_density(mean[~degenerate], self.solver)
@@ -383,6 +403,31 @@ class MetricDrivenAttribution(PerturbationAttribution):
             dtype=dtype,
             is_tuple=inputs_are_tuple,
         )
+
+
+def _monotone(
+    insertion: Tensor, deletion: Tensor, end_points: EndPoints, kept: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Normalise both responses, each (B, n + 1), to 0 where an example is not kept."""
+    rising = monotone_response(
+        insertion, end_points.insertion_baseline, end_points.full, "insertion"
+    )
+    falling = monotone_response(
+        deletion, end_points.deletion_baseline, end_points.full, "deletion"
+    )
+    return torch.where(kept, rising, 0.0), torch.where(kept, falling, 0.0)
+
+
+def _sweep_positions(order: Tensor, responses: SubsetResponses) -> Tensor:
+    """Insert and delete single positions in the features' order: float64 (2, B, n + 1).
+
+    Positions of one feature move from its last to its first, as in the metrics.
+    """
+    fine = responses.of_positions()
+    rank = -order.argsort(dim=1).double()
+    height = fine.features.mean(responses.features.paint(rank))  # (B, positions)
+    ranking = Ranking.of(height.argsort(dim=1, stable=True).flip(1), PIXEL_STEPS)
+    return Sweep(ranking, deletes=[False, True]).run(fine)
 
 
 def _rows_per_forward(

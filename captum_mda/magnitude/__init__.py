@@ -1,6 +1,6 @@
 """MDA's second step: how much each patch counts, given the order and its curves."""
 
-from captum_mda.magnitude.density import fit_density, mean_response, Solver
+from captum_mda.magnitude.density import fit_density, mean_response, resampled, Solver
 from captum_mda.magnitude.rules import (
     blended_magnitudes,
     dense_magnitudes,
@@ -26,6 +26,7 @@ __all__ = [
     "dense_magnitudes",
     "fit_density",
     "mean_response",
+    "resampled",
     "solve_by_nnls",
     "solve_by_osqp",
     "sparse_magnitudes",

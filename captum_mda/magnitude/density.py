@@ -28,6 +28,22 @@ def mean_response(insertion_curve: Tensor, deletion_curve: Tensor) -> Tensor:
     return (insertion_curve.double() + 1.0 - deletion_curve.double()) / 2.0
 
 
+def resampled(curve: Tensor, n_features: int) -> Tensor:
+    """Read a curve of any number of steps at N + 1 equally spaced points.
+
+    Args:
+        curve (Tensor): float64 (B, n + 1).
+        n_features (int): N.
+
+    Returns:
+        *Tensor*: float64 (B, N + 1), linearly interpolated.
+    """
+    old = np.linspace(0.0, 1.0, curve.shape[1])
+    new = np.linspace(0.0, 1.0, n_features + 1)
+    rows = [np.interp(new, old, row) for row in curve.numpy()]
+    return torch.from_numpy(np.stack(rows))
+
+
 def fit_density(mean_curve: Tensor, solver: Solver) -> Tensor:
     """Find the concave curve AD nearest to each mean response curve (Eq. 8 and 9).
 

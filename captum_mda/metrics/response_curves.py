@@ -15,10 +15,11 @@ from captum_mda.curves import Mode
 from captum_mda.perturbation import (
     Features,
     format_baselines,
+    Ranking,
     Response,
     Score,
     SubsetResponses,
-    take_rows,
+    Sweep,
     validate_inputs,
 )
 from captum_mda.perturbation.inputs import (
@@ -114,126 +115,52 @@ def sweep(
         else Features.from_mask(inputs, question.feature_mask)
     )
     baselines = [format_baselines(inputs, value, name) for _, value, name in directions]
-    ranking = _Ranking.of(question, inputs, features)
-    modes = [mode for mode, _, _ in directions]
-    jobs = _Jobs.plan(features.batch_size, ranking.n_steps, modes)
+    scores = _feature_scores(question.attributions, inputs, features)  # (B, N)
+    order = _order(scores, question.convention)
+    ranking = Ranking.of(order, question.n_steps)
+    job = Sweep(ranking, [mode == "deletion" for mode, _, _ in directions])
     bar = (
-        progress(total=len(jobs.examples), desc="Response curves")
+        progress(total=job.n_rows, desc="Response curves")
         if question.show_progress
         else NullProgress()
     )
+    response = Response(
+        question.forward_func,
+        features.batch_size,
+        question.target,
+        question.additional_forward_args,
+        question.score,
+        question.max_examples_per_batch,
+        bar,
+    )
     with bar, preserved_state(question.forward_func, inputs):
-        response = Response(
-            question.forward_func,
-            features.batch_size,
-            question.target,
-            question.additional_forward_args,
-            question.score,
-            question.max_examples_per_batch,
-            bar,
-        )
-        responses = SubsetResponses(response, inputs, baselines, features)
-        raw = jobs.run(responses, ranking)  # one (B, n + 1) for each direction
+        raw = job.run(SubsetResponses(response, inputs, baselines, features))
+    moved = scores.abs().gather(1, order).cpu()
+    mass = _mass_of_steps(moved, ranking.counts)
     return [
-        _curve(values, ranking, mode, question.convention)
-        for mode, values in zip(modes, raw, strict=True)
+        _curve(raw[kind], job.full_step(kind), mass, mode, question.convention)
+        for kind, (mode, _, _) in enumerate(directions)
     ]
 
 
-@dataclass(frozen=True)
-class _Ranking:
-    """Which features move at which step, and how much attribution moves with them.
-
-    ``place`` is int32 (B, N), where in the ranking a feature stands; ``counts`` int64
-    (n + 1,), how many features have moved after each step; ``mass`` float64 (B, n), the
-    attribution that moves in each step.
-    """
-
-    place: Tensor
-    counts: Tensor
-    mass: Tensor
-
-    @property
-    def n_steps(self) -> int:
-        return len(self.counts) - 1
-
-    @classmethod
-    def of(
-        cls, question: Question, inputs: tuple[Tensor, ...], features: Features
-    ) -> _Ranking:
-        signed = _feature_scores(question.attributions, inputs, features)  # (B, N)
-        magnitude = signed.abs()
-        empty = (magnitude.sum(dim=1) == 0).nonzero().flatten().tolist()
-        if empty:
-            raise ValueError(
-                f"attributions: all zero for example {empty[0]}, which ranks nothing; "
-                "drop such examples"
-            )
-        if question.convention == "mas":
-            # As published: ascending and reversed, so ties go to the higher index.
-            order = magnitude.argsort(dim=1, stable=True).flip(1)
-        else:
-            order = signed.argsort(dim=1, stable=True, descending=True)
-        n_features = features.n_features
-        n_steps = min(question.n_steps, n_features)
-        counts = torch.arange(n_steps + 1) * n_features // n_steps
-        moved = magnitude.gather(1, order).cumsum(dim=1).cpu()
-        moved = torch.cat([torch.zeros(len(moved), 1, dtype=moved.dtype), moved], dim=1)
-        return cls(order.argsort(dim=1).int(), counts, moved[:, counts].diff(dim=1))
+def _order(scores: Tensor, convention: Convention) -> Tensor:
+    """Rank the features: int64 (B, N), the one that moves first first."""
+    empty = (scores == 0).all(dim=1).nonzero().flatten().tolist()
+    if empty:
+        raise ValueError(
+            f"attributions: all zero for example {empty[0]}, which ranks nothing; drop "
+            "such examples"
+        )
+    if convention == "mas":
+        # As published: ascending and reversed, so ties go to the higher index.
+        return scores.abs().argsort(dim=1, stable=True).flip(1)
+    return scores.argsort(dim=1, stable=True, descending=True)
 
 
-@dataclass(frozen=True)
-class _Jobs:
-    """All perturbed inputs of all curves, as one flat list.
-
-    The full input is the end of an insertion curve and the start of a deletion curve;
-    it is asked for once.
-    """
-
-    examples: Tensor  # (R,)
-    steps: Tensor  # (R,)
-    kinds: Tensor  # (R,), which direction
-    modes: Sequence[Mode]
-    shape: tuple[int, int]
-
-    @classmethod
-    def plan(cls, n_examples: int, n_steps: int, modes: Sequence[Mode]) -> _Jobs:
-        parts = []
-        for kind, mode in enumerate(modes):
-            known = kind > 0 and (
-                _full_step(modes[0], n_steps),
-                _full_step(mode, n_steps),
-            )
-            steps = [s for s in range(n_steps + 1) if not known or s != known[1]]
-            grid = torch.cartesian_prod(torch.arange(n_examples), torch.tensor(steps))
-            kinds = torch.full((len(grid), 1), kind)
-            parts.append(torch.cat([grid, kinds], dim=1))
-        examples, steps_, kinds_ = torch.cat(parts).unbind(dim=1)
-        return cls(examples, steps_, kinds_, modes, (n_examples, n_steps + 1))
-
-    def run(self, responses: SubsetResponses, ranking: _Ranking) -> list[Tensor]:
-        deletes = torch.tensor([mode == "deletion" for mode in self.modes])[self.kinds]
-        device = ranking.place.device
-        moved = ranking.counts[self.steps]
-
-        def subsets(rows: slice) -> Tensor:
-            place = take_rows(ranking.place, self.examples[rows])  # (1 or r, N)
-            has_moved = place < moved[rows, None].to(device)
-            return has_moved ^ deletes[rows, None].to(device)
-
-        values = responses(subsets, self.examples, self.kinds).cpu().double()
-        raw = torch.full((len(self.modes), *self.shape), torch.nan, dtype=torch.float64)
-        raw[self.kinds, self.examples, self.steps] = values
-        n_steps = self.shape[1] - 1
-        full = raw[0, :, _full_step(self.modes[0], n_steps)]
-        for kind, mode in enumerate(self.modes):
-            raw[kind, :, _full_step(mode, n_steps)] = full
-        return list(raw)
-
-
-def _full_step(mode: Mode, n_steps: int) -> int:
-    """Find the step at which all features are present."""
-    return n_steps if mode == "insertion" else 0
+def _mass_of_steps(moved: Tensor, counts: Tensor) -> Tensor:
+    """Sum the attribution that moves in each step: (B, N) in order to (B, n)."""
+    total = torch.cat([torch.zeros_like(moved[:, :1]), moved.cumsum(dim=1)], dim=1)
+    return total[:, counts].diff(dim=1)
 
 
 def _feature_scores(
@@ -265,11 +192,11 @@ def _feature_scores(
 
 
 def _curve(
-    raw: Tensor, ranking: _Ranking, mode: Mode, convention: Convention
+    raw: Tensor, full_step: int, mass: Tensor, mode: Mode, convention: Convention
 ) -> ResponseCurve:
-    """Make everything that a curve shows of its raw scores."""
-    full_step = _full_step(mode, ranking.n_steps)
-    full, baseline = raw[:, full_step], raw[:, ranking.n_steps - full_step]
+    """Make everything that a curve shows of its raw scores, (B, n + 1)."""
+    n_steps = raw.shape[1] - 1
+    full, baseline = raw[:, full_step], raw[:, n_steps - full_step]
     degenerate = full <= baseline
     if convention == "mas" and bool(degenerate.any()):
         example = int(degenerate.nonzero()[0])
@@ -280,7 +207,7 @@ def _curve(
         )
     monotone = curves.monotone_response(raw, baseline, full, mode)
     monotone[degenerate] = torch.nan  # nothing to normalise by
-    density = curves.density_response(ranking.mass, mode)
+    density = curves.density_response(mass, mode)
     penalty = curves.alignment_penalty(monotone, density)
     return ResponseCurve(
         raw=raw,

@@ -13,17 +13,19 @@ from captum_mda.perturbation.baselines import (
 from captum_mda.perturbation.features import Features, patch_feature_mask
 from captum_mda.perturbation.inputs import validate_inputs
 from captum_mda.perturbation.response import Response, Score
-from captum_mda.perturbation.subsets import SubsetResponses, take_rows
+from captum_mda.perturbation.subsets import SubsetResponses
+from captum_mda.perturbation.sweep import Ranking, Sweep
 
 __all__ = [
     "Features",
+    "Ranking",
     "Response",
     "Score",
     "SubsetResponses",
+    "Sweep",
     "blur_baseline",
     "confidence_blur_baseline",
     "format_baselines",
     "patch_feature_mask",
-    "take_rows",
     "validate_inputs",
 ]

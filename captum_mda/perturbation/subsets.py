@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from copy import copy
 
 import torch
 from torch import Tensor
@@ -41,6 +42,12 @@ class SubsetResponses:
             torch.cat([kind[index].expand(tensor.shape) for kind in baselines])
             for index, tensor in enumerate(inputs)
         )
+
+    def of_positions(self) -> SubsetResponses:
+        """Return the same inputs and baselines, with every position a feature."""
+        fine = copy(self)
+        fine.features = Features.positions(self._inputs)
+        return fine
 
     @property
     def n_features(self) -> int:
@@ -95,7 +102,10 @@ class SubsetResponses:
             if mask.shape[0] > 1:
                 mask = mask.index_select(0, examples.to(mask.device))
             present = look_up(subsets.to(tensor.device), mask)
-            full, absent = take_rows(tensor, examples), take_rows(baseline, baseline_rows)
+            full, absent = (
+                take_rows(tensor, examples),
+                take_rows(baseline, baseline_rows),
+            )
             composed.append(torch.where(present, full, absent))
         return tuple(composed)
 

@@ -89,6 +89,7 @@ def test_bad_arguments_are_found_before_the_first_forward(
         ({"magnitude": "equal"}, ValueError, "magnitude: got 'equal'"),
         ({"score": "logit"}, ValueError, "score: got 'logit'"),
         ({"on_degenerate": "skip"}, ValueError, "on_degenerate: got 'skip'"),
+        ({"mean_steps": "row"}, ValueError, "mean_steps: got 'row'"),
     ],
 )
 def test_bad_options_are_found_at_construction(

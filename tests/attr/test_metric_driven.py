@@ -16,7 +16,7 @@ from literal_mda import (
 from torch import nn, Tensor
 from toy_models import interacting_model
 
-from captum_mda import MetricDrivenAttribution, patch_feature_mask
+from captum_mda import MetricDrivenAttribution, metrics, patch_feature_mask
 from captum_mda.magnitude import solve_by_nnls
 
 
@@ -265,3 +265,28 @@ def test_the_callers_model_inputs_and_generators_come_back_untouched(
         assert torch.equal(value, before[name]), name
     assert all(p.grad is None and p.requires_grad for p in model.parameters())
     assert list(model._forward_pre_hooks) == [handle.id]
+
+
+def test_a_mean_of_pixel_steps_is_that_of_the_metrics_own_curves() -> None:
+    images = torch.rand(2, 1, 8, 8, generator=torch.Generator().manual_seed(1)) + 0.5
+    weights = torch.rand(8, 8, generator=torch.Generator().manual_seed(2)) - 0.3
+
+    def model(batch: Tensor) -> Tensor:
+        return (batch[:, 0] * weights).sum((1, 2))
+
+    mask = patch_feature_mask(images, 2)
+    patch, pixel = (
+        MetricDrivenAttribution(model, score="identity", mean_steps=steps).explain(
+            images, feature_mask=mask, insertion_baselines=0.1
+        )
+        for steps in ("patch", "pixel")
+    )
+    assert torch.equal(patch.order, pixel.order)
+    assert pixel.n_forwards == patch.n_forwards + 2 * (2 * 64 + 1)
+    scores = metrics.perturbation_scores(
+        model, images, patch.attributions(), insertion_baselines=0.1, score="identity"
+    )
+    inserted, deleted = scores.insertion_curve.response, scores.deletion_curve.response
+    expected = (inserted + 1 - deleted) / 2
+    torch.testing.assert_close(pixel.mean_curve, expected[:, ::4], rtol=0, atol=1e-12)
+    assert not torch.equal(pixel.mean_curve, patch.mean_curve)
