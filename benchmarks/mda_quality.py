@@ -109,8 +109,8 @@ def mas_with_pixel_steps(
 ) -> float:
     """Score the map that ``mean_steps="pixel"`` makes of the same order.
 
-    Both maps rank pixels alike, so the curves that were just measured are also those that
-    the mean is read from, and no forward is needed.
+    Both maps rank pixels alike, so the curves that were just measured are also those
+    that the mean is read from, and no forward is needed.
     """
     inserted, deleted = scores.insertion_curve, scores.deletion_curve
     mean = mean_response(inserted.response, deleted.response)

@@ -92,9 +92,9 @@ class MetricDrivenAttribution(PerturbationAttribution):
             outputs to scores. One value for each example has no classes and is its own
             score under "softmax". Default: "softmax"
         mean_steps (str, optional): What the mean response curve is read from: "patch",
-            the order's own curves, one point for each feature; or "pixel", curves of 224
-            steps of single positions, which the metrics take and the authors' code uses,
-            for 449 forwards more. Default: "patch"
+            the order's own curves, one point for each feature; or "pixel", curves of
+            224 steps of single positions, which the metrics take and the authors' code
+            uses, for 449 forwards more. Default: "patch"
         on_degenerate (str, optional): What becomes of an example that scores no higher
             than its baseline, so that no feature can be credited: "raise" a ValueError
             that names it, or return "zero" attributions and warn. Default: "raise"

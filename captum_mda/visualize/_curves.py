@@ -148,7 +148,11 @@ def draw_curves(
 
 def _label(axes: Axes, curve: DrawnCurve) -> None:
     verb = "inserted" if curve.mode == "insertion" else "deleted"
-    mas = "" if curve.mas_area is None else f", magnitude-aligned area {curve.mas_area:.3f}"
+    mas = (
+        ""
+        if curve.mas_area is None
+        else f", magnitude-aligned area {curve.mas_area:.3f}"
+    )
     axes.set_title(f"{curve.mode.capitalize()}{mas}", size=10, pad=5)
     axes.set_xlabel(f"fraction of {curve.steps_of} {verb}", size=9)
     axes.set_ylabel("response, density", size=9)
@@ -159,5 +163,9 @@ def _label(axes: Axes, curve: DrawnCurve) -> None:
     axes.set_axisbelow(True)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
-    corner = "lower right" if curve.mode == "insertion" else "upper right"
-    axes.legend(loc=corner, fontsize=8, frameon=True, framealpha=0.9, edgecolor="none")
+    axes.legend(
+        loc="best",  # a poor map's curves may go through any corner
+        fontsize=8,
+        framealpha=0.9,
+        edgecolor="none",
+    )

@@ -31,7 +31,7 @@ _NAMES = {0.0: "Sparse", 0.5: "Half", 1.0: "Dense"}
 
 # The layout, in inches. Everything is placed by hand: the panels of both rows share
 # their outer edges, whatever the labels are.
-_WIDTH, _LEFT, _RIGHT, _BOTTOM, _TOP = 10.0, 0.62, 0.62, 0.52, 0.62
+_WIDTH, _LEFT, _RIGHT, _BOTTOM, _TOP, _TITLE = 10.0, 0.62, 0.62, 0.52, 0.32, 0.3
 _GAP, _BAR, _ROW_GAP, _CURVE_HEIGHT, _CURVE_GAP = 0.1, 0.11, 0.5, 2.35, 0.62
 
 
@@ -44,7 +44,7 @@ def explanation_figure(
     kappa: float = 0.005,
     scores: PerturbationScores | None = None,
 ) -> Figure:
-    """Draw a photo, its attribution maps, and the response and density curves.
+    r"""Draw a photo, its attribution maps, and the response and density curves.
 
     Each map is divided by its largest value and laid over the grey photo. A curve shows
     the response, dashed the density response (the share of the attribution that is
@@ -97,7 +97,11 @@ def explanation_figure(
         if scores is None
         else scored_curves(scores, index)
     )
-    layout = _Layout(n_panels=1 + len(maps), aspect=photo.shape[0] / photo.shape[1])
+    layout = _Layout(
+        n_panels=1 + len(maps),
+        aspect=photo.shape[0] / photo.shape[1],
+        has_title=title is not None,
+    )
     figure = Figure(figsize=(_WIDTH, layout.height))
     photo_axes, *map_axes = (
         figure.add_axes(layout.panel(place)) for place in range(1 + len(maps))
@@ -153,12 +157,12 @@ def save_figure(
 class _Layout:
     """Where things stand, in fractions of the figure as `Figure.add_axes` wants."""
 
-    def __init__(self, n_panels: int, aspect: float) -> None:
+    def __init__(self, n_panels: int, aspect: float, has_title: bool) -> None:
         inner = _WIDTH - _LEFT - _RIGHT
         self.panel_width = (inner - _BAR - n_panels * _GAP) / n_panels
         self.panel_height = self.panel_width * min(max(aspect, 0.5), 2.0)
         self.row = _BOTTOM + _CURVE_HEIGHT + _ROW_GAP  # bottom of the upper row
-        self.height = self.row + self.panel_height + _TOP
+        self.height = self.row + self.panel_height + _TOP + _TITLE * has_title
         self.curve_width = (inner - _CURVE_GAP) / 2
 
     def panel(self, place: int) -> tuple[float, float, float, float]:
@@ -226,14 +230,12 @@ def _draw_photo(axes: Axes, photo: FloatArray) -> None:
     _frame(axes, "Image")
 
 
-def _draw_map(
-    axes: Axes, photo: FloatArray, values: FloatArray, gamma: float
-) -> None:
+def _draw_map(axes: Axes, photo: FloatArray, values: FloatArray, gamma: float) -> None:
     """Colour the grey photo by the map, the stronger the more a patch matters."""
     grey = photo @ np.array([0.299, 0.587, 0.114])
     extent = _extent(photo)
     axes.imshow(
-        0.25 + 0.75 * grey,  # lifted, so that colours stay readable on shadows
+        0.3 + 0.7 * grey,  # lifted, so that colours stay readable on shadows
         cmap="gray",
         vmin=0.0,
         vmax=1.0,
@@ -245,7 +247,7 @@ def _draw_map(
         cmap=COLOUR_MAP,
         vmin=0.0,
         vmax=1.0,
-        alpha=0.7,
+        alpha=0.42 + 0.2 * values,  # what does not matter shows the photo
         interpolation="nearest",
         extent=extent,
     )

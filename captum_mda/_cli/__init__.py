@@ -1,0 +1,1 @@
+"""The commands behind `captum_mda.cli`."""

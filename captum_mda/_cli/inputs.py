@@ -1,0 +1,149 @@
+"""The files that the command line reads, besides a model's: images and seed maps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageOps
+from safetensors import safe_open, SafetensorError
+
+FloatArray = npt.NDArray[np.float64]
+
+
+def read_image(path: Path) -> Image.Image:
+    """Read an image, upright and in RGB.
+
+    Args:
+        path (Path): A file of any format that PIL reads.
+
+    Returns:
+        *Image*: the image, turned as its EXIF data say.
+
+    Raises:
+        ValueError: There is no such file, or it is no image.
+    """
+    if not path.is_file():
+        raise ValueError(f"IMAGE: there is no file {path}")
+    try:
+        with Image.open(path) as image:
+            return ImageOps.exif_transpose(image).convert("RGB")
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise ValueError(
+            f"IMAGE: {path} is no image, or a damaged one ({error}); pass a JPEG, a "
+            "PNG, or another format that PIL reads"
+        ) from error
+
+
+def unique_names(paths: Sequence[Path]) -> list[str]:
+    """Name files after their stems, and number those whose name is taken.
+
+    Args:
+        paths (sequence of Path): Files, perhaps of several folders.
+
+    Returns:
+        *list[str]*: names that differ even where capitals do not count.
+
+    Example::
+
+        >>> unique_names([Path("a/dog.png"), Path("b/dog.jpg"), Path("dog-2.png")])
+        ['dog', 'dog-3', 'dog-2']
+    """
+    stems = {path.stem.casefold() for path in paths}
+    taken: set[str] = set()
+    names = []
+    for path in paths:
+        name, number = path.stem, 2
+        while name.casefold() in taken or (
+            name != path.stem and name.casefold() in stems
+        ):
+            name, number = f"{path.stem}-{number}", number + 1
+        taken.add(name.casefold())
+        names.append(name)
+    return names
+
+
+def read_seed_map(path: Path) -> FloatArray:
+    """Read the numbers of a seed map.
+
+    Args:
+        path (Path): A ``.npy`` array, or ``.safetensors`` with a single tensor.
+
+    Returns:
+        *ndarray*: float64, of the file's shape, finite.
+
+    Raises:
+        ValueError: The file is missing, damaged, or holds something else.
+    """
+    if not path.is_file():
+        raise ValueError(f"--seed-map: there is no file {path}")
+    try:
+        values = _read_array(path)
+    except (OSError, EOFError, ValueError, SafetensorError) as error:
+        raise ValueError(
+            f"--seed-map: {path} cannot be read ({error}); pass a .npy array of "
+            "numbers, or a .safetensors file with a single tensor"
+        ) from error
+    if not np.isfinite(values).all():
+        raise ValueError(f"--seed-map: {path} has NaN or infinite values")
+    return values
+
+
+def _read_array(path: Path) -> FloatArray:
+    if path.suffix == ".npy":
+        array = np.load(path, allow_pickle=False)
+    elif path.suffix == ".safetensors":
+        with safe_open(path, framework="pt") as file:
+            names = list(file.keys())
+            if len(names) != 1:
+                raise ValueError(f"it holds {len(names)} tensors: {names[:5]}")
+            array = file.get_tensor(names[0]).double().numpy()
+    else:
+        raise ValueError(f"its name ends in {path.suffix!r}")
+    if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiub":
+        raise ValueError("it holds no real numbers")
+    return array.astype(np.float64)
+
+
+def seeds_of_images(
+    values: FloatArray, n_images: int, grid: tuple[int, int], size: tuple[int, int]
+) -> list[FloatArray]:
+    """Divide a seed map among the images.
+
+    Args:
+        values (ndarray): One map, or for several images one each along dimension 0. A
+            map has one number for each patch, (N,) or the grid's (h, w), or for each
+            pixel, (H, W).
+        n_images (int): How many images there are.
+        grid (tuple[int, int]): Rows and columns of patches, (h, w).
+        size (tuple[int, int]): The model's input, (H, W).
+
+    Returns:
+        *list[ndarray]*: for each image (1, N) or (1, 1, H, W), which is what
+        `MetricDrivenAttribution` takes.
+
+    Raises:
+        ValueError: The shape is another.
+
+    Example::
+
+        >>> seeds = seeds_of_images(np.ones((2, 4)), 1, (2, 4), (8, 16))
+        >>> [seed.shape for seed in seeds]
+        [(1, 8)]
+    """
+    n_patches = grid[0] * grid[1]
+    shapes = [(n_patches,), grid, size]
+    if n_images == 1 and values.shape in shapes:
+        values = values[None]
+    if values.shape[:1] != (n_images,) or values.shape[1:] not in shapes:
+        leading = "" if n_images == 1 else f"{n_images}, "
+        raise ValueError(
+            f"--seed-map: got shape {values.shape}, takes one number for each patch, "
+            f"({leading}{n_patches}) or ({leading}{grid[0]}, {grid[1]}), or for each "
+            f"pixel, ({leading}{size[0]}, {size[1]})"
+        )
+    if values.shape[1:] == size:
+        return [value[None, None] for value in values]
+    return [value.reshape(1, n_patches) for value in values]
