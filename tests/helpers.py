@@ -1,9 +1,12 @@
-"""Small models and recorders that several test modules use."""
+"""Recorders, a noisy model, and the curves' formulas: what several test modules use."""
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import nn, Tensor
+
+from captum_mda.curves import Mode
 
 
 class Recorder:
@@ -73,3 +76,41 @@ class Snapshot:
         """Compare everything with what it was at construction."""
         for (name, before), (_, after) in zip(self._before, self._state(), strict=True):
             assert before == after, name
+
+
+def literal_monotone(
+    raw: list[float], base: float, full: float, mode: Mode
+) -> list[float]:
+    """Spec 6.1, one response after the other."""
+    best = 0.0 if mode == "insertion" else 1.0
+    curve = []
+    for response in raw:
+        q = min(max((response - base) / abs(full - base), 0.0), 1.0)
+        best = max(best, q) if mode == "insertion" else min(best, q)
+        curve.append(best)
+    return curve
+
+
+def literal_density(mass: list[float], mode: Mode) -> list[float]:
+    """Spec 10.1, DR: from 0 up or from 1 down by each step's share."""
+    density = [0.0 if mode == "insertion" else 1.0]
+    for share in mass:
+        change = share / sum(mass)
+        density.append(density[-1] + (change if mode == "insertion" else -change))
+    return density
+
+
+def literal_mas(response: list[float], density: list[float], mode: Mode) -> np.ndarray:
+    """Spec 10.1: MR -+ AP, clipped, stretched; a straight line where that is 0/0."""
+    penalty = np.abs(np.array(response) - np.array(density))
+    curve = response - penalty if mode == "insertion" else response + penalty
+    curve = np.clip(curve, 0, 1)
+    if curve.max() == curve.min():
+        line = np.linspace(0, 1, len(curve))
+        return line if mode == "insertion" else line[::-1]
+    return (curve - curve.min()) / (curve.max() - curve.min())
+
+
+def literal_area(curve: np.ndarray) -> float:
+    """Spec 10.1, AUC."""
+    return float((curve.sum() - curve[0] / 2 - curve[-1] / 2) / (len(curve) - 1))

@@ -31,7 +31,7 @@ ARCHITECTURE: dict[str, Any] = {
     "patch_size": PATCH_SIZE,
     "num_classes": len(CLASS_NAMES),
     "embed_dim": 128,
-    "depth": 6,
+    "depth": 5,
     "num_heads": 4,
     "mlp_ratio": 2.0,
     "qkv_bias": True,

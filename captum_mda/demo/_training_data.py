@@ -17,7 +17,7 @@ from captum_mda.demo._samples import normalize_bytes
 from captum_mda.demo._shapes import CLASS_NAMES
 from captum_mda.demo.generator import IMAGE_SIZE, PATCH_SIZE, render_scene
 
-__all__ = ["ScenePool", "batches", "blur", "render_pool"]
+__all__ = ["Batch", "ScenePool", "batches", "blur", "render_pool"]
 
 # Of each batch: shares whose object is gone, which are to be of no class, and the share
 # whose patches are partly gone, which keep their labels.
@@ -31,10 +31,23 @@ class ScenePool(NamedTuple):
     """Rendered scenes; those without an object have the label -1."""
 
     pictures: npt.NDArray[np.uint8]
-    """Of shape (n, H, W, 3)."""
+    """Of shape (n, H, W, 4): the colours and the object's mask of zeros and ones."""
 
     labels: npt.NDArray[np.int64]
     """Of shape (n,)."""
+
+
+class Batch(NamedTuple):
+    """What one step of training sees."""
+
+    images: Tensor
+    """float32 of shape (B, 3, H, W), in the model's input space."""
+
+    targets: Tensor
+    """float32 of shape (B, classes): one-hot, or uniform where no object is seen."""
+
+    masks: Tensor
+    """float32 of shape (B, 1, H, W): 1 on the object's visible pixels, else 0."""
 
 
 def render_pool(samples: int, seed: int, folder: Path) -> ScenePool:
@@ -53,21 +66,22 @@ def render_pool(samples: int, seed: int, folder: Path) -> ScenePool:
         folder / "pictures.npy",
         mode="w+",
         dtype=np.uint8,
-        shape=(samples + backgrounds, IMAGE_SIZE, IMAGE_SIZE, 3),
-    )
+        shape=(samples + backgrounds, IMAGE_SIZE, IMAGE_SIZE, 4),
+    )  # zeros
     labels = np.full(samples + backgrounds, _NO_CLASS, dtype=np.int64)
     for index in trange(samples, desc="render", mininterval=5.0):
         scene = render_scene(seed, index)
-        pictures[index], labels[index] = scene.image, scene.label
+        pictures[index, ..., :3], pictures[index, ..., 3] = scene.image, scene.mask
+        labels[index] = scene.label
         if index % _SAMPLES_PER_BACKGROUND == 0:
             place = samples + index // _SAMPLES_PER_BACKGROUND
-            pictures[place] = scene.background
+            pictures[place, ..., :3] = scene.background
     return ScenePool(pictures, labels)
 
 
 def batches(
     pool: ScenePool, batch_size: int, rng: np.random.Generator
-) -> Iterator[tuple[Tensor, Tensor]]:
+) -> Iterator[Batch]:
     """Go through a pool once, in random order, with variations.
 
     Args:
@@ -76,25 +90,24 @@ def batches(
         rng: The source of randomness.
 
     Yields:
-        Images of shape (B, 3, H, W) in the model's input space, and targets of shape
-        (B, classes): one-hot, or uniform where no object is to be seen.
+        The batches.
     """
     order = rng.permutation(len(pool.labels))
     for first in range(0, len(order) - batch_size + 1, batch_size):
         chosen = order[first : first + batch_size]
-        images = normalize_bytes(_turn_and_recolour(pool.pictures[chosen], rng))
-        targets = _targets(torch.from_numpy(pool.labels[chosen]))
-        yield _hide_objects(images, targets, rng)
-
-
-def _turn_and_recolour(
-    pictures: npt.NDArray[np.uint8], rng: np.random.Generator
-) -> npt.NDArray[np.uint8]:
-    """Apply one symmetry of the square, and one order of channels, to a batch."""
-    pictures = np.rot90(pictures, int(rng.integers(4)), axes=(1, 2))
-    if rng.integers(2):
-        pictures = pictures[:, :, ::-1]
-    return np.ascontiguousarray(pictures[..., rng.permutation(3)])
+        pictures = pool.pictures[chosen]
+        if rng.integers(2):
+            pictures = pictures[:, :, ::-1]
+        # Any order of the channels makes colours that are as likely as the first.
+        colours = np.ascontiguousarray(pictures[..., rng.permutation(3)])
+        masks = np.ascontiguousarray(pictures[:, None, ..., 3])
+        batch = Batch(
+            normalize_bytes(colours),
+            _targets(torch.from_numpy(pool.labels[chosen])),
+            torch.from_numpy(masks).float(),
+        )
+        _hide_objects(batch, rng)
+        yield batch
 
 
 def _targets(labels: Tensor) -> Tensor:
@@ -103,10 +116,9 @@ def _targets(labels: Tensor) -> Tensor:
     return torch.where(labels[:, None] == _NO_CLASS, 1.0 / classes, known)
 
 
-def _hide_objects(
-    images: Tensor, targets: Tensor, rng: np.random.Generator
-) -> tuple[Tensor, Tensor]:
+def _hide_objects(batch: Batch, rng: np.random.Generator) -> None:
     """Blank or blur the first images of a batch, and take patches out of the next."""
+    images, targets, masks = batch
     blank, blurred, partial = (
         round(share * len(images))
         for share in (_BLANK_SHARE, _BLURRED_SHARE, _PARTIAL_SHARE)
@@ -117,11 +129,12 @@ def _hide_objects(
     absent[:blank] = torch.from_numpy(rng.uniform(-2.0, 2.0, (blank, 3, 1, 1)))
     if rng.integers(2):
         absent[:1] = absent[hidden:] = 0.0
-    kept = _random_patches(partial, rng)  # (partial, 1, H, W)
-    images[:hidden] = absent[:hidden]
-    images[hidden:touched] = torch.where(kept, images[hidden:touched], absent[hidden:])
+    kept = torch.cat(
+        [torch.zeros_like(masks[:hidden]), _random_patches(partial, rng)]
+    )  # (touched, 1, H, W)
+    images[:touched] = torch.where(kept > 0.0, images[:touched], absent)
+    masks[:touched] *= kept
     targets[:hidden] = 1.0 / targets.shape[1]
-    return images, targets
 
 
 def _random_patches(n: int, rng: np.random.Generator) -> Tensor:
@@ -129,7 +142,7 @@ def _random_patches(n: int, rng: np.random.Generator) -> Tensor:
     side = IMAGE_SIZE // PATCH_SIZE
     kept = rng.random((n, 1, side, side)) < rng.uniform(0.1, 0.9, (n, 1, 1, 1))
     pixels = kept.repeat(PATCH_SIZE, axis=2).repeat(PATCH_SIZE, axis=3)
-    return torch.from_numpy(pixels)
+    return torch.from_numpy(pixels).float()
 
 
 def blur(images: Tensor, sigma: float, padded: bool = False) -> Tensor:

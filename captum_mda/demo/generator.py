@@ -26,7 +26,8 @@ PATCH_SIZE = 8
 # First words of the seeds, so that labels and pictures are separate streams.
 _LABEL_STREAM, _PICTURE_STREAM = 1, 2
 _SUPERSAMPLING = 4
-_RADIUS_RANGE = (11.0, 18.0)
+_RADIUS_RANGE = (12.5, 18.5)
+_ANGLE_RANGE = (-np.pi / 8.0, np.pi / 8.0)
 _CONTRAST_RANGE = (0.25, 0.45)
 _LUMINANCE = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 
@@ -89,14 +90,19 @@ def render_scene(seed: int, index: int) -> Scene:
 
     radius = rng.uniform(*_RADIUS_RANGE)
     centre = rng.uniform(radius + 1.0, IMAGE_SIZE - radius - 1.0, 2)
-    angle = rng.uniform(0.0, 2.0 * np.pi)
+    angle = rng.uniform(*_ANGLE_RANGE)
     coverage = _coverage(SHAPES[CLASS_NAMES[label]], radius, centre, angle)
 
     surface = random_texture(rng, IMAGE_SIZE)
     around = _luminance_around(background, centre, radius)
     surface = _set_apart(rng, surface, coverage, around)
     image = background + coverage[..., None] * (surface - background)
-    return Scene(_to_bytes(image), _to_bytes(background), coverage, label)
+    return Scene(
+        image=_to_bytes(_upright(image)),
+        background=_to_bytes(_upright(background)),
+        coverage=_upright(coverage),
+        label=label,
+    )
 
 
 def _coverage(
@@ -136,6 +142,11 @@ def _set_apart(
     luminance = float(((surface @ _LUMINANCE) * coverage).sum() / coverage.sum())
     apart = surface + np.float32(around + contrast - luminance)
     return np.asarray(np.clip(apart, 0.0, 1.0), dtype=np.float32)
+
+
+def _upright(picture: Array) -> Array:
+    """Turn the y axis, which points up for the shapes' formulas, to point down."""
+    return np.ascontiguousarray(picture[::-1])
 
 
 def _to_bytes(picture: Array) -> npt.NDArray[np.uint8]:

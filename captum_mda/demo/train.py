@@ -14,12 +14,16 @@ import shlex
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TYPE_CHECKING
+from typing import Any, cast, TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import nn, Tensor
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import (
+    binary_cross_entropy_with_logits,
+    cross_entropy,
+    unfold,
+)
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 from tqdm import tqdm
@@ -31,7 +35,8 @@ from captum_mda.demo._model import (
     load_weights,
     save_weights,
 )
-from captum_mda.demo._training_data import batches, render_pool, ScenePool
+from captum_mda.demo._training_data import Batch, batches, render_pool, ScenePool
+from captum_mda.demo.generator import PATCH_SIZE
 
 if TYPE_CHECKING:
     from timm.models.vision_transformer import VisionTransformer
@@ -42,6 +47,7 @@ __all__ = ["main", "train"]
 _TRAINING_SEED, _PROGRESS_SEED, _FIGURES_SEED = 0, 1_000_001, 1_000_002
 _WARMUP_STEPS = 500
 _AVERAGE_DECAY = 0.998
+_MASK_WEIGHT = 3.0
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -78,16 +84,23 @@ def train(pool: ScenePool, options: argparse.Namespace) -> None:
     """
     model = _new_model()
     average = copy.deepcopy(model)
-    optimizer = AdamW(_parameter_groups(model, options.weight_decay), lr=options.lr)
+    mask_head = nn.Linear(model.embed_dim, PATCH_SIZE**2)
+    trained = nn.ModuleList([model, mask_head])
+    optimizer = AdamW(_parameter_groups(trained, options.weight_decay), lr=options.lr)
     steps = options.epochs * (len(pool.labels) // options.batch_size)
     scheduler = LambdaLR(optimizer, lambda step: _warmup_cosine(step, steps))
     rng = np.random.default_rng(options.seed)
     with tqdm(total=steps, desc="train", mininterval=10.0) as bar:
         for epoch in range(options.epochs):
             losses = []
-            for images, targets in batches(pool, options.batch_size, rng):
-                losses.append(_step(model, images, targets, optimizer))
+            for batch in batches(pool, options.batch_size, rng):
+                loss, class_loss = _losses(model, mask_head, batch)
+                optimizer.zero_grad()
+                torch.autograd.backward(loss)
+                nn.utils.clip_grad_norm_(trained.parameters(), 1.0)
+                optimizer.step()
                 scheduler.step()
+                losses.append(class_loss.item())
                 _update_average(average, model)
                 bar.update()
             save_weights(options.out, average, figures={})
@@ -134,15 +147,26 @@ def _warmup_cosine(step: int, steps: int) -> float:
     return 0.5 + 0.5 * math.cos(math.pi * (step - warmup) / max(1, steps - warmup))
 
 
-def _step(model: nn.Module, images: Tensor, targets: Tensor, optimizer: AdamW) -> float:
+def _losses(
+    model: VisionTransformer, mask_head: nn.Linear, batch: Batch
+) -> tuple[Tensor, Tensor]:
+    """The loss to follow, and its part that is about the class.
+
+    Halfway through the model, each patch is also to tell which of its pixels are the
+    object's. That teaches it early what an object is, which labels alone do slowly; the
+    head that reads it is not kept.
+    """
     with torch.autocast("cpu", torch.bfloat16):
-        logits = model(images)
-    loss = cross_entropy(logits.float(), targets)
-    optimizer.zero_grad()
-    torch.autograd.backward(loss)
-    nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-    optimizer.step()
-    return loss.item()
+        passed = model.forward_intermediates(
+            batch.images, indices=[len(model.blocks) // 2], output_fmt="NLC"
+        )
+        features, (halfway,) = cast("tuple[Tensor, list[Tensor]]", passed)
+        class_logits = model.forward_head(features)  # (B, classes)
+        mask_logits = mask_head(halfway)  # (B, patches, pixels of a patch)
+    pixels = unfold(batch.masks, PATCH_SIZE, stride=PATCH_SIZE).transpose(1, 2)
+    class_loss = cross_entropy(class_logits.float(), batch.targets)
+    mask_loss = binary_cross_entropy_with_logits(mask_logits.float(), pixels)
+    return class_loss + _MASK_WEIGHT * mask_loss, class_loss
 
 
 @torch.no_grad()
@@ -160,10 +184,10 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     add = parser.add_argument
     add("--out", type=Path, required=True, help="the safetensors file to write")
-    add("--samples", type=int, default=64_000, help="number of training samples")
+    add("--samples", type=int, default=40_000, help="number of training samples")
     add("--epochs", type=int, default=10, help="passes over the training samples")
     add("--batch-size", type=int, default=64, help="images in a batch")
-    add("--lr", type=float, default=1e-3, help="highest learning rate")
+    add("--lr", type=float, default=1.5e-3, help="highest learning rate")
     add("--weight-decay", type=float, default=0.05, help="AdamW's weight decay")
     add("--measured", type=int, default=5_000, help="fresh samples for the figures")
     add("--seed", type=int, default=0, help="seed of weights, order and variations")

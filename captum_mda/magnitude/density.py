@@ -64,13 +64,14 @@ def fit_density(mean_curve: Tensor, solver: Solver) -> Tensor:
 
 
 def _checked(curve: FloatArray, n_points: int) -> FloatArray:
-    """Check a solution against its constraints and take off its numerical noise."""
+    """Check a solution against its constraints."""
     curve = np.asarray(curve, dtype=np.float64)
-    if curve.shape != (n_points,) or not np.isfinite(curve).all():
+    if curve.shape != (n_points,):
         raise ValueError(
-            f"solver: returned shape {curve.shape}, must return {n_points} finite "
-            "values"
+            f"solver: returned shape {curve.shape}, must return shape {(n_points,)}"
         )
+    if not np.isfinite(curve).all():
+        raise ValueError("solver: returned NaN or infinite values")
     increments = np.diff(curve)
     off = max(
         abs(curve[0]),

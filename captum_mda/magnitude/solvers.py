@@ -83,13 +83,15 @@ def solve_by_osqp(mean_curve: FloatArray) -> FloatArray:
         array([0. , 0.4, 0.8, 1. ])
     """
     tents, scale, excess = _problem(mean_curve)
+    size = np.abs(excess).max(initial=0.0) or 1.0  # the tolerances are absolute
+    excess = excess / size
     weights = np.zeros(len(excess))
     for _ in range(10 * len(mean_curve)):
         gradient = tents.T @ (tents @ weights - excess)
         wanted = _local_minima_below(gradient, -OPTIMALITY_TOLERANCE)
         candidates = np.flatnonzero((weights > 0) | wanted)
         if not (wanted & (weights == 0)).any():
-            return _curve(weights * scale)
+            return _curve(weights * scale * size)
         weights = np.zeros(len(excess))
         weights[candidates] = _nonnegative_by_osqp(tents[:, candidates], excess)
     raise RuntimeError(
@@ -119,6 +121,7 @@ def _problem(mean_curve: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray
 def _curve(weights: FloatArray) -> FloatArray:
     """Build AD from the tents' weights; its increments never rise, to the last bit."""
     n = len(weights) + 1
+    weights = weights / max(1.0, weights.sum())  # no further than rounding above 1
     hinges = np.append(weights, max(0.0, 1.0 - weights.sum())) / np.arange(1, n + 1)
     increments = hinges[::-1].cumsum()[::-1]
     curve = np.concatenate([[0.0], increments.cumsum()])

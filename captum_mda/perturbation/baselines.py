@@ -66,7 +66,19 @@ def _as_baseline(value: object, tensor: Tensor, name: str) -> Tensor:
             f"{name}: got {type(value).__name__}, takes a number, a tensor, or a tuple "
             "with one of them for each input"
         )
-    baseline = torch.as_tensor(value).detach().to(tensor.device, tensor.dtype)
+    if isinstance(value, Tensor):
+        given = value.detach()
+    else:
+        given = torch.tensor(value, dtype=torch.float64)
+    require_finite(name, given)
+    baseline = given.to(tensor.device, tensor.dtype)
+    if not tensor.is_floating_point() and not torch.equal(
+        baseline.double(), given.to(tensor.device).double()
+    ):
+        raise ValueError(
+            f"{name}: has values that inputs of dtype {tensor.dtype} cannot hold; give "
+            "whole numbers, or inputs in floating point"
+        )
     padded = (1,) * (tensor.dim() - baseline.dim()) + tuple(baseline.shape)
     fits = len(padded) == tensor.dim() and all(
         size in (1, wanted) for size, wanted in zip(padded, tensor.shape, strict=True)
@@ -77,7 +89,6 @@ def _as_baseline(value: object, tensor: Tensor, name: str) -> Tensor:
             f"{tuple(tensor.shape)}; give a number, the input's shape, or 1 in "
             "dimensions to repeat"
         )
-    require_finite(name, baseline)
     return baseline.reshape(padded)
 
 
@@ -230,8 +241,8 @@ def confidence_blur_baseline(
         >>> kernels
         tensor([3, 3])
     """
+    _require_images(inputs)
     (images,) = validate_inputs(inputs)
-    _require_images(images)
     sizes = _validated_kernel_sizes(kernel_sizes)
     require_in_unit_interval("max_confidence", max_confidence)
     require_choice("on_failure", on_failure, ("raise", "lowest"))

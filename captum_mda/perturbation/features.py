@@ -72,7 +72,8 @@ class Features:
                     _as_mask_tuple(feature_mask, len(inputs)), inputs, strict=True
                 )
             )
-        masks, n_features = _renumbered(masks)
+        masks, numbers = _renumbered(masks)
+        n_features = len(numbers)
         if n_features < 2:
             raise ValueError(
                 "feature_mask: describes one feature only, and a ranking needs at "
@@ -80,7 +81,7 @@ class Features:
                 "patch_feature_mask(inputs, patch_size)"
             )
         features = cls(masks, n_features, shapes)
-        features._check_every_example_has_every_feature()
+        features._check_every_example_has_every_feature(numbers)
         return features
 
     @classmethod
@@ -179,13 +180,13 @@ class Features:
             total += part.to(device)
         return total
 
-    def _check_every_example_has_every_feature(self) -> None:
+    def _check_every_example_has_every_feature(self, numbers: Tensor) -> None:
         missing = (self.sizes == 0).nonzero()
         if len(missing):
             example, feature = missing[0].tolist()
             raise ValueError(
-                f"feature_mask: example {example} has no element of feature {feature} "
-                f"(of {self.n_features}); all examples of a batch must hold the same "
+                f"feature_mask: example {example} has no element of feature "
+                f"{int(numbers[feature])}; all examples of a batch must hold the same "
                 "features. Explain examples with different partitions in calls of "
                 "their own"
             )
@@ -242,6 +243,8 @@ def patch_feature_mask(
 
 
 def _pair(name: str, value: int | Sequence[int]) -> tuple[int, int]:
+    if not isinstance(value, (int, Sequence)):
+        raise TypeError(f"{name}: got {value!r}, takes one integer or a pair")
     pair = (value, value) if isinstance(value, int) else tuple(value)
     if len(pair) != 2:
         raise ValueError(f"{name}: got {value!r}, takes one integer or a pair")
@@ -329,12 +332,12 @@ def _validated_mask(mask: Tensor, tensor: Tensor) -> Tensor:
     return mask.reshape((1,) * (tensor.dim() - mask.dim()) + tuple(mask.shape))
 
 
-def _renumbered(masks: tuple[Tensor, ...]) -> tuple[tuple[Tensor, ...], int]:
-    """Close the gaps in the numbering, which all masks share."""
+def _renumbered(masks: tuple[Tensor, ...]) -> tuple[tuple[Tensor, ...], Tensor]:
+    """Close the gaps in the numbering that all masks share; also return the numbers."""
     numbers = torch.cat([torch.unique(mask).cpu() for mask in masks]).unique()
     if len(numbers) == int(numbers[-1]) + 1:
-        return masks, len(numbers)
+        return masks, numbers
     return (
         tuple(torch.searchsorted(numbers.to(mask.device), mask) for mask in masks),
-        len(numbers),
+        numbers,
     )

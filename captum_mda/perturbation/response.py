@@ -127,7 +127,7 @@ class Response:
         target = self._target
         if target is not None and len(target) > 1:
             target = target[examples]
-        return select_target(scores, target)
+        return select_target(scores, target).detach()
 
     def _follow_rows(self, argument: Any, examples: Tensor) -> Any:
         """Repeat an argument that holds one entry for each example as its rows are."""

@@ -30,14 +30,17 @@ def preserved_state(forward_func: object, inputs: tuple[Tensor, ...]) -> Iterato
             yield
         finally:
             with torch.no_grad():
-                for buffer, value in buffers:
-                    buffer.copy_(value)
+                for part, name, buffer, value in buffers:
+                    part._buffers[name] = buffer.copy_(value)
 
 
-def _buffers_in_training(module: nn.Module) -> list[tuple[Tensor, Tensor]]:
+def _buffers_in_training(
+    module: nn.Module,
+) -> list[tuple[nn.Module, str, Tensor, Tensor]]:
+    """List each buffer with its owner, its name and a copy of its value."""
     return [
-        (buffer, buffer.clone())
+        (part, name, buffer, buffer.clone())
         for part in module.modules()
         if part.training
-        for buffer in part.buffers(recurse=False)
+        for name, buffer in part.named_buffers(recurse=False)
     ]

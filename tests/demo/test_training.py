@@ -32,11 +32,14 @@ def test_batches_cover_the_pool_once_with_distributions_as_targets(
     assert len(pool.labels) == 126 and (pool.labels[120:] == -1).all()
     drawn = list(batches(pool, 64, np.random.default_rng(0)))
     assert len(drawn) == 1
-    images, targets = drawn[0]
+    images, targets, masks = drawn[0]
     assert images.shape == (64, 3, IMAGE_SIZE, IMAGE_SIZE)
     assert targets.shape == (64, len(CLASS_NAMES))
+    assert masks.shape == (64, 1, IMAGE_SIZE, IMAGE_SIZE)
     torch.testing.assert_close(targets.sum(1), torch.ones(64))
-    assert (targets[:3] == 0.1).all() and (targets[3:].amax(1) == 1.0).sum() > 50
+    assert (targets[:3] == 0.1).all() and not masks[:3].any()
+    # Past the hidden and the partial images, a mask and a class come together.
+    assert torch.equal(targets[11:].amax(1) == 1.0, masks[11:].flatten(1).any(1))
 
 
 @pytest.mark.parametrize("padded", [False, True])

@@ -98,7 +98,7 @@ def test_one_value_for_each_row_needs_no_target(shape: tuple[int, ...]) -> None:
         (
             torch.tensor([[0], [1], [2]]),
             ValueError,
-            r"target: .* shape \(3, 1\), takes",
+            r"target: .* shape \(3, 1\)",
         ),
         (torch.tensor([], dtype=torch.int64), ValueError, "got 0 entries for 3"),
         ([0, 1], ValueError, "target: got 2 entries for 3 examples; give one for all"),
@@ -130,7 +130,7 @@ def test_targets_of_no_known_form_are_refused_at_once(
         (
             lambda rows: rows.sum(1),
             0,
-            r"target: given, but .* one value .* target=None",
+            "target: given, but .* one value .* target=None",
         ),
     ],
 )
@@ -185,7 +185,7 @@ def test_a_callable_maps_the_outputs_before_the_target_is_chosen() -> None:
         (
             lambda outputs: outputs.sum(),
             ValueError,
-            r"score: returned shape \(\) for 5",
+            r"score: returned shape \(\)",
         ),
         (lambda outputs: outputs.tolist(), TypeError, "score: returned list, must"),
     ],
@@ -228,7 +228,7 @@ def test_scores_are_in_float32_or_float64(
         (
             lambda rows: rows.T,
             ValueError,
-            r"returned shape \(4, 5\) for 5 rows, .* not",
+            r"returned shape \(4, 5\) for 5 rows",
         ),
     ],
 )
@@ -276,9 +276,6 @@ def test_forwards_run_without_gradient() -> None:
     assert modes == [False] and torch.is_grad_enabled()
 
 
-@pytest.mark.xfail(
-    strict=True, reason="one-value outputs are passed on without being detached"
-)
 def test_scores_carry_no_gradient_even_if_the_model_turns_it_on() -> None:
     weights = torch.ones(4, requires_grad=True)
 
@@ -306,8 +303,8 @@ def test_chunks_change_nothing_but_the_calls(rows_per_forward: int | None) -> No
 
 def test_counts_add_up_over_calls() -> None:
     response = Response(identity, 3, 0)
-    for examples in (EXAMPLES, torch.tensor([1, 1])):
-        response(lambda chosen: (ROWS[chosen],), examples)
+    for rows, examples in ((ROWS, EXAMPLES), (ROWS[:2], torch.tensor([1, 1]))):
+        response(lambda chosen, rows=rows: (rows[chosen],), examples)
     assert response.forwards.tolist() == [2, 3, 2] and response.n_forwards == 7
 
 
@@ -332,12 +329,23 @@ def limited(
     return model
 
 
-@pytest.mark.parametrize("n_rows", [1, 3, 8, 15])
+@pytest.mark.parametrize(
+    ("n_rows", "calls"),
+    [
+        (1, [16, 8, 4, 2] + [1] * 40),
+        (3, [16, 8, 4] + [2] * 20),
+        (8, [16] + [8] * 5),
+        (15, [16] + [8] * 5),
+    ],
+)
 @pytest.mark.parametrize(
     "message",
     ["CUDA out of memory. Tried", "DefaultCPUAllocator: can't allocate memory"],
 )
-def test_chunks_are_halved_until_they_fit(n_rows: int, message: str) -> None:
+def test_chunks_are_halved_until_they_fit(
+    n_rows: int, calls: list[int], message: str
+) -> None:
+    assert CPU_ROWS == 16
     model = Recorder(limited(n_rows, message))
     rows = torch.randn(40, 4)
     examples = torch.arange(40) % 3
@@ -345,12 +353,9 @@ def test_chunks_are_halved_until_they_fit(n_rows: int, message: str) -> None:
     values = response(lambda chosen: (rows[chosen],), examples)
     assert torch.equal(values, rows[range(40), examples])
     assert response.n_forwards == 40  # what failed is not counted
-    fitting = [size for size in model.calls if size <= n_rows]
-    failed = [size for size in model.calls if size > n_rows]
-    assert sum(fitting) == 40 and failed == sorted(failed, reverse=True)
-    calls = len(model.calls)
+    assert model.calls == calls
     response(lambda chosen: (rows[chosen],), examples)  # it has learnt the size
-    assert max(model.calls[calls:]) <= n_rows
+    assert max(model.calls[len(calls) :]) <= n_rows
 
 
 @pytest.mark.parametrize(
@@ -364,7 +369,7 @@ def test_chunks_are_halved_until_they_fit(n_rows: int, message: str) -> None:
 def test_errors_that_halving_cannot_mend_pass_through(
     model: Callable[[Tensor], Tensor], rows_per_forward: int | None
 ) -> None:
-    with pytest.raises(RuntimeError, match="out of memory|mat1"):
+    with pytest.raises(RuntimeError, match=r"out of memory|mat1"):
         respond(model, 0, rows_per_forward=rows_per_forward)
 
 

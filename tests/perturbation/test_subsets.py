@@ -1,0 +1,142 @@
+"""Subsets of features, against a loop that builds every row by itself."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from helpers import Recorder
+from hypothesis import given, settings, strategies as st
+from torch import Tensor
+
+from captum_mda.perturbation import Features, Response, SubsetResponses
+
+B, N = 3, 4
+GENERATOR = torch.Generator().manual_seed(0)
+IMAGES = torch.randn(B, 2, 2, 4, generator=GENERATOR, dtype=torch.float64)
+WORDS = torch.randn(B, 5, generator=GENERATOR, dtype=torch.float64)
+SHARED = torch.tensor([[0, 0, 1, 1], [2, 2, 3, 3]])  # (H, W)
+OWN = torch.stack([SHARED, SHARED.flip(0), SHARED.flip(1)])[:, None]  # (B, 1, H, W)
+WORD_MASKS = [torch.tensor([0, 3, 3, 2, 1]), torch.tensor([[3, 3, 1, 0, 2]] * B)]
+KINDS = [
+    (torch.zeros(1, 1, 1, 1).double(), torch.full((1, 5), -1.0).double()),
+    (IMAGES.flip(0), torch.randn(B, 1, generator=GENERATOR, dtype=torch.float64)),
+    (torch.randn(1, 2, 1, 1, generator=GENERATOR).double(), WORDS * 2),
+]
+
+
+def model(images: Tensor, words: Tensor | None = None) -> Tensor:
+    """A value in which every element has a weight of its own."""
+    value = torch.zeros(len(images), dtype=torch.float64)
+    for tensor in (images, words):
+        if tensor is not None:
+            flat = tensor.flatten(1)
+            weights = torch.arange(1, flat.shape[1] + 1, dtype=torch.float64)
+            value = 1.7 * value + flat.sin() @ weights
+    return value
+
+
+def row_by_hand(
+    inputs: tuple[Tensor, ...],
+    baseline: tuple[Tensor, ...],
+    masks: tuple[Tensor, ...],
+    subset: list[bool],
+    example: int,
+) -> float:
+    """Score one row whose elements are copied one at a time."""
+    row = []
+    for tensor, absent, mask in zip(inputs, baseline, masks, strict=True):
+        filled = absent.expand(tensor.shape)[example].clone()
+        numbers = mask.expand(tensor.shape)[example]
+        for place in torch.cartesian_prod(*(torch.arange(n) for n in filled.shape)):
+            index = tuple(place.reshape(-1).tolist())
+            if subset[int(numbers[index])]:
+                filled[index] = tensor[(example, *index)]
+        row.append(filled[None])
+    return float(model(*row))
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    st.booleans(),
+    st.booleans(),
+    st.booleans(),
+    st.sampled_from([1, 3, None]),
+    st.lists(
+        st.tuples(
+            st.lists(st.booleans(), min_size=N, max_size=N),
+            st.integers(0, B - 1),
+            st.integers(0, len(KINDS) - 1),
+        ),
+        min_size=1,
+        max_size=8,
+    ),
+)
+def test_every_row_is_the_one_built_by_hand(
+    own_masks: bool,
+    two_inputs: bool,
+    lazily: bool,
+    rows_per_forward: int | None,
+    rows: list[tuple[list[bool], int, int]],
+) -> None:
+    inputs = (IMAGES, WORDS) if two_inputs else (IMAGES,)
+    masks = (OWN if own_masks else SHARED, WORD_MASKS[own_masks])[: len(inputs)]
+    features = Features.from_mask(inputs, masks)
+    kinds = [kind[: len(inputs)] for kind in KINDS]
+    response = Response(Recorder(model), B, rows_per_forward=rows_per_forward)
+    responses = SubsetResponses(response, inputs, kinds, features)
+    subsets = torch.tensor([subset for subset, _, _ in rows])
+    examples = torch.tensor([example for _, example, _ in rows])
+    chosen = torch.tensor([kind for _, _, kind in rows])
+    values = responses(
+        (lambda part: subsets[part]) if lazily else subsets, examples, chosen
+    )
+    expected = [
+        row_by_hand(inputs, kinds[kind], features.masks, subset, example)
+        for subset, example, kind in rows
+    ]
+    torch.testing.assert_close(values, torch.tensor(expected).double())
+    counted = torch.bincount(examples, minlength=B)
+    assert torch.equal(response.forwards, counted)
+
+
+@pytest.mark.parametrize("kind", [0, 1, 2])
+def test_a_kind_may_be_given_once_for_all_rows(kind: int) -> None:
+    features = Features.from_mask((IMAGES,), SHARED)
+    responses = SubsetResponses(
+        Response(model, B), (IMAGES,), [kind[:1] for kind in KINDS], features
+    )
+    nothing = torch.zeros(B, N, dtype=torch.bool)
+    values = responses(nothing, torch.arange(B), kind)
+    assert torch.equal(values, model(KINDS[kind][0].expand(IMAGES.shape)))
+    everything = responses(~nothing, torch.arange(B), kind)
+    assert torch.equal(everything, model(IMAGES))
+
+
+def test_the_first_kind_is_the_default() -> None:
+    features = Features.from_mask((IMAGES,), SHARED)
+    responses = SubsetResponses(
+        Response(model, B), (IMAGES,), [KINDS[1][:1], KINDS[0][:1]], features
+    )
+    nothing = torch.zeros(B, N, dtype=torch.bool)
+    assert torch.equal(responses(nothing, torch.arange(B)), model(IMAGES.flip(0)))
+
+
+def test_lazy_subsets_are_asked_for_chunk_by_chunk() -> None:
+    features = Features.from_mask((IMAGES,), SHARED)
+    responses = SubsetResponses(
+        Response(model, B, rows_per_forward=2), (IMAGES,), [KINDS[0][:1]], features
+    )
+    asked = []
+
+    def subsets(rows: slice) -> Tensor:
+        asked.append((rows.start, rows.stop))
+        return torch.ones(min(rows.stop, 5) - rows.start, N, dtype=torch.bool)
+
+    responses(subsets, torch.tensor([0, 1, 2, 0, 1]))
+    assert asked == [(0, 2), (2, 4), (4, 6)]
+
+
+def test_sizes_are_known() -> None:
+    features = Features.from_mask((IMAGES,), SHARED)
+    responses = SubsetResponses(Response(model, B), (IMAGES,), [KINDS[0][:1]], features)
+    assert (responses.n_features, responses.n_examples) == (N, B)
