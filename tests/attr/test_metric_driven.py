@@ -65,7 +65,7 @@ def test_attributions_equal_the_literal_transcription(
         density, [sizes[j] for j in order], rule, gamma, kappa
     )
     sparse = literal_magnitudes(density, [sizes[j] for j in order], rule, 0.0, kappa)
-    if (np.abs(sparse - kappa) < 1e-4).any() or (np.diff(expected) > 0).any():
+    if (np.abs(sparse - kappa) < 1e-4).any() or (np.diff(sparse) > 0).any():
         return  # on the threshold, or inverted by unequal sizes: both tested elsewhere
     np.testing.assert_allclose(attributions[0, order].numpy(), expected, atol=2e-5)
 

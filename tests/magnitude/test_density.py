@@ -65,10 +65,10 @@ def test_a_callable_may_be_off_by_numerical_noise(noise: float) -> None:
 @pytest.mark.parametrize(
     ("solution", "message"),
     [
-        ([0.0, 0.5, 1.0], r"returned shape \(3,\), must return 5 finite values"),
-        ([[0.0, 0.25, 0.5, 0.75, 1.0]], r"returned shape \(1, 5\), must return 5"),
-        ([0.0, 0.25, float("nan"), 0.75, 1.0], "must return 5 finite values"),
-        ([0.0, 0.25, float("inf"), 0.75, 1.0], "must return 5 finite values"),
+        ([0.0, 0.5, 1.0], r"returned shape \(3,\), must return shape \(5,\)"),
+        ([[0.0, 0.25, 0.5, 0.75, 1.0]], r"returned shape \(1, 5\), must return shape"),
+        ([0.0, 0.25, float("nan"), 0.75, 1.0], "returned NaN or infinite values"),
+        ([0.0, 0.25, float("inf"), 0.75, 1.0], "returned NaN or infinite values"),
         ([0.0, 0.1, 0.2, 0.5, 1.0], "concave, increasing curve .* is off by 0.2"),
         ([0.0, 0.5, 0.9, 1.1, 1.0], "concave, increasing curve .* is off by 0.1"),
         ([0.1, 0.4, 0.7, 0.9, 1.0], "concave, increasing curve .* is off by 0.1"),
