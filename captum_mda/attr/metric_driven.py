@@ -31,12 +31,14 @@ from captum_mda.magnitude import (
     SOLVERS,
 )
 from captum_mda.ordering import (
-    complete,
     EndPoints,
+    measure_end_points,
+    order_examples,
     Ordering,
     ORDERINGS,
     SearchResult,
     SearchTask,
+    seed_scores,
 )
 from captum_mda.perturbation import (
     Features,
@@ -50,7 +52,6 @@ from captum_mda.perturbation import (
 )
 from captum_mda.perturbation.inputs import (
     require_choice,
-    require_finite,
     require_in_unit_interval,
     require_positive_integer,
 )
@@ -302,7 +303,7 @@ class MetricDrivenAttribution(PerturbationAttribution):
             if insertion_baselines is None
             else format_baselines(tensors, insertion_baselines, "insertion_baselines")
         )
-        seed = _seed_scores(seed_attributions, features)
+        seed = seed_scores(seed_attributions, features)
         response = Response(
             self.forward_func,
             features.batch_size,
@@ -315,7 +316,7 @@ class MetricDrivenAttribution(PerturbationAttribution):
         n_places = features.batch_size * features.n_features
         with preserved_state(self.forward_func, tensors), torch.no_grad():
             with self._bar(n_places, show_progress) as bar:
-                end_points, dtype = _end_points(responses)
+                end_points, dtype = measure_end_points(responses)
                 degenerate = self._degenerate(end_points)
                 bar.update(int(degenerate.sum()) * features.n_features)
                 task = SearchTask(
@@ -326,7 +327,7 @@ class MetricDrivenAttribution(PerturbationAttribution):
                     float(tau),
                     bar,
                 )
-                found = _search(task, self.ordering)
+                found = order_examples(task, self.ordering)
             sweeps = (
                 torch.stack([found.insertion, found.deletion])
                 if self.mean_steps == "patch"
@@ -438,59 +439,3 @@ def _rows_per_forward(
         return None
     require_positive_integer("perturbations_per_eval", perturbations_per_eval)
     return perturbations_per_eval * n_examples
-
-
-def _seed_scores(
-    seed: Tensor | tuple[Tensor, ...] | None, features: Features
-) -> Tensor | None:
-    """Read a seed attribution: float64 (B, N) on the CPU."""
-    if seed is None:
-        return None
-    maps = seed if isinstance(seed, tuple) else (seed,)
-    for value in maps:
-        if not isinstance(value, Tensor):
-            raise TypeError(
-                f"seed_attributions: got {type(value).__name__}, takes a tensor or a "
-                "tuple of tensors"
-            )
-        require_finite("seed_attributions", value)
-    scores_shape = (features.batch_size, features.n_features)
-    if len(maps) == 1 and maps[0].shape in (scores_shape, (1, features.n_features)):
-        return maps[0].detach().double().cpu().expand(scores_shape)
-    try:
-        return features.mean(tuple(value.detach() for value in maps)).cpu()
-    except (RuntimeError, ValueError) as error:
-        raise ValueError(
-            f"seed_attributions: got {[tuple(value.shape) for value in maps]}, takes "
-            f"one score for each feature, {scores_shape}, or maps that broadcast to "
-            f"the inputs, {[tuple(shape) for shape in features.shapes]}"
-        ) from error
-
-
-def _end_points(responses: SubsetResponses) -> tuple[EndPoints, torch.dtype]:
-    """Score the inputs and both baselines in one go."""
-    n, b = responses.n_features, responses.n_examples
-    subsets = torch.zeros(3 * b, n, dtype=torch.bool)
-    subsets[:b] = True
-    kinds = torch.tensor([0, 0, 1]).repeat_interleave(b)
-    values = responses(subsets, torch.arange(b).repeat(3), kinds).cpu()
-    full, insertion_baseline, deletion_baseline = values.double().view(3, b)
-    return EndPoints(full, insertion_baseline, deletion_baseline), values.dtype
-
-
-def _search(task: SearchTask, ordering: Ordering) -> SearchResult:
-    """Order the task's examples; the others keep the order of their features."""
-    n, b = task.responses.n_features, task.responses.n_examples
-    order = torch.arange(n).repeat(b, 1)
-    n_inserted = torch.zeros(b, dtype=torch.int64)
-    insertion, deletion = torch.zeros(2, b, n + 1, dtype=torch.float64)
-    insertion[:, 0] = task.end_points.insertion_baseline
-    deletion[:, -1] = task.end_points.deletion_baseline
-    insertion[:, -1] = deletion[:, 0] = task.end_points.full
-    if len(task.examples):
-        found = complete(task, ordering(task))
-        order[task.examples] = found.order
-        n_inserted[task.examples] = found.n_inserted
-        insertion[task.examples] = found.insertion
-        deletion[task.examples] = found.deletion
-    return SearchResult(order, n_inserted, insertion, deletion)

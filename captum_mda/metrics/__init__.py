@@ -5,9 +5,11 @@ from captum_mda.metrics.insertion_deletion import (
     insertion,
     mas_deletion,
     mas_insertion,
+    response_curve,
+)
+from captum_mda.metrics.scores import (
     perturbation_scores,
     PerturbationScores,
-    response_curve,
 )
 from captum_mda.metrics.response_curves import ResponseCurve
 

@@ -12,6 +12,7 @@ from captum_mda.ordering.base import (
     SearchTask,
 )
 from captum_mda.ordering.paper import PaperOrdering
+from captum_mda.ordering.run import measure_end_points, order_examples, seed_scores
 
 ORDERINGS: dict[str, Callable[[], Ordering]] = {"paper": PaperOrdering}
 """The orderings that can be asked for by name."""
@@ -26,4 +27,7 @@ __all__ = [
     "SearchResult",
     "SearchTask",
     "complete",
+    "measure_end_points",
+    "order_examples",
+    "seed_scores",
 ]

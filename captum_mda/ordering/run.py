@@ -1,0 +1,102 @@
+"""What surrounds a search: its seed, its end points, and the examples it is for."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from captum_mda.ordering.base import (
+    complete,
+    EndPoints,
+    Ordering,
+    SearchResult,
+    SearchTask,
+)
+from captum_mda.perturbation import Features, SubsetResponses
+from captum_mda.perturbation.inputs import require_finite
+
+
+def seed_scores(
+    seed: Tensor | tuple[Tensor, ...] | None, features: Features
+) -> Tensor | None:
+    """Read a seed attribution.
+
+    Args:
+        seed (Tensor or tuple[Tensor, ...], optional): One score for each feature,
+            (B, N), or maps that broadcast to the inputs and are averaged over each
+            feature.
+        features (Features): The features of the inputs.
+
+    Returns:
+        *Tensor* or None: float64 (B, N) on the CPU.
+
+    Raises:
+        TypeError: The seed is no tensor.
+        ValueError: It has another shape, or NaN or infinite values.
+    """
+    if seed is None:
+        return None
+    maps = seed if isinstance(seed, tuple) else (seed,)
+    for value in maps:
+        if not isinstance(value, Tensor):
+            raise TypeError(
+                f"seed_attributions: got {type(value).__name__}, takes a tensor or a "
+                "tuple of tensors"
+            )
+        require_finite("seed_attributions", value)
+    scores_shape = (features.batch_size, features.n_features)
+    if len(maps) == 1 and maps[0].shape in (scores_shape, (1, features.n_features)):
+        return maps[0].detach().double().cpu().expand(scores_shape)
+    try:
+        return features.mean(tuple(value.detach() for value in maps)).cpu()
+    except (RuntimeError, ValueError) as error:
+        raise ValueError(
+            f"seed_attributions: got {[tuple(value.shape) for value in maps]}, takes "
+            f"one score for each feature, {scores_shape}, or maps that broadcast to "
+            f"the inputs, {[tuple(shape) for shape in features.shapes]}"
+        ) from error
+
+
+def measure_end_points(responses: SubsetResponses) -> tuple[EndPoints, torch.dtype]:
+    """Score the inputs and both baselines in one go.
+
+    Args:
+        responses (SubsetResponses): Its kinds of baseline are those of a search.
+
+    Returns:
+        *tuple[EndPoints, torch.dtype]*: the responses, and the dtype of the scores.
+    """
+    n, b = responses.n_features, responses.n_examples
+    subsets = torch.zeros(3 * b, n, dtype=torch.bool)
+    subsets[:b] = True
+    kinds = torch.tensor([0, 0, 1]).repeat_interleave(b)
+    values = responses(subsets, torch.arange(b).repeat(3), kinds).cpu()
+    full, insertion_baseline, deletion_baseline = values.double().view(3, b)
+    return EndPoints(full, insertion_baseline, deletion_baseline), values.dtype
+
+
+def order_examples(task: SearchTask, ordering: Ordering) -> SearchResult:
+    """Order the task's examples; the others keep the order of their features.
+
+    Args:
+        task (SearchTask): What to order.
+        ordering (Ordering): How.
+
+    Returns:
+        *SearchResult*: orders and complete curves of all B examples; those that are not
+        the task's have curves of 0 between their end points.
+    """
+    n, b = task.responses.n_features, task.responses.n_examples
+    order = torch.arange(n).repeat(b, 1)
+    n_inserted = torch.zeros(b, dtype=torch.int64)
+    insertion, deletion = torch.zeros(2, b, n + 1, dtype=torch.float64)
+    insertion[:, 0] = task.end_points.insertion_baseline
+    deletion[:, -1] = task.end_points.deletion_baseline
+    insertion[:, -1] = deletion[:, 0] = task.end_points.full
+    if len(task.examples):
+        found = complete(task, ordering(task))
+        order[task.examples] = found.order
+        n_inserted[task.examples] = found.n_inserted
+        insertion[task.examples] = found.insertion
+        deletion[task.examples] = found.deletion
+    return SearchResult(order, n_inserted, insertion, deletion)
