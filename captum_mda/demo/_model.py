@@ -23,6 +23,7 @@ __all__ = [
     "build_model",
     "load_model",
     "load_weights",
+    "read_figures",
     "save_weights",
 ]
 
@@ -115,6 +116,20 @@ def load_weights(path: str | os.PathLike[str]) -> VisionTransformer:
             "mend its own"
         ) from error
     return model.eval()
+
+
+def read_figures(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read the figures that `save_weights` put into a file's header.
+
+    Args:
+        path (path): The safetensors file.
+
+    Returns:
+        *dict*: the figures.
+    """
+    with safe_open(path, framework="pt") as file:
+        figures: dict[str, Any] = json.loads(file.metadata()["figures"])
+    return figures
 
 
 def save_weights(

@@ -54,7 +54,7 @@ def make_samples(n: int, seed: int) -> DemoSamples:
 
     Args:
         n (int): The number of samples, at least 0.
-        seed (int): Which samples, at least 0. The model was trained on seed 0.
+        seed (int): Which samples, at least 0. The model was trained on seeds 0 and 1.
 
     Returns:
         *DemoSamples* of:

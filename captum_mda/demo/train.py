@@ -1,7 +1,9 @@
 """Train the demo model: ``python -m captum_mda.demo.train --out weights.safetensors``.
 
 The weights are written after every epoch, and the figures, measured on fresh samples
-with the weights as they are in the file, beside them as ``figures.json``.
+with the weights as they are in the file, beside them as ``figures.json``. With
+``--start FILE`` training goes on from earlier weights; the figures keep the commands of
+both runs.
 """
 
 from __future__ import annotations
@@ -33,6 +35,7 @@ from captum_mda.demo._model import (
     ARCHITECTURE,
     build_model,
     load_weights,
+    read_figures,
     save_weights,
 )
 from captum_mda.demo._training_data import Batch, batches, render_pool, ScenePool
@@ -43,8 +46,8 @@ if TYPE_CHECKING:
 
 __all__ = ["main", "train"]
 
-# Training, the progress display and the published figures never share a seed.
-_TRAINING_SEED, _PROGRESS_SEED, _FIGURES_SEED = 0, 1_000_001, 1_000_002
+# Training, the progress display and the published figures are not to share a seed.
+_PROGRESS_SEED, _FIGURES_SEED = 1_000_001, 1_000_002
 _WARMUP_STEPS = 500
 _AVERAGE_DECAY = 0.998
 _MASK_WEIGHT = 3.0
@@ -60,15 +63,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     torch.manual_seed(options.seed)
     torch.set_num_threads(options.threads)
     with tempfile.TemporaryDirectory() as folder:
-        pool = render_pool(options.samples, _TRAINING_SEED, Path(folder))
+        pool = render_pool(options.samples, options.seed, Path(folder))
         train(pool, options)
-    figures: dict[str, Any] = {
-        **measure_model(load_weights(options.out), options.measured, _FIGURES_SEED),
-        "training_samples": options.samples,
-        "training_epochs": options.epochs,
-        "command": _command(options),
-    }
     model = load_weights(options.out)
+    before = read_figures(options.start) if options.start else {}
+    figures: dict[str, Any] = {
+        **measure_model(model, options.measured, _FIGURES_SEED),
+        "training_samples": before.get("training_samples", 0) + options.samples,
+        "commands": [*before.get("commands", []), _command(options)],
+    }
     save_weights(options.out, model, figures)
     figures["file_bytes"] = options.out.stat().st_size
     _write_json(options.out.with_name("figures.json"), figures)
@@ -82,7 +85,7 @@ def train(pool: ScenePool, options: argparse.Namespace) -> None:
         pool: The scenes.
         options: The command line's options.
     """
-    model = _new_model()
+    model = _start(options.start)
     average = copy.deepcopy(model)
     mask_head = nn.Linear(model.embed_dim, PATCH_SIZE**2)
     trained = nn.ModuleList([model, mask_head])
@@ -111,8 +114,19 @@ def train(pool: ScenePool, options: argparse.Namespace) -> None:
             )
 
 
+def _start(path: Path | None) -> VisionTransformer:
+    """The model before training: a trained one or a new one."""
+    model = _new_model() if path is None else load_weights(path)
+    for module in model.modules():
+        if hasattr(module, "fused_attn"):
+            # The fused kernel's backward pass is slow on CPUs. The attribute is final
+            # to type checkers, hence no plain assignment.
+            setattr(module, "fused_attn", False)  # noqa: B010
+    return model.train()
+
+
 def _new_model() -> VisionTransformer:
-    """The model before training; its positions start as sines, which learn faster."""
+    """A new model; its positions start as sines, which learn faster than noise."""
     from timm.layers.pos_embed_sincos import build_sincos2d_pos_embed
 
     model = build_model(ARCHITECTURE)
@@ -122,11 +136,6 @@ def _new_model() -> VisionTransformer:
     with torch.no_grad():
         positions = model.get_parameter("pos_embed")
         positions[0, model.num_prefix_tokens :] = 0.5 * waves
-    for module in model.modules():
-        if hasattr(module, "fused_attn"):
-            # The fused kernel's backward pass is slow on CPUs. The attribute is final
-            # to type checkers, hence no plain assignment.
-            setattr(module, "fused_attn", False)  # noqa: B010
     return model
 
 
@@ -184,22 +193,26 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     add = parser.add_argument
     add("--out", type=Path, required=True, help="the safetensors file to write")
+    add("--start", type=Path, help="weights to go on from, rather than new ones")
     add("--samples", type=int, default=40_000, help="number of training samples")
     add("--epochs", type=int, default=10, help="passes over the training samples")
     add("--batch-size", type=int, default=64, help="images in a batch")
     add("--lr", type=float, default=1.5e-3, help="highest learning rate")
     add("--weight-decay", type=float, default=0.05, help="AdamW's weight decay")
     add("--measured", type=int, default=5_000, help="fresh samples for the figures")
-    add("--seed", type=int, default=0, help="seed of weights, order and variations")
+    add("--seed", type=int, default=0, help="seed of samples, weights and order")
     add("--threads", type=int, default=1, help="threads of torch")
     return parser.parse_args(arguments)
 
 
 def _command(options: argparse.Namespace) -> str:
-    """The command that repeats this run; the folder of its file is left out."""
-    words = {**vars(options), "out": options.out.name}
-    pairs = (f"--{name.replace('_', '-')} {words[name]}" for name in words)
-    return shlex.join(["python", "-m", "captum_mda.demo.train"]) + " " + " ".join(pairs)
+    """The command that repeats this run, with the files' names for their paths."""
+    words = ["python", "-m", "captum_mda.demo.train"]
+    for name, value in vars(options).items():
+        if value is not None:
+            shown = value.name if isinstance(value, Path) else str(value)
+            words += [f"--{name.replace('_', '-')}", shown]
+    return shlex.join(words)
 
 
 def _write_json(path: Path, figures: dict[str, Any]) -> None:

@@ -7,11 +7,11 @@ from captum_mda.metrics.insertion_deletion import (
     mas_insertion,
     response_curve,
 )
+from captum_mda.metrics.response_curves import ResponseCurve
 from captum_mda.metrics.scores import (
     perturbation_scores,
     PerturbationScores,
 )
-from captum_mda.metrics.response_curves import ResponseCurve
 
 __all__ = [
     "PerturbationScores",

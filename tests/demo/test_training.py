@@ -21,7 +21,7 @@ def test_training_writes_weights_and_figures(tmp_path: Path) -> None:
     figures = json.loads((tmp_path / "figures.json").read_text("utf-8"))
     assert {path.name for path in tmp_path.iterdir()} == {out.name, "figures.json"}
     assert figures["file_bytes"] == out.stat().st_size
-    assert str(tmp_path) not in figures["command"]
+    assert len(figures["commands"]) == 1 and str(tmp_path) not in figures["commands"][0]
     assert not load_weights(out).training
 
 
