@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,15 +15,30 @@ from captum_mda.demo._model import load_weights
 from captum_mda.demo._training_data import batches, blur, render_pool
 
 
-def test_training_writes_weights_and_figures(tmp_path: Path) -> None:
-    out = tmp_path / "weights.safetensors"
-    words = "--samples 40 --epochs 1 --batch-size 16 --measured 10 --threads 1"
-    train.main(["--out", str(out), *words.split()])
+@pytest.fixture
+def restored_torch() -> Iterator[None]:
+    # The script sets its own process's threads and seed.
+    threads, state = torch.get_num_threads(), torch.get_rng_state()
+    yield
+    torch.set_num_threads(threads)
+    torch.set_rng_state(state)
+
+
+@pytest.mark.usefixtures("restored_torch")
+def test_training_writes_weights_and_figures_and_goes_on_from_them(
+    tmp_path: Path,
+) -> None:
+    first, second = tmp_path / "first.safetensors", tmp_path / "second.safetensors"
+    words = "--samples 40 --epochs 1 --batch-size 16 --measured 10 --threads 1".split()
+    train.main(["--out", str(first), *words])
+    train.main(["--out", str(second), "--start", str(first), *words])
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {first.name, second.name, "figures.json"}
     figures = json.loads((tmp_path / "figures.json").read_text("utf-8"))
-    assert {path.name for path in tmp_path.iterdir()} == {out.name, "figures.json"}
-    assert figures["file_bytes"] == out.stat().st_size
-    assert len(figures["commands"]) == 1 and str(tmp_path) not in figures["commands"][0]
-    assert not load_weights(out).training
+    assert figures["file_bytes"] == second.stat().st_size
+    assert figures["training_samples"] == 80 and len(figures["commands"]) == 2
+    assert not any(str(tmp_path) in command for command in figures["commands"])
+    assert not load_weights(second).training
 
 
 def test_batches_cover_the_pool_once_with_distributions_as_targets(
