@@ -417,10 +417,6 @@ def test_an_unreadable_response_is_one_images_error(
 
 
 def test_demo_samples(explain: Callable[..., Any], tmp_path: Path) -> None:
-    from captum_mda.demo._model import WEIGHTS_PATH
-
-    if not WEIGHTS_PATH.is_file():
-        pytest.skip("the demo model has not been trained yet")
     result = explain("--samples", 2, "--sample-seed", 3, model="demo")
     assert result.exit_code == 0, result.output
     assert written(tmp_path) == [

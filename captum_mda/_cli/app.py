@@ -159,8 +159,12 @@ def explain(
         ),
     ] = 4,
     sample_seed: Annotated[
-        int, typer.Option(metavar="N", help="Which demo samples.")
-    ] = 1,
+        int,
+        typer.Option(
+            metavar="N",
+            help="Which demo samples; the model was trained on those of 0 and 1.",
+        ),
+    ] = 2,
     progress: Annotated[
         bool, typer.Option("--progress/--no-progress", help="Show progress bars.")
     ] = True,

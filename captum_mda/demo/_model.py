@@ -11,6 +11,7 @@ import torch
 from safetensors import safe_open, SafetensorError
 from safetensors.torch import save
 
+from captum_mda._files import replacing
 from captum_mda.demo._shapes import CLASS_NAMES
 from captum_mda.demo.generator import IMAGE_SIZE, PATCH_SIZE
 
@@ -148,6 +149,5 @@ def save_weights(
         "figures": json.dumps(figures),
     }
     halves = {name: value.half() for name, value in model.state_dict().items()}
-    beside = Path(f"{os.fspath(path)}.partial")
-    beside.write_bytes(save(halves, metadata))
-    beside.replace(path)
+    with replacing(path) as beside:
+        beside.write_bytes(save(halves, metadata))
