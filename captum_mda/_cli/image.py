@@ -130,6 +130,7 @@ class ImageJob:
             forwards=explanation.n_forwards,
             seconds=time.perf_counter() - start,
             kernel=kernel,
+            max_confidence=self.classifier.max_confidence,
             insertion_baseline_probability=float(explanation.insertion_responses[0, 0]),
             deletion_baseline_probability=float(explanation.deletion_responses[0, -1]),
         )
@@ -150,6 +151,7 @@ class ImageJob:
                 images,
                 target,
                 kernel_sizes=KERNEL_SIZES if fits else range(3, max(side, 4), 2),
+                max_confidence=self.classifier.max_confidence,
                 on_failure="lowest",
                 perturbations_per_eval=self.settings.batch_size,
                 return_kernel_sizes=True,

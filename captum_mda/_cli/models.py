@@ -51,6 +51,11 @@ class Classifier:
         """Rows and columns of patches."""
         return self.size[0] // self.patch_size[0], self.size[1] // self.patch_size[1]
 
+    @property
+    def max_confidence(self) -> float:
+        """What a blurred image may score: 1 % as in MDA's tables, or about chance."""
+        return max(0.01, 1.2 / self.n_classes)
+
     def require_class(self, index: int | None) -> None:
         """Raise a ValueError if a wanted class does not exist."""
         if index is not None and not 0 <= index < self.n_classes:

@@ -38,6 +38,7 @@ class Row:
         forwards (int): How many inputs the model has seen in the search.
         seconds (float): How long the search took.
         kernel (int): Side of the blur of the insertion baseline, in pixels.
+        max_confidence (float): The probability that the blur was to bring it down to.
         insertion_baseline_probability (float): What the blurred image scores.
         deletion_baseline_probability (float): What the deletion baseline scores.
         insertion, deletion, insertion_deletion, mas_insertion, mas_deletion,
@@ -53,6 +54,7 @@ class Row:
     forwards: int | None = None
     seconds: float | None = None
     kernel: int | None = None
+    max_confidence: float | None = None
     insertion_baseline_probability: float | None = None
     deletion_baseline_probability: float | None = None
     insertion: float | None = None
@@ -79,13 +81,12 @@ def write_csv(rows: Sequence[Row], path: Path) -> None:
             writer.writerows([getattr(row, name) for name in names] for row in rows)
 
 
-def format_table(rows: Sequence[Row], max_confidence: float = 0.01) -> str:
+def format_table(rows: Sequence[Row]) -> str:
     """Set rows in columns as wide as they need, whatever the terminal's width.
 
     Args:
-        rows (sequence of Row): One for each image.
-        max_confidence (float, optional): Kernels whose blur has left a higher
-            probability get a mark and a footnote. Default: 0.01
+        rows (sequence of Row): One for each image. Kernels whose blur has left too high
+            a probability get a mark and a footnote.
 
     Returns:
         *str*: lines without a trailing newline.
@@ -98,7 +99,7 @@ def format_table(rows: Sequence[Row], max_confidence: float = 0.01) -> str:
         dog    error: scores too low
     """
     header = ("image", "class", "prob.", "forwards", "seconds", "kernel", *_HEADINGS)
-    weak = [_is_weak(row, max_confidence) for row in rows]
+    weak = [_is_weak(row) for row in rows]
     lines = [_cells(row, mark) for row, mark in zip(rows, weak, strict=True)]
     whole = [header, *(cells for cells in lines if len(cells) == len(header))]
     widths = [max(map(len, column)) for column in zip(*whole, strict=True)]
@@ -106,16 +107,19 @@ def format_table(rows: Sequence[Row], max_confidence: float = 0.01) -> str:
     text = [_line(header, widths), "-" * (sum(widths) + 2 * len(widths) - 2)]
     text += [_line(cells, widths) for cells in lines]
     if any(weak):
+        limit = max(row.max_confidence or 0.0 for row in rows)
         text.append(
-            f"* no kernel brings the probability down to {max_confidence:g}; this one "
-            "comes nearest"
+            f"* no kernel brings the probability down to {limit:g}; this one comes "
+            "nearest"
         )
     return "\n".join(text)
 
 
-def _is_weak(row: Row, max_confidence: float) -> bool:
-    left = row.insertion_baseline_probability
-    return row.error is None and left is not None and left > max_confidence
+def _is_weak(row: Row) -> bool:
+    left, limit = row.insertion_baseline_probability, row.max_confidence
+    if row.error is not None or left is None or limit is None:
+        return False
+    return left > limit
 
 
 def _cells(row: Row, is_weak: bool) -> tuple[str, ...]:
