@@ -31,8 +31,13 @@ __all__ = [
     "format_output",
     "is_tuple",
     "log_usage",
-    "progress",
+    "progress_bar",
 ]
+
+
+def progress_bar(total: int, description: str, show: bool) -> Any:
+    """Open Captum's bar, or one that does nothing."""
+    return progress(total=total, desc=description) if show else NullProgress()
 
 
 def log_usage(*, part_of_slo: bool = False) -> Callable[[Function], Function]:

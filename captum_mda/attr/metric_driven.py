@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from typing import Any, cast, Literal
+from typing import cast, Literal
 
 import torch
 from captum.attr import PerturbationAttribution
@@ -14,8 +14,7 @@ from captum_mda._captum import (
     BaselineType,
     is_tuple,
     log_usage,
-    NullProgress,
-    progress,
+    progress_bar,
     TargetType,
     TensorOrTupleOfTensorsGeneric,
 )
@@ -55,6 +54,7 @@ from captum_mda.perturbation.inputs import (
     require_in_unit_interval,
     require_positive_integer,
 )
+from captum_mda.perturbation.response import require_scorer
 from captum_mda.perturbation.state import preserved_state
 
 PIXEL_STEPS = 224
@@ -142,16 +142,11 @@ class MetricDrivenAttribution(PerturbationAttribution):
     ) -> None:
         """Check the options; the question itself is asked in `attribute`."""
         PerturbationAttribution.__init__(self, forward_func)
-        if not callable(forward_func):
-            raise TypeError(
-                f"forward_func: got {type(forward_func).__name__}, takes a callable"
-            )
+        require_scorer(forward_func, score)
         if not callable(solver):
             require_choice("solver", solver, tuple(SOLVERS))
         if not callable(ordering):
             require_choice("ordering", ordering, tuple(ORDERINGS))
-        if not callable(score):
-            require_choice("score", score, ("softmax", "identity"))
         require_choice("magnitude", magnitude, MAGNITUDE_RULES)
         require_choice("on_degenerate", on_degenerate, ("raise", "zero"))
         require_choice("mean_steps", mean_steps, ("patch", "pixel"))
@@ -314,8 +309,9 @@ class MetricDrivenAttribution(PerturbationAttribution):
         )
         responses = SubsetResponses(response, tensors, (hidden, deleted), features)
         n_places = features.batch_size * features.n_features
+        title = f"{self.get_name()} attribution"
         with preserved_state(self.forward_func, tensors), torch.no_grad():
-            with self._bar(n_places, show_progress) as bar:
+            with progress_bar(n_places, title, show_progress) as bar:
                 end_points, dtype = measure_end_points(responses)
                 degenerate = self._degenerate(end_points)
                 bar.update(int(degenerate.sum()) * features.n_features)
@@ -336,11 +332,6 @@ class MetricDrivenAttribution(PerturbationAttribution):
         return self._explanation(
             found, sweeps, end_points, degenerate, responses, dtype, is_tuple(inputs)
         )
-
-    def _bar(self, total: int, show_progress: bool) -> Any:
-        if not show_progress:
-            return NullProgress()
-        return progress(total=total, desc=f"{self.get_name()} attribution")
 
     def _degenerate(self, end_points: EndPoints) -> Tensor:
         """Find the examples that score no higher than a baseline: bool (B,)."""

@@ -30,6 +30,7 @@ from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 from tqdm import tqdm
 
+from captum_mda._files import replacing
 from captum_mda.demo._measure import measure_model
 from captum_mda.demo._model import (
     ARCHITECTURE,
@@ -216,9 +217,8 @@ def _command(options: argparse.Namespace) -> str:
 
 
 def _write_json(path: Path, figures: dict[str, Any]) -> None:
-    beside = path.with_name(f"{path.name}.partial")
-    beside.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
-    beside.replace(path)
+    with replacing(path) as beside:
+        beside.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from captum_mda import curves
-from captum_mda._captum import BaselineType, NullProgress, progress, TargetType
+from captum_mda._captum import BaselineType, progress_bar, TargetType
 from captum_mda.curves import Mode
 from captum_mda.perturbation import (
     Features,
@@ -23,6 +23,7 @@ from captum_mda.perturbation import (
     validate_inputs,
 )
 from captum_mda.perturbation.inputs import (
+    broadcasts_to,
     require_choice,
     require_finite,
     require_positive_integer,
@@ -119,11 +120,7 @@ def sweep(
     order = _order(scores, question.convention)
     ranking = Ranking.of(order, question.n_steps)
     job = Sweep(ranking, [mode == "deletion" for mode, _, _ in directions])
-    bar = (
-        progress(total=job.n_rows, desc="Response curves")
-        if question.show_progress
-        else NullProgress()
-    )
+    bar = progress_bar(job.n_rows, "Response curves", question.show_progress)
     response = Response(
         question.forward_func,
         features.batch_size,
@@ -178,14 +175,11 @@ def _feature_scores(
     for value, tensor in zip(maps, inputs, strict=True):
         if not isinstance(value, Tensor):
             raise TypeError(f"attributions: got {type(value).__name__}, takes a tensor")
-        sizes = tuple(value.shape)
-        if len(sizes) != tensor.dim() or any(
-            size not in (1, wanted)
-            for size, wanted in zip(sizes, tensor.shape, strict=False)
-        ):
+        if value.dim() != tensor.dim() or not broadcasts_to(value, tensor):
             raise ValueError(
-                f"attributions: shape {sizes} does not broadcast to the input's "
-                f"{tuple(tensor.shape)}; give 1 or the input's size in each dimension"
+                f"attributions: shape {tuple(value.shape)} does not broadcast to the "
+                f"input's {tuple(tensor.shape)}; give 1 or the input's size in each "
+                "dimension"
             )
         require_finite("attributions", value)
     return features.sum(tuple(value.detach() for value in maps))

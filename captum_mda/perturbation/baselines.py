@@ -14,6 +14,7 @@ from torch.nn.functional import conv2d
 
 from captum_mda._captum import BaselineType, TargetType
 from captum_mda.perturbation.inputs import (
+    broadcasts_to,
     require_choice,
     require_finite,
     require_in_unit_interval,
@@ -79,17 +80,15 @@ def _as_baseline(value: object, tensor: Tensor, name: str) -> Tensor:
             f"{name}: has values that inputs of dtype {tensor.dtype} cannot hold; give "
             "whole numbers, or inputs in floating point"
         )
-    padded = (1,) * (tensor.dim() - baseline.dim()) + tuple(baseline.shape)
-    fits = len(padded) == tensor.dim() and all(
-        size in (1, wanted) for size, wanted in zip(padded, tensor.shape, strict=True)
-    )
-    if not fits:
+    if not broadcasts_to(baseline, tensor):
         raise ValueError(
             f"{name}: shape {tuple(baseline.shape)} does not broadcast to the input's "
             f"{tuple(tensor.shape)}; give a number, the input's shape, or 1 in "
             "dimensions to repeat"
         )
-    return baseline.reshape(padded)
+    return baseline.reshape(
+        (1,) * (tensor.dim() - baseline.dim()) + tuple(baseline.shape)
+    )
 
 
 def blur_baseline(
@@ -263,7 +262,8 @@ def confidence_blur_baseline(
             if len(left) == 0:
                 break
             candidates = blur_baseline(images[left.to(images.device)], size)
-            confidence = response(lambda rows, c=candidates: (c[rows],), left)  # type: ignore[misc]
+            # A copy: the forward function may work on its inputs in place.
+            confidence = response(lambda rows, c=candidates: (c[rows].clone(),), left)  # type: ignore[misc]
             confidence = confidence.cpu().double()
             better = confidence < lowest[left]
             blurred[left[better].to(images.device)] = candidates[

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from math import prod
 
 import torch
 from torch import Tensor
+
+from captum_mda.perturbation.inputs import broadcasts_to
 
 MAX_IMPLICIT_FEATURES = 4096
 """The most features that a missing feature mask may stand for."""
@@ -95,16 +96,12 @@ class Features:
         Returns:
             *Features*: features in raster order, one tensor's after the other's.
         """
-        masks, start = [], 0
-        for tensor in inputs:
-            shape = list(tensor.shape[1:])
-            if len(shape) > 1:
-                shape[0] = 1
-            size = prod(shape)
-            mask = torch.arange(start, start + size, device=tensor.device)
-            masks.append(mask.view(1, *shape))
-            start += size
-        return cls(tuple(masks), start, tuple(tensor.shape for tensor in inputs))
+        one_channel = [
+            tensor[:1, :1] if tensor.dim() > 2 else tensor[:1] for tensor in inputs
+        ]
+        masks = _numbered(one_channel)
+        n_features = sum(mask.numel() for mask in masks)
+        return cls(masks, n_features, tuple(tensor.shape for tensor in inputs))
 
     @property
     def batch_size(self) -> int:
@@ -274,19 +271,25 @@ def look_up(values: Tensor, mask: Tensor) -> Tensor:
 
 
 def _one_feature_per_scalar(inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    sizes = [prod(tensor.shape[1:]) for tensor in inputs]
-    if sum(sizes) > MAX_IMPLICIT_FEATURES:
+    n_scalars = sum(tensor[0].numel() for tensor in inputs)
+    if n_scalars > MAX_IMPLICIT_FEATURES:
         raise ValueError(
             "feature_mask: None makes every scalar a feature, here "
-            f"{sum(sizes)} of them, and at most {MAX_IMPLICIT_FEATURES} are taken for "
+            f"{n_scalars} of them, and at most {MAX_IMPLICIT_FEATURES} are taken for "
             "meant; pass the groups, for a Vision Transformer "
             "patch_feature_mask(inputs, patch_size)"
         )
+    return _numbered([tensor[:1] for tensor in inputs])
+
+
+def _numbered(examples: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """Number the elements of one example's tensors in a row, from 0."""
     masks, start = [], 0
-    for tensor, size in zip(inputs, sizes, strict=True):
-        mask = torch.arange(start, start + size, device=tensor.device)
-        masks.append(mask.view(1, *tensor.shape[1:]))
-        start += size
+    for example in examples:
+        stop = start + example.numel()
+        mask = torch.arange(start, stop, device=example.device)
+        masks.append(mask.view(example.shape))
+        start = stop
     return tuple(masks)
 
 
@@ -311,13 +314,7 @@ def _validated_mask(mask: Tensor, tensor: Tensor) -> Tensor:
             f"feature_mask: got dtype {mask.dtype}, takes integers; convert it with "
             "mask.long()"
         )
-    fits = mask.dim() <= tensor.dim() and all(
-        size in (1, wanted)
-        for size, wanted in zip(
-            reversed(mask.shape), reversed(tensor.shape), strict=False
-        )
-    )
-    if not fits or mask.numel() == 0:
+    if not broadcasts_to(mask, tensor) or mask.numel() == 0:
         raise ValueError(
             f"feature_mask: shape {tuple(mask.shape)} does not broadcast to the "
             f"input's {tuple(tensor.shape)}; give 1 or the input's size in each "

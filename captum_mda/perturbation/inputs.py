@@ -62,6 +62,16 @@ def require_finite(name: str, tensor: Tensor) -> None:
         )
 
 
+def broadcasts_to(tensor: Tensor, wanted: Tensor) -> bool:
+    """Tell whether a tensor can be expanded to another's shape."""
+    return tensor.dim() <= wanted.dim() and all(
+        size in (1, target)
+        for size, target in zip(
+            reversed(tensor.shape), reversed(wanted.shape), strict=False
+        )
+    )
+
+
 def require_in_unit_interval(name: str, value: float) -> None:
     """Raise unless ``value`` is a number from 0 to 1."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):

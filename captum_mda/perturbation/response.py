@@ -61,12 +61,7 @@ class Response:
         progress: Any = None,
     ) -> None:
         """Check everything that can be checked before the first forward."""
-        if not callable(forward_func):
-            raise TypeError(
-                f"forward_func: got {type(forward_func).__name__}, takes a callable"
-            )
-        if not callable(score):
-            require_choice("score", score, ("softmax", "identity"))
+        require_scorer(forward_func, score)
         if rows_per_forward is not None:
             require_positive_integer("perturbations_per_eval", rows_per_forward)
         self.forward_func = forward_func
@@ -178,6 +173,16 @@ class Response:
                 f"example {int(bad[0])}; check the model on inputs whose features are "
                 "partly replaced by the baseline"
             )
+
+
+def require_scorer(forward_func: object, score: object) -> None:
+    """Raise unless the forward function is callable and the score is a known one."""
+    if not callable(forward_func):
+        raise TypeError(
+            f"forward_func: got {type(forward_func).__name__}, takes a callable"
+        )
+    if not callable(score):
+        require_choice("score", score, ("softmax", "identity"))
 
 
 def _validated_outputs(

@@ -85,8 +85,8 @@ class Sweep:
             return has_moved ^ deletes[rows, None].to(place.device)
 
         values = responses(subsets, examples, kinds).cpu().double()
-        raw = torch.empty(len(self.deletes), len(place), self.ranking.n_steps + 1)
-        raw = raw.double()
+        shape = (len(self.deletes), len(place), self.ranking.n_steps + 1)
+        raw = torch.empty(shape, dtype=torch.float64)
         raw[kinds, examples, steps] = values
         full = raw[0, :, self.full_step(0)].clone()
         for kind in range(len(self.deletes)):

@@ -427,3 +427,17 @@ def test_integer_inputs_refuse_baselines_they_cannot_hold() -> None:
     assert format_baselines(inputs, 2.0)[0].tolist() == [[2]]
     with pytest.raises(ValueError, match=r"baselines: .* torch\.int64 cannot hold"):
         format_baselines(inputs, 0.5)
+
+
+def test_a_model_that_normalises_in_place_does_not_change_the_blurred_images() -> None:
+    images = torch.rand(2, 1, 8, 8, generator=torch.Generator().manual_seed(3)) + 1
+
+    def in_place(rows: Tensor) -> Tensor:
+        return rows.sub_(0.5).mean(dim=(1, 2, 3))
+
+    before = images.clone()
+    blurred = confidence_blur_baseline(
+        in_place, images, kernel_sizes=[3], max_confidence=1.0, on_failure="lowest"
+    )
+    assert torch.equal(images, before)
+    torch.testing.assert_close(blurred, blur_baseline(images, 3), rtol=0, atol=0)
