@@ -55,7 +55,7 @@ from captum_mda.perturbation.inputs import (
     require_positive_integer,
 )
 from captum_mda.perturbation.response import require_scorer
-from captum_mda.perturbation.state import preserved_state
+from captum_mda._state import preserved_state
 
 PIXEL_STEPS = 224
 """The steps of the authors' metrics, and so of a mean curve of single positions."""

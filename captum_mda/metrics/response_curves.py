@@ -28,7 +28,7 @@ from captum_mda.perturbation.inputs import (
     require_finite,
     require_positive_integer,
 )
-from captum_mda.perturbation.state import preserved_state
+from captum_mda._state import preserved_state
 
 Convention = Literal["mas", "rise"]
 MODES: tuple[Mode, ...] = get_args(Mode)

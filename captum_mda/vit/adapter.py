@@ -1,0 +1,177 @@
+"""What a Vision Transformer exposes, whatever library it is from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import nn, Tensor
+
+Pooling = Literal["cls", "avg", "cls+avg", "map"]
+"""How tokens become one vector: class token, mean, both side by side, attention."""
+
+
+@dataclass(frozen=True, eq=False)
+class ViTAdapter:
+    """The parts of a Vision Transformer that attribution methods ask for.
+
+    `captum_mda.vit.resolve` makes one for every family it knows. For another model,
+    write one: state where the parts are, and pass it wherever a model is taken.
+
+    Args:
+        model (nn.Module): What is called with the inputs.
+        blocks (tuple[nn.Module, ...]): The residual blocks in order. Each takes and
+            returns tokens (B, T, D), the second perhaps as the first entry of a tuple.
+            The input of the first is the sequence after embeddings and positions.
+        n_prefix_tokens (int): How many tokens (class, distillation, registers) come
+            before the patches.
+        pooling (str): "cls", "avg", "cls+avg" or "map", an attention pooler behind the
+            blocks.
+        tail (callable): From the last block's output (B, T, D) to the model's output:
+            norm, pooling and head.
+        patch_grid (callable): From inputs (B, C, H, W) to the rows and columns (h, w)
+            of patches that the model cuts them into.
+        output_projection (callable): From a block's index to the weight (D, H * d) of
+            its attention's output projection.
+        feature_layer (nn.Module): The first norm of the last block, whose output
+            (B, T, D) holds the model's features of each patch.
+        class_index (int, optional): Where the class token is; None without one.
+            Default: None
+        distillation_index (int, optional): Where a distillation token is whose head
+            takes part in the output. Default: None
+        pools_prefix (bool, optional): Whether "avg" or "map" pools prefix tokens too.
+            Default: False
+        example_size (tuple[int, int, int], optional): (C, H, W) of an input to check
+            the adapter with. Default: (3, 224, 224)
+        select_output (callable, optional): From what the model returns to a tensor
+            (B, ...). Default: the tensor itself, the first entry of a tuple
+
+    Example::
+
+        >>> import torch
+        >>> from captum_mda import demo
+        >>> from captum_mda.vit import resolve
+        >>> adapter = resolve(demo.load_model())
+        >>> adapter.depth, adapter.n_prefix_tokens, adapter.pooling
+        (5, 1, 'cls')
+        >>> adapter.patch_grid(torch.zeros(1, 3, 64, 64))
+        (8, 8)
+    """
+
+    model: nn.Module
+    blocks: tuple[nn.Module, ...]
+    n_prefix_tokens: int
+    pooling: Pooling
+    tail: Callable[[Tensor], Tensor]
+    patch_grid: Callable[[Tensor], tuple[int, int]]
+    output_projection: Callable[[int], Tensor]
+    feature_layer: nn.Module
+    class_index: int | None = None
+    distillation_index: int | None = None
+    pools_prefix: bool = False
+    example_size: tuple[int, int, int] = (3, 224, 224)
+    select_output: Callable[[object], Tensor] | None = None
+
+    @property
+    def depth(self) -> int:
+        """The number of blocks."""
+        return len(self.blocks)
+
+    @property
+    def token_entry(self) -> nn.Module:
+        """The module whose input is the token sequence: the first block."""
+        return self.blocks[0]
+
+    def __call__(self, inputs: Tensor, *arguments: object) -> Tensor:
+        """Run the model and return its output as a tensor (B, ...)."""
+        return self.output_of(self.model(inputs, *arguments))
+
+    def output_of(self, returned: object) -> Tensor:
+        """Find the tensor in what the model returned."""
+        if self.select_output is not None:
+            returned = self.select_output(returned)
+        elif isinstance(returned, (tuple, list)):
+            returned = returned[0]
+        if not isinstance(returned, Tensor):
+            raise TypeError(
+                f"model: {type(self.model).__name__} returned "
+                f"{type(returned).__name__}, takes a model that returns a tensor; "
+                "give the adapter a select_output that picks it"
+            )
+        return returned
+
+    def readout(self, n_tokens: int, pooler: Tensor | None, like: Tensor) -> Tensor:
+        """Say what share each token has in the pooled vector.
+
+        Args:
+            n_tokens (int): T.
+            pooler (Tensor, optional): Attention (B, heads, queries, keys) of an
+                attention pooler, whose first query is read.
+            like (Tensor): Its dtype and device are taken.
+
+        Returns:
+            *Tensor*: (1 or B, T), rows sum to 1: one for a class token, a half each
+            with a distillation token or for "cls+avg", the mean over patches, or the
+            pooler's mean attention.
+        """
+        first = 0 if self.pools_prefix else self.n_prefix_tokens
+        weights = like.new_zeros(1, n_tokens)
+        if self.pooling == "map":
+            if pooler is None:
+                raise ValueError(
+                    "model: its adapter says pooling 'map', but no attention was seen "
+                    "behind the blocks"
+                )
+            attention = pooler.to(like).mean(dim=1)[:, 0]  # (B, keys)
+            weights = like.new_zeros(len(attention), n_tokens)
+            weights[:, n_tokens - attention.shape[1] :] = attention
+            return weights
+        if self.pooling == "avg":
+            weights[:, first:] = 1.0 / (n_tokens - first)
+            return weights
+        class_tokens = [self.class_index or 0]
+        if self.distillation_index is not None:
+            class_tokens.append(self.distillation_index)
+        weights[:, class_tokens] = 1.0 / len(class_tokens)
+        if self.pooling == "cls+avg":
+            weights /= 2
+            weights[:, first:] += 0.5 / (n_tokens - first)
+        return weights
+
+    def patch_map(self, tokens: Tensor, inputs: Tensor) -> Tensor:
+        """Lay values of tokens out on the grid of patches.
+
+        Args:
+            tokens (Tensor): (B, T), one value for each token.
+            inputs (Tensor): (B, C, H, W), for the grid.
+
+        Returns:
+            *Tensor*: (B, 1, h, w), without the prefix.
+
+        Raises:
+            ValueError: The number of tokens is not that of prefix and patches.
+        """
+        height, width = self.patch_grid(inputs)
+        if tokens.shape[1] != self.n_prefix_tokens + height * width:
+            raise ValueError(
+                f"model: it made {tokens.shape[1]} tokens of inputs of "
+                f"{inputs.shape[-2]} x {inputs.shape[-1]} pixels, its adapter expects "
+                f"{self.n_prefix_tokens} and {height} x {width} patches; models that "
+                "drop or merge tokens cannot be mapped"
+            )
+        return tokens[:, self.n_prefix_tokens :].reshape(-1, 1, height, width)
+
+    def example_input(self) -> Tensor:
+        """Make an input (1, C, H, W) to check with: waves, the same ones each time."""
+        parameter = next(self.model.parameters(), torch.empty(0))
+        n_values = 1
+        for size in self.example_size:
+            n_values *= size
+        steps = torch.arange(n_values, dtype=torch.float64)
+        values = (steps * 0.37).sin() + (steps * 0.011).cos()
+        return values.reshape(1, *self.example_size).to(
+            parameter.device,
+            parameter.dtype if parameter.is_floating_point() else torch.float32,
+        )

@@ -1,0 +1,105 @@
+"""Answering some of PyTorch's functions in another way, for as long as a `with` lasts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import nn, Tensor
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
+
+from captum_mda.vit.multihead import multi_head_attention
+
+Rule = Callable[..., Any]
+"""Takes the function that was called and its arguments; returns its result."""
+
+
+class RuleMode(TorchFunctionMode):
+    """Answers functions by rules; everything else runs as it is.
+
+    While a rule runs the mode is off, and calls in it reach the modes entered before.
+    `F.multi_head_attention_forward` is taken apart first, so that rules for linear maps
+    and for scaled dot-product attention see what is inside it. Modes are local to their
+    thread.
+
+    Args:
+        rules (Mapping): From a function, as it arrives at ``__torch_function__``, to
+            its rule.
+    """
+
+    def __init__(self, rules: Mapping[Callable[..., Any], Rule]) -> None:
+        """Keep the table."""
+        super().__init__()
+        self._rules = dict(rules)
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Iterable[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Apply the function's rule, if it has one."""
+        kwargs = kwargs or {}
+        rule = self._rules.get(func)
+        if rule is not None:
+            return rule(func, *args, **kwargs)
+        if func is F.multi_head_attention_forward:
+            with self:
+                return multi_head_attention(*args, **kwargs)
+        return func(*args, **kwargs)
+
+
+class ConstantParameters(TorchFunctionMode):
+    """Makes every function see a model's parameters as constants, in a given precision.
+
+    With a dtype the model computes in it, though its parameters stay what they are:
+    every floating-point tensor and every floating-point dtype that is passed to a
+    function is converted.
+
+    Args:
+        dtype (torch.dtype, optional): The precision to compute in. None: as it is.
+            Default: None
+    """
+
+    def __init__(self, dtype: torch.dtype | None = None) -> None:
+        """Keep the precision."""
+        super().__init__()
+        self._dtype = dtype
+        self._casts = {Tensor.float, Tensor.half, Tensor.bfloat16, Tensor.double}
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Iterable[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Convert the arguments, then call."""
+        if func in self._casts and self._dtype is not None:
+            return self._convert(args[0])
+        if getattr(func, "__name__", "") in ("__get__", "__set__"):
+            # Shapes and dtypes are asked for more often than values.
+            owner = args[0].detach() if isinstance(args[0], nn.Parameter) else args[0]
+            value = func(owner, *args[1:], **(kwargs or {}))
+            return self._convert(value) if isinstance(value, Tensor) else value
+        return func(
+            *(self._convert(value) for value in args),
+            **{name: self._convert(value) for name, value in (kwargs or {}).items()},
+        )
+
+    def _convert(self, value: Any) -> Any:
+        if isinstance(value, Tensor):
+            if isinstance(value, nn.Parameter):
+                value = value.detach()
+            if self._dtype is not None and value.is_floating_point():
+                value = value.to(self._dtype)
+            return value
+        if isinstance(value, torch.dtype):
+            wanted = self._dtype
+            return wanted if wanted is not None and value.is_floating_point else value
+        if type(value) in (tuple, list):
+            return type(value)(self._convert(entry) for entry in value)
+        return value

@@ -1,0 +1,148 @@
+"""One observed forward pass: the output, attention maps, tokens."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn, Tensor
+
+from captum_mda.vit.adapter import ViTAdapter
+from captum_mda.vit.capture import AttentionCapture, AttentionRecord
+
+
+@dataclass(eq=False)
+class Observation:
+    """What a forward pass did.
+
+    Args:
+        outputs (Tensor): (B, ...), what the model returned.
+        tokens (list[Tensor]): depth + 1 tensors (B, T, D): the input of each block,
+            and the last one's output. The first begins the graph.
+        attention (list[AttentionRecord]): One for each block; empty if not asked for.
+        pooler (AttentionRecord, optional): The first attention behind the blocks.
+    """
+
+    outputs: Tensor
+    tokens: list[Tensor] = field(default_factory=list)
+    attention: list[AttentionRecord] = field(default_factory=list)
+    pooler: AttentionRecord | None = None
+
+    @property
+    def maps(self) -> list[Tensor]:
+        """The attention maps of the blocks, (B, H, T, T) each, in the graph."""
+        return [record.probabilities for record in self.attention]
+
+
+def observe(
+    adapter: ViTAdapter, inputs: Tensor, *arguments: object, attention: bool = True
+) -> Observation:
+    """Run a model and note what its blocks do; nothing of it is changed.
+
+    Args:
+        adapter (ViTAdapter): The model.
+        inputs (Tensor): (B, C, H, W).
+        *arguments (any): Passed to the model behind the inputs.
+        attention (bool, optional): Whether to record attention maps. Default: True
+
+    Returns:
+        *Observation*: with a graph from its first tokens on, where gradients are
+        enabled.
+
+    Raises:
+        RuntimeError: The blocks' attention maps are not as many as the blocks.
+    """
+    seen = Observation(torch.empty(0))
+    capture = AttentionCapture() if attention else None
+    ends: list[int] = []  # how many records there were when each block was done
+
+    def enter_block(module: nn.Module, args: Any, kwargs: Any) -> Any:
+        tokens, args, kwargs = _started(args, kwargs, first=not seen.tokens)
+        seen.tokens.append(tokens)
+        if capture is not None:
+            ends.append(len(capture.records))
+        return args, kwargs
+
+    def leave_block(module: nn.Module, args: Any, output: Any) -> None:
+        if len(seen.tokens) == adapter.depth:
+            seen.tokens.append(output[0] if isinstance(output, tuple) else output)
+            if capture is not None:
+                ends.append(len(capture.records))
+
+    with block_hooks(adapter, enter_block, leave_block):
+        if capture is None:
+            seen.outputs = adapter(inputs, *arguments)
+            return seen
+        with capture:
+            seen.outputs = adapter(inputs, *arguments)
+    _sort_records(adapter, seen, capture.records, ends)
+    return seen
+
+
+def _sort_records(
+    adapter: ViTAdapter,
+    seen: Observation,
+    records: list[AttentionRecord],
+    ends: list[int],
+) -> None:
+    """Give each block its attention, and the pooler its own."""
+    per_block = [end - start for start, end in zip(ends, ends[1:], strict=False)]
+    if per_block != [1] * adapter.depth:
+        raise RuntimeError(
+            f"model: saw {per_block} attention maps in {adapter.depth} blocks, takes "
+            "one in each; attention by another library's kernels (flash-attn, "
+            "xformers), models run in other threads, and blocks with several "
+            "attentions cannot be read; load the model with PyTorch's scaled "
+            "dot-product attention or explicit attention"
+        )
+    seen.attention = records[ends[0] : ends[-1]]
+    behind = records[ends[-1] :]
+    seen.pooler = behind[0] if behind else None
+
+
+def _started(
+    args: tuple[Any, ...], kwargs: dict[str, Any], first: bool
+) -> tuple[Tensor, tuple[Any, ...], dict[str, Any]]:
+    """Find a block's tokens; the first block's become the beginning of the graph."""
+    name = None if args else next(iter(kwargs))
+    tokens: Tensor = args[0] if name is None else kwargs[name]
+    if first and torch.is_grad_enabled():
+        tokens = tokens.detach().requires_grad_()
+        if name is None:
+            args = (tokens, *args[1:])
+        else:
+            kwargs = kwargs | {name: tokens}
+    return tokens, args, kwargs
+
+
+@contextmanager
+def block_hooks(
+    adapter: ViTAdapter,
+    enter: Callable[[nn.Module, Any, Any], Any],
+    leave: Callable[[nn.Module, Any, Any], None],
+) -> Iterator[None]:
+    """Call functions before and after each block, on this thread, until the exit."""
+    thread = threading.get_ident()
+
+    def before(module: nn.Module, args: Any, kwargs: Any) -> Any:
+        if threading.get_ident() == thread:
+            return enter(module, args, kwargs)
+        return None
+
+    def after(module: nn.Module, args: Any, output: Any) -> None:
+        if threading.get_ident() == thread:
+            leave(module, args, output)
+
+    handles = []
+    try:
+        for block in adapter.blocks:
+            handles.append(block.register_forward_pre_hook(before, with_kwargs=True))
+            handles.append(block.register_forward_hook(after))
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
