@@ -1,7 +1,21 @@
 """Metric-driven attributions for Vision Transformers, in Captum's call shapes."""
 
 from captum_mda import metrics
-from captum_mda.attr import MDAExplanation, MetricDrivenAttribution
+from captum_mda.attr import (
+    AttentionGradCam,
+    AttentionIntegratedGradients,
+    AttentionRollout,
+    BidirectionalAttention,
+    FullGradPlus,
+    LeGrad,
+    MDAExplanation,
+    MetricDrivenAttribution,
+    RawAttention,
+    TokenInputXGradient,
+    TransformerAttribution,
+    TransitionAttention,
+)
+from captum_mda.backward import LibraGrad
 from captum_mda.perturbation import (
     blur_baseline,
     confidence_blur_baseline,
@@ -11,8 +25,19 @@ from captum_mda.perturbation import (
 __version__ = "0.1.0"
 
 __all__ = [
+    "AttentionGradCam",
+    "AttentionIntegratedGradients",
+    "AttentionRollout",
+    "BidirectionalAttention",
+    "FullGradPlus",
+    "LeGrad",
+    "LibraGrad",
     "MDAExplanation",
     "MetricDrivenAttribution",
+    "RawAttention",
+    "TokenInputXGradient",
+    "TransformerAttribution",
+    "TransitionAttention",
     "blur_baseline",
     "confidence_blur_baseline",
     "metrics",

@@ -11,8 +11,8 @@ from helpers import NoisyModel, Snapshot
 from torch import nn, Tensor
 
 from captum_mda import metrics
-from captum_mda.perturbation import confidence_blur_baseline
 from captum_mda._state import preserved_state
+from captum_mda.perturbation import confidence_blur_baseline
 
 IMAGES = torch.randn(3, 1, 4, 4, generator=torch.Generator().manual_seed(0))
 ATTRIBUTIONS = IMAGES.abs() + 0.1

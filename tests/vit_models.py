@@ -127,9 +127,7 @@ def _hf(cls: str, config: str, attention: str, **options: Any) -> Callable[..., 
             "num_labels": 5,
         }
         built = getattr(transformers, config)(**(settings | options))
-        if config in ("CLIPVisionConfig", "SiglipVisionConfig") and (
-            "ForImage" in cls
-        ):
+        if config in ("CLIPVisionConfig", "SiglipVisionConfig") and ("ForImage" in cls):
             whole = getattr(transformers, config.replace("Vision", ""))(num_labels=5)
             whole.vision_config = built
             built = whole

@@ -18,6 +18,7 @@ from captum_mda._captum import (
     TargetType,
     TensorOrTupleOfTensorsGeneric,
 )
+from captum_mda._state import preserved_state
 from captum_mda.attr.explanation import MDAExplanation
 from captum_mda.curves import monotone_response
 from captum_mda.magnitude import (
@@ -55,7 +56,6 @@ from captum_mda.perturbation.inputs import (
     require_positive_integer,
 )
 from captum_mda.perturbation.response import require_scorer
-from captum_mda._state import preserved_state
 
 PIXEL_STEPS = 224
 """The steps of the authors' metrics, and so of a mean curve of single positions."""

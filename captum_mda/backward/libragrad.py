@@ -209,9 +209,7 @@ def _constant(func: Callable[..., Tensor], x: Tensor, *args: Any) -> Tensor:
     return func(x.detach(), *args)
 
 
-def _activation(
-    func: Callable[..., Tensor], x: Tensor, **kwargs: Any
-) -> Tensor:
+def _activation(func: Callable[..., Tensor], x: Tensor, **kwargs: Any) -> Tensor:
     kwargs.pop("inplace", None)
     slope = partial(_GATED_ACTIVATIONS[func], **kwargs)
     return with_slope(x, partial(func, **kwargs), slope)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from captum_mda import curves
 from captum_mda._captum import BaselineType, progress_bar, TargetType
+from captum_mda._state import preserved_state
 from captum_mda.curves import Mode
 from captum_mda.perturbation import (
     Features,
@@ -28,7 +29,6 @@ from captum_mda.perturbation.inputs import (
     require_finite,
     require_positive_integer,
 )
-from captum_mda._state import preserved_state
 
 Convention = Literal["mas", "rise"]
 MODES: tuple[Mode, ...] = get_args(Mode)

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn.functional import conv2d
 
 from captum_mda._captum import BaselineType, TargetType
+from captum_mda._state import preserved_state
 from captum_mda.perturbation.inputs import (
     broadcasts_to,
     require_choice,
@@ -22,7 +23,6 @@ from captum_mda.perturbation.inputs import (
     validate_inputs,
 )
 from captum_mda.perturbation.response import Response, Score
-from captum_mda._state import preserved_state
 
 KERNEL_SIZES = range(31, 102, 2)
 """The kernels that MDA's authors try, smallest first (spec: 31, 33, ..., 101)."""

@@ -88,6 +88,18 @@ def require_positive_integer(name: str, value: int) -> None:
         raise ValueError(f"{name}: got {value!r}, takes a positive integer")
 
 
+def require_index(name: str, value: int, length: int) -> int:
+    """Read an index, negative from the end; raise unless there is such an entry."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name}: got {value!r}, takes an integer")
+    if not -length <= value < length:
+        raise ValueError(
+            f"{name}: got {value}, takes {-length} to {length - 1}, as there are "
+            f"{length}"
+        )
+    return value % length
+
+
 def require_choice(name: str, value: object, choices: Sequence[str]) -> None:
     """Raise unless ``value`` is one of the given words."""
     if value not in choices:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import torch
@@ -116,48 +116,25 @@ class Response:
         return values
 
     def _forward(self, rows: tuple[Tensor, ...], examples: Tensor) -> Tensor:
-        arguments = (self._follow_rows(value, examples) for value in self._arguments)
+        arguments = arguments_of_rows(self._arguments, examples, self.n_examples)
         outputs = self.forward_func(*rows, *arguments)
-        scores = self._to_scores(_validated_outputs(outputs, len(examples)))
+        scores = to_scores(validated_outputs(outputs, len(examples)), self._score)
         target = self._target
         if target is not None and len(target) > 1:
             target = target[examples]
         return select_target(scores, target).detach()
 
-    def _follow_rows(self, argument: Any, examples: Tensor) -> Any:
-        """Repeat an argument that holds one entry for each example as its rows are."""
-        per_example = (
-            isinstance(argument, Tensor)
-            and argument.dim() > 0
-            and argument.shape[0] == self.n_examples
-        )
-        return argument[examples.to(argument.device)] if per_example else argument
-
-    def _to_scores(self, outputs: Tensor) -> Tensor:
-        if outputs.dtype != torch.float64:
-            outputs = outputs.float()
-        if callable(self._score):
-            return _validated_outputs(self._score(outputs), len(outputs), "score")
-        has_classes = outputs.dim() > 1 and outputs.shape[1] > 1
-        if self._score == "softmax" and has_classes:
-            return outputs.softmax(dim=1)
-        return outputs
-
     def _chunk_size(self, make_rows: Callable[[slice], tuple[Tensor, ...]]) -> int:
         if self._rows_per_forward is None:
-            on_cpu = make_rows(slice(0, 1))[0].device.type == "cpu"
-            self._rows_per_forward = CPU_ROWS if on_cpu else ACCELERATOR_ROWS
+            device = make_rows(slice(0, 1))[0].device
+            self._rows_per_forward = default_rows(device)
         return self._rows_per_forward
 
     def _shrink_after(self, error: RuntimeError, n_rows: int) -> bool:
         """Halve the chunks if memory ran out and halving is ours to decide."""
-        message = str(error).lower()
-        out_of_memory = "out of memory" in message or "can't allocate" in message
-        if not (out_of_memory and self._may_shrink and n_rows > 1):
+        if not (self._may_shrink and n_rows > 1 and ran_out_of_memory(error)):
             return False
         self._rows_per_forward = n_rows // 2
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
         return True
 
     def _count(self, examples: Tensor) -> None:
@@ -175,6 +152,56 @@ class Response:
             )
 
 
+def default_rows(device: torch.device) -> int:
+    """Say how many rows to begin with in one forward."""
+    return CPU_ROWS if device.type == "cpu" else ACCELERATOR_ROWS
+
+
+def ran_out_of_memory(error: RuntimeError) -> bool:
+    """Tell whether memory ran out; if so, give back what is cached."""
+    message = str(error).lower()
+    if "out of memory" not in message and "can't allocate" not in message:
+        return False
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    return True
+
+
+def arguments_of_rows(
+    arguments: Sequence[Any], examples: Tensor, n_examples: int
+) -> tuple[Any, ...]:
+    """Let arguments that hold one entry for each example follow their rows.
+
+    Args:
+        arguments (sequence): What is passed to a model behind its inputs.
+        examples (Tensor): int64 (R,) on the CPU, the example each row stems from.
+        n_examples (int): How many examples there are.
+
+    Returns:
+        *tuple*: the arguments, tensors of that many entries indexed by the rows.
+    """
+    return tuple(
+        argument[examples.to(argument.device)]
+        if isinstance(argument, Tensor)
+        and argument.dim() > 0
+        and argument.shape[0] == n_examples
+        else argument
+        for argument in arguments
+    )
+
+
+def to_scores(outputs: Tensor, score: Score) -> Tensor:
+    """Make scores of outputs (R, ...), in float32 or float64."""
+    if outputs.dtype != torch.float64:
+        outputs = outputs.float()
+    if callable(score):
+        return validated_outputs(score(outputs), len(outputs), "score")
+    has_classes = outputs.dim() > 1 and outputs.shape[1] > 1
+    if score == "softmax" and has_classes:
+        return outputs.softmax(dim=1)
+    return outputs
+
+
 def require_scorer(forward_func: object, score: object) -> None:
     """Raise unless the forward function is callable and the score is a known one."""
     if not callable(forward_func):
@@ -185,7 +212,7 @@ def require_scorer(forward_func: object, score: object) -> None:
         require_choice("score", score, ("softmax", "identity"))
 
 
-def _validated_outputs(
+def validated_outputs(
     outputs: object, n_rows: int, name: str = "forward_func"
 ) -> Tensor:
     """Check that a forward function, or a score, returns one entry for each row."""

@@ -1,21 +1,24 @@
 """What a Vision Transformer exposes, for stock models of four libraries."""
 
 from captum_mda.vit.adapter import Pooling, ViTAdapter
+from captum_mda.vit.biases import BiasCapture
 from captum_mda.vit.capture import AttentionCapture, AttentionRecord
 from captum_mda.vit.execution import eager_execution, gradients_enabled
 from captum_mda.vit.function_mode import ConstantParameters
 from captum_mda.vit.observation import Observation, observe
-from captum_mda.vit.resolve import check_adapter, resolve
+from captum_mda.vit.resolve import check_adapter, find_adapter, resolve
 
 __all__ = [
     "AttentionCapture",
     "AttentionRecord",
+    "BiasCapture",
     "ConstantParameters",
     "Observation",
     "Pooling",
     "ViTAdapter",
     "check_adapter",
     "eager_execution",
+    "find_adapter",
     "gradients_enabled",
     "observe",
     "resolve",

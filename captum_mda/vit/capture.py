@@ -43,6 +43,7 @@ class AttentionCapture(RuleMode):
     Seen are `F.scaled_dot_product_attention`, `nn.MultiheadAttention` and explicit
     attention with a softmax of four dimensions. Kernels of other libraries and models
     in graphs of their own (`torch.jit`) pass by; whoever needs all maps counts them.
+    While `active` is off, everything runs as it always does.
     """
 
     def __init__(self) -> None:
@@ -54,6 +55,7 @@ class AttentionCapture(RuleMode):
         rules |= dict.fromkeys(_MATMULS, self._record_values)
         rules |= dict.fromkeys(_DROPOUTS, self._follow_dropout)
         super().__init__(rules)
+        self.active = True
         self.records: list[AttentionRecord] = []
         self._last_probabilities: Tensor | None = None
 
@@ -75,17 +77,16 @@ class AttentionCapture(RuleMode):
         scale: float | None = None,
         enable_gqa: bool = False,
     ) -> Tensor:
-        if query.dim() != 4:
+        if query.dim() != 4 or not self.active:
+            extra = {"enable_gqa": True} if enable_gqa else {}
             return func(
-                query, key, value, attn_mask, dropout_p, is_causal, scale=scale
+                query, key, value, attn_mask, dropout_p, is_causal, scale=scale, **extra
             )
         if enable_gqa:
             groups = query.shape[-3] // key.shape[-3]
             key = key.repeat_interleave(groups, dim=-3)
             value = value.repeat_interleave(groups, dim=-3)
-        probabilities = attention_probabilities(
-            query, key, attn_mask, is_causal, scale
-        )
+        probabilities = attention_probabilities(query, key, attn_mask, is_causal, scale)
         self.record(probabilities, value)
         dropped = F.dropout(probabilities, dropout_p) if dropout_p else probabilities
         return torch.matmul(dropped, value)
@@ -94,7 +95,7 @@ class AttentionCapture(RuleMode):
         self, func: Callable[..., Tensor], *args: Any, **kwargs: Any
     ) -> Tensor:
         probabilities = func(*args, **kwargs)
-        if probabilities.dim() == 4:
+        if probabilities.dim() == 4 and self.active:
             self.record(probabilities)
             self._last_probabilities = probabilities
         return probabilities

@@ -94,10 +94,9 @@ def multi_head_attention(
     if in_proj_bias is not None:
         biases = in_proj_bias.split(dimensions)
     q, k, v = (
-        _heads(F.linear(part, weight, bias), num_heads)  # type: ignore[arg-type]
-        for part, weight, bias in zip(
-            (query, key, value), weights, biases, strict=True
-        )
+        # Batch first, as everything else: (T, B, D) to (B, T, D).
+        _heads(F.linear(part.transpose(0, 1), weight, bias), num_heads)  # type: ignore[arg-type]
+        for part, weight, bias in zip((query, key, value), weights, biases, strict=True)
     )
     dropout = dropout_p if training else 0.0
     attention: Tensor | None = None
@@ -106,16 +105,13 @@ def multi_head_attention(
         mixed = torch.matmul(F.dropout(attention, dropout, training), v)
     else:
         mixed = F.scaled_dot_product_attention(q, k, v, attn_mask, dropout, is_causal)
-    merged = mixed.permute(2, 0, 1, 3).flatten(2)  # (Tq, B, D)
-    output = F.linear(merged, out_proj_weight, out_proj_bias)
+    merged = mixed.transpose(1, 2).flatten(2)  # (B, Tq, D)
+    output = F.linear(merged, out_proj_weight, out_proj_bias).transpose(0, 1)
     if attention is not None and average_attn_weights:
         attention = attention.mean(dim=1)
     return output, attention
 
 
 def _heads(sequence: Tensor, n_heads: int) -> Tensor:
-    """Split channels into heads: (T, B, D) to (B, H, T, d)."""
-    length, batch, dimensions = sequence.shape
-    return sequence.reshape(length, batch, n_heads, dimensions // n_heads).permute(
-        1, 2, 0, 3
-    )
+    """Split channels into heads: (B, T, D) to (B, H, T, d)."""
+    return sequence.unflatten(-1, (n_heads, -1)).transpose(1, 2)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +12,7 @@ import torch
 from torch import nn, Tensor
 
 from captum_mda.vit.adapter import ViTAdapter
+from captum_mda.vit.biases import BiasCapture
 from captum_mda.vit.capture import AttentionCapture, AttentionRecord
 
 
@@ -21,9 +22,10 @@ class Observation:
 
     Args:
         outputs (Tensor): (B, ...), what the model returned.
-        tokens (list[Tensor]): depth + 1 tensors (B, T, D): the input of each block,
-            and the last one's output. The first begins the graph.
-        attention (list[AttentionRecord]): One for each block; empty if not asked for.
+        tokens (list[Tensor]): (B, T, D) each: the input of each block, from the first
+            observed one on, and the last one's output. The first begins the graph.
+        attention (list[AttentionRecord]): One for each of these blocks; empty if not
+            asked for.
         pooler (AttentionRecord, optional): The first attention behind the blocks.
     """
 
@@ -39,7 +41,12 @@ class Observation:
 
 
 def observe(
-    adapter: ViTAdapter, inputs: Tensor, *arguments: object, attention: bool = True
+    adapter: ViTAdapter,
+    inputs: Tensor,
+    *arguments: object,
+    attention: bool = True,
+    first_block: int = 0,
+    biases: BiasCapture | None = None,
 ) -> Observation:
     """Run a model and note what its blocks do; nothing of it is changed.
 
@@ -48,38 +55,54 @@ def observe(
         inputs (Tensor): (B, C, H, W).
         *arguments (any): Passed to the model behind the inputs.
         attention (bool, optional): Whether to record attention maps. Default: True
+        first_block (int, optional): The block to begin at. Those before it run as they
+            always do, fused and without a graph, which saves time and memory.
+            Default: 0
+        biases (BiasCapture, optional): Switched on at the first block; the caller has
+            entered it. Default: None
 
     Returns:
-        *Observation*: with a graph from its first tokens on, where gradients are
-        enabled.
+        *Observation*: with a graph from the input of the first block on, where
+        gradients are enabled.
 
     Raises:
         RuntimeError: The blocks' attention maps are not as many as the blocks.
     """
     seen = Observation(torch.empty(0))
-    capture = AttentionCapture() if attention else None
+    capture = AttentionCapture()
+    with_graph = torch.is_grad_enabled()
     ends: list[int] = []  # how many records there were when each block was done
+    n_entered = 0
 
     def enter_block(module: nn.Module, args: Any, kwargs: Any) -> Any:
-        tokens, args, kwargs = _started(args, kwargs, first=not seen.tokens)
+        nonlocal n_entered
+        n_entered += 1
+        if n_entered <= first_block:
+            return None
+        begins = n_entered == first_block + 1
+        if begins:
+            torch.set_grad_enabled(with_graph)
+            capture.active = attention
+            if biases is not None:
+                biases.active = True
+        tokens, args, kwargs = _entered(args, kwargs, begins and with_graph)
         seen.tokens.append(tokens)
-        if capture is not None:
-            ends.append(len(capture.records))
+        ends.append(len(capture.records))
         return args, kwargs
 
     def leave_block(module: nn.Module, args: Any, output: Any) -> None:
-        if len(seen.tokens) == adapter.depth:
+        if n_entered == adapter.depth:
             seen.tokens.append(output[0] if isinstance(output, tuple) else output)
-            if capture is not None:
-                ends.append(len(capture.records))
+            ends.append(len(capture.records))
 
-    with block_hooks(adapter, enter_block, leave_block):
-        if capture is None:
-            seen.outputs = adapter(inputs, *arguments)
-            return seen
-        with capture:
-            seen.outputs = adapter(inputs, *arguments)
-    _sort_records(adapter, seen, capture.records, ends)
+    with (
+        block_hooks(adapter, enter_block, leave_block),
+        torch.set_grad_enabled(with_graph and first_block == 0),
+        capture if attention else nullcontext(),
+    ):
+        seen.outputs = adapter(inputs, *arguments)
+    if attention:
+        _sort_records(adapter, seen, capture.records, ends, first_block)
     return seen
 
 
@@ -88,12 +111,14 @@ def _sort_records(
     seen: Observation,
     records: list[AttentionRecord],
     ends: list[int],
+    first_block: int,
 ) -> None:
     """Give each block its attention, and the pooler its own."""
     per_block = [end - start for start, end in zip(ends, ends[1:], strict=False)]
-    if per_block != [1] * adapter.depth:
+    n_blocks = adapter.depth - first_block
+    if per_block != [1] * n_blocks:
         raise RuntimeError(
-            f"model: saw {per_block} attention maps in {adapter.depth} blocks, takes "
+            f"model: saw {per_block} attention maps in {n_blocks} blocks, takes "
             "one in each; attention by another library's kernels (flash-attn, "
             "xformers), models run in other threads, and blocks with several "
             "attentions cannot be read; load the model with PyTorch's scaled "
@@ -104,13 +129,13 @@ def _sort_records(
     seen.pooler = behind[0] if behind else None
 
 
-def _started(
-    args: tuple[Any, ...], kwargs: dict[str, Any], first: bool
+def _entered(
+    args: tuple[Any, ...], kwargs: dict[str, Any], begins_graph: bool
 ) -> tuple[Tensor, tuple[Any, ...], dict[str, Any]]:
-    """Find a block's tokens; the first block's become the beginning of the graph."""
+    """Find a block's tokens, and let a graph begin at them where one should."""
     name = None if args else next(iter(kwargs))
     tokens: Tensor = args[0] if name is None else kwargs[name]
-    if first and torch.is_grad_enabled():
+    if begins_graph:
         tokens = tokens.detach().requires_grad_()
         if name is None:
             args = (tokens, *args[1:])

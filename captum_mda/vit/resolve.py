@@ -7,9 +7,9 @@ from torch import nn, Tensor
 
 from captum_mda._state import preserved_state
 from captum_mda.vit.adapter import ViTAdapter
-from captum_mda.vit.execution import eager_execution, is_random
+from captum_mda.vit.execution import eager_execution, is_random, require_observable
 from captum_mda.vit.families import build_adapter
-from captum_mda.vit.observation import observe, Observation
+from captum_mda.vit.observation import Observation, observe
 
 # How far rows of attention may be from 1 and outputs from the untouched model's,
 # relative to their largest value: a model in half precision rounds as it goes.
@@ -47,18 +47,25 @@ def resolve(model: nn.Module | ViTAdapter) -> ViTAdapter:
         >>> resolve(demo.load_model()).pooling
         'cls'
     """
-    if not isinstance(model, (nn.Module, ViTAdapter)):
+    adapter = find_adapter(model)
+    check_adapter(adapter)
+    return adapter
+
+
+def find_adapter(model: nn.Module | ViTAdapter) -> ViTAdapter:
+    """Find the parts of a Vision Transformer without running it; see `resolve`."""
+    if isinstance(model, ViTAdapter):
+        adapter = model
+    elif isinstance(model, nn.Module):
+        require_observable(model)
+        adapter = build_adapter(getattr(model, "_orig_mod", model))
+    else:
         raise TypeError(
             f"model: got {type(model).__name__}, takes a torch.nn.Module or a "
             "captum_mda.vit.ViTAdapter"
         )
-    if isinstance(model, ViTAdapter):
-        adapter = model
-    else:
-        adapter = build_adapter(getattr(model, "_orig_mod", model))
     if not adapter.blocks:
         raise ValueError("model: it has no blocks, takes at least one")
-    check_adapter(adapter)
     return adapter
 
 
@@ -96,9 +103,7 @@ def check_adapter(adapter: ViTAdapter) -> Tensor:
     return untouched
 
 
-def _check_maps(
-    adapter: ViTAdapter, seen: Observation, example: Tensor
-) -> None:
+def _check_maps(adapter: ViTAdapter, seen: Observation, example: Tensor) -> None:
     n_tokens = seen.tokens[-1].shape[1]
     adapter.patch_map(seen.tokens[-1][..., 0], example)
     for index, attention in enumerate(seen.maps):
@@ -134,4 +139,3 @@ def _require_equal(what: str, got: Tensor, wanted: Tensor, tolerance: float) -> 
             f"of at most {largest:.2g}; its family is known, but this variant ends in "
             "another way; write an adapter with a tail that fits, see docs/adapters.md"
         )
-

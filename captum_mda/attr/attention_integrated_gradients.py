@@ -1,0 +1,73 @@
+"""Integrated gradients of the last block's attention."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from captum_mda.attr.vit_attribution import Batch, full_precision, PathAttribution
+
+
+def mean_path_gradient(batch: Batch, n_steps: int) -> Tensor:
+    r"""Average the gradient of the last attention from all zeros to the input.
+
+    .. math:: W = \Big( \frac 1 S \sum_{\alpha \in \text{linspace}(0, 1, S)}
+              G_L(\alpha x) \Big)^+
+
+    Only the last block needs a graph, the others run as they always do.
+
+    Args:
+        batch (Batch): The examples.
+        n_steps (int): S, both ends included.
+
+    Returns:
+        *Tensor*: (B, T, T), the mean over heads of W.
+    """
+    steps = torch.linspace(0, 1, n_steps, dtype=torch.float64).tolist()
+    together = 1 if batch.scorer.whole_batch else max(1, batch.max_rows // len(batch))
+    total: Tensor | None = None
+    for start in range(0, n_steps, together):
+        scales = steps[start : start + together]
+        seen = batch.observe(scales, first_block=-1)
+        (gradient,) = batch.gradients(seen.outputs, seen.maps[-1:])
+        parts = full_precision(gradient).unflatten(0, (len(scales), len(batch)))
+        part = parts.sum(dim=0)
+        total = part if total is None else total + part
+    assert total is not None
+    return (total / n_steps).clamp(min=0).mean(dim=1)
+
+
+class AttentionIntegratedGradients(PathAttribution):
+    r"""The gradient of the last block's attention, averaged from black to the image.
+
+    :math:`a = \langle W \rangle_h [q^*]`, where W (see `mean_path_gradient`) is the
+    positive part of the mean gradient. It is not multiplied by the attention or the
+    input; "black" is all zeros as the model takes them, the data's mean colour.
+
+    Args:
+        model (nn.Module or ViTAdapter): See `ViTAttribution`.
+        score (str or callable, optional): See `ViTAttribution`. Default: "identity"
+
+    Reference:
+        "IG" in the tables of Walker, Jha, Ewetz, ICLR 2025; W is that of Yuan et al.,
+        "Explaining Information Flow Inside Vision Transformers Using Markov Chain",
+        2021, after Sundararajan et al., ICML 2017.
+
+    Example::
+
+        >>> from captum_mda import AttentionIntegratedGradients, demo
+        >>> images, labels, _ = demo.make_samples(n=1, seed=2)
+        >>> method = AttentionIntegratedGradients(demo.load_model())
+        >>> method.attribute(images, target=labels, n_steps=4).shape
+        torch.Size([1, 1, 64, 64])
+    """
+
+    _further_forwards = 1
+
+    def _token_map(self, batch: Batch, **options: Any) -> Tensor:
+        gradient = mean_path_gradient(batch, options["n_steps"])
+        with torch.no_grad():  # for the row that is read
+            seen = batch.observe(first_block=-1)
+        return batch.read_row(gradient, seen)

@@ -1,0 +1,63 @@
+"""Attention rollout: attention followed through all blocks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn, Tensor
+
+from captum_mda.attr.vit_attribution import Batch, full_precision, ViTAttribution
+from captum_mda.perturbation import Score
+from captum_mda.perturbation.inputs import require_index
+from captum_mda.vit import ViTAdapter
+
+
+class AttentionRollout(ViTAttribution):
+    r"""The product of all blocks' attention, with the identity for the residual stream.
+
+    .. math:: \hat A_l = \text{row-normalised } \langle A_l \rangle_h + I, \qquad
+              a = (\hat A_L \cdots \hat A_{start}) [q^*]
+
+    The rows of the product sum to 1. The map does not depend on the target.
+
+    Args:
+        model (nn.Module or ViTAdapter): See `ViTAttribution`.
+        start_layer (int, optional): The first block that takes part, from 0 on,
+            negative from the end. Default: 0
+        score (str or callable, optional): Not used. Default: "identity"
+
+    Reference:
+        Abnar, Zuidema, "Quantifying Attention Flow in Transformers", ACL 2020.
+
+    Example::
+
+        >>> from captum_mda import AttentionRollout, demo
+        >>> images, labels, _ = demo.make_samples(n=1, seed=2)
+        >>> rollout = AttentionRollout(demo.load_model())
+        >>> grid = rollout.attribute(images, interpolate_mode=None)
+        >>> grid.shape, bool(grid.sum() < 1.0)  # the class token keeps its share
+        (torch.Size([1, 1, 8, 8]), True)
+    """
+
+    def __init__(
+        self,
+        model: nn.Module | ViTAdapter,
+        start_layer: int = 0,
+        score: Score = "identity",
+    ) -> None:
+        """Check the model and the layer."""
+        ViTAttribution.__init__(self, model, score)
+        self.start_layer = require_index("start_layer", start_layer, self.adapter.depth)
+
+    def _token_map(self, batch: Batch, **options: Any) -> Tensor:
+        with torch.no_grad():
+            seen = batch.observe(first_block=self.start_layer)
+        rollout: Tensor | None = None
+        for attention in seen.maps:
+            step = full_precision(attention).mean(dim=1)
+            step = step + torch.eye(step.shape[-1]).to(step)
+            step = step / step.sum(dim=-1, keepdim=True)
+            rollout = step if rollout is None else step @ rollout
+        assert rollout is not None
+        return batch.read_row(rollout, seen)

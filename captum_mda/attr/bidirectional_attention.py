@@ -1,0 +1,116 @@
+"""Bi-Attn: attention perception with a decision's feedback."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+from torch import nn, Tensor
+
+from captum_mda.attr.attention_integrated_gradients import mean_path_gradient
+from captum_mda.attr.vit_attribution import Batch, full_precision, PathAttribution
+from captum_mda.perturbation import Score
+from captum_mda.perturbation.inputs import require_choice, require_index
+from captum_mda.vit import AttentionRecord, ViTAdapter
+
+# The published defaults, counted from 0.
+_START_LAYERS = {"head": 3, "token": 5}
+
+
+class BidirectionalAttention(PathAttribution):
+    r"""Bi-Attn: how blocks mix tokens, and what the decision asks of that.
+
+    Perception starts at :math:`R = I` and goes :math:`R \leftarrow R + \bar A_l R`
+    through the blocks; the decision is the mean path gradient W of the last block's
+    attention (see `AttentionIntegratedGradients`); the map is
+    :math:`(W \odot R)[q^*]`. Two ways to make one matrix of a block's heads:
+
+    - "head": :math:`\bar A_l = \sum_h I_h A_h`, by each head's importance
+      :math:`I_h = \text{mean}_{ij} |A_h^T G_h|`, which sum to 1;
+    - "token": :math:`\bar A_l = \langle A_l \rangle_h \text{diag}(o)`, by how long a
+      token's projected value is, :math:`o_j = \|v_j W_O^T\| / \|z_{l-1, j}\|`, and
+      :math:`|R|` in the product.
+
+    Args:
+        model (nn.Module or ViTAdapter): See `ViTAttribution`.
+        mode (str, optional): "head", which MDA starts from, or "token".
+            Default: "head"
+        start_layer (int, optional): The first block that takes part, from 0 on. None:
+            3 for "head" and 5 for "token" as published (there counted from 1), at most
+            the last block. Default: None
+        score (str or callable, optional): See `ViTAttribution`. Default: "identity"
+
+    Reference:
+        Chen, Li, Yu, Zhang, Yan, "Beyond Intuition: Rethinking Token Attributions
+        inside Transformers", TMLR 2023.
+
+    Example::
+
+        >>> from captum_mda import BidirectionalAttention, demo
+        >>> images, labels, _ = demo.make_samples(n=1, seed=2)
+        >>> method = BidirectionalAttention(demo.load_model())
+        >>> method.attribute(images, target=labels, n_steps=4).shape
+        torch.Size([1, 1, 64, 64])
+    """
+
+    def __init__(
+        self,
+        model: nn.Module | ViTAdapter,
+        mode: Literal["head", "token"] = "head",
+        start_layer: int | None = None,
+        score: Score = "identity",
+    ) -> None:
+        """Check the model, the mode and the layer."""
+        require_choice("mode", mode, ("head", "token"))
+        PathAttribution.__init__(self, model, score)
+        self.mode = mode
+        depth = self.adapter.depth
+        if start_layer is None:
+            start_layer = min(_START_LAYERS[mode], depth - 1)
+        self.start_layer = require_index("start_layer", start_layer, depth)
+
+    def _token_map(self, batch: Batch, **options: Any) -> Tensor:
+        decision = mean_path_gradient(batch, options["n_steps"])  # W (B, T, T)
+        seen = batch.observe(first_block=self.start_layer)
+        if self.mode == "head":
+            gradients = batch.gradients(seen.outputs, seen.maps)
+            mixed = [
+                _by_heads(full_precision(attention), full_precision(gradient))
+                for attention, gradient in zip(seen.maps, gradients, strict=True)
+            ]
+        else:
+            mixed = [
+                self._by_tokens(self.start_layer + index, record, seen.tokens[index])
+                for index, record in enumerate(seen.attention)
+            ]
+        perception = torch.eye(decision.shape[-1]).to(decision)  # R
+        for step in mixed:
+            perception = perception + step @ perception
+        if self.mode == "token":
+            perception = perception.abs()
+        return batch.read_row(decision * perception, seen)
+
+    def _by_tokens(self, block: int, record: AttentionRecord, tokens: Tensor) -> Tensor:
+        """Weigh the mean attention by the length of each token's value."""
+        if record.values is None:
+            raise RuntimeError(
+                f"model: the values of block {block}'s attention were not seen; load "
+                "it with PyTorch's scaled dot-product attention (in transformers "
+                "attn_implementation='sdpa')"
+            )
+        values = full_precision(record.values).transpose(1, 2).flatten(2)  # (B, T, H d)
+        weight = full_precision(self.adapter.output_projection(block)).to(values)
+        lengths = (values @ weight.T).norm(dim=-1)
+        sizes = full_precision(tokens).norm(dim=-1)
+        outward = lengths / sizes.clamp(min=torch.finfo(sizes.dtype).tiny)  # o (B, T)
+        return full_precision(record.probabilities).mean(dim=1) * outward[:, None]
+
+
+def _by_heads(attention: Tensor, gradient: Tensor) -> Tensor:
+    """Weigh heads by what the target's score asks of them: (B, T, T)."""
+    importance = (attention.transpose(-2, -1) @ gradient).abs().mean(dim=(-2, -1))
+    total = importance.sum(dim=1, keepdim=True)  # I_h (B, H)
+    # Where no head matters, all are equal.
+    even = torch.full_like(importance, 1.0 / importance.shape[1])
+    importance = torch.where(total > 0, importance / total, even)
+    return (attention * importance[:, :, None, None]).sum(dim=1)

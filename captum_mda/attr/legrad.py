@@ -1,0 +1,132 @@
+"""LeGrad: how each layer's score reacts to its own attention."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+from torch import nn, Tensor
+
+from captum_mda.attr.vit_attribution import (
+    Batch,
+    full_precision,
+    scale_patches,
+    ViTAttribution,
+)
+from captum_mda.perturbation import Score
+from captum_mda.perturbation.inputs import require_choice, require_index
+from captum_mda.vit import AttentionCapture, ViTAdapter
+
+Layers = int | slice | Sequence[int]
+
+
+class LeGrad(ViTAttribution):
+    r"""LeGrad: gradients of layer-wise scores with respect to attention maps.
+
+    The mean of all tokens behind block l goes through the model's own tail, norm and
+    head, and scores the target as the model's output does, :math:`s_l`. Its gradient
+    with respect to the same block's attention, :math:`G_l = \partial s_l / \partial
+    A_l`, says how more attention to a token would help:
+
+    .. math:: e_l = \langle \text{mean}_i\, (G_l)^+_{\cdot, i, j} \rangle_h
+
+    The map is the sum over layers. Models with an attention pooler are read at it: the
+    tokens behind block l go through the pooler, and :math:`G_l` is the gradient of its
+    attention, in its (first) query's row.
+
+    For image-text models pass the text's embedding as ``target``: the score is then the
+    cosine similarity.
+
+    Args:
+        model (nn.Module or ViTAdapter): See `ViTAttribution`.
+        layers (int, slice or sequence of int, optional): An int: the first layer that
+            takes part, negative from the end; a slice or indices: these. The paper
+            averages over all, 0; its code takes the last two, -2. Default: -2
+        aggregate (str, optional): "sum" over layers as in the paper's code, or "mean" as
+            in print. Default: "sum"
+        normalize (bool, optional): Whether to scale each map to [0, 1], as its code does
+            for display; a map without positive gradients stays zero. Default: False
+        score (str or callable, optional): See `ViTAttribution`. Default: "identity"
+
+    Reference:
+        Bousselham, Boggust, Chaybouti, Strobelt, Kuehne, "LeGrad: An Explainability
+        Method for Vision Transformers via Feature Formation Sensitivity", ICCV 2025,
+        Sec. 3. The form for classifiers, with the classification head as the tail, and
+        the pooler behind the model's own last norm, are ours.
+
+    Example::
+
+        >>> from captum_mda import demo, LeGrad
+        >>> images, labels, _ = demo.make_samples(n=1, seed=2)
+        >>> legrad = LeGrad(demo.load_model(), layers=0)
+        >>> legrad.attribute(images, target=labels).shape
+        torch.Size([1, 1, 64, 64])
+    """
+
+    def __init__(
+        self,
+        model: nn.Module | ViTAdapter,
+        layers: Layers = -2,
+        aggregate: Literal["sum", "mean"] = "sum",
+        normalize: bool = False,
+        score: Score = "identity",
+    ) -> None:
+        """Check the model and the layers."""
+        require_choice("aggregate", aggregate, ("sum", "mean"))
+        ViTAttribution.__init__(self, model, score)
+        self.layers = _layer_indices(layers, self.adapter.depth)
+        self.aggregate = aggregate
+        self.normalize = normalize
+
+    def _token_map(self, batch: Batch, **options: Any) -> Tensor:
+        first = self.layers[0]
+        pooler = self.adapter.pooling == "map"
+        seen = batch.observe(first_block=first, attention=not pooler)
+        total: Tensor | None = None
+        for layer in self.layers:
+            tokens = seen.tokens[layer - first + 1]  # z_l (B, T, D)
+            if pooler:
+                part = self._pooler_map(batch, tokens)
+            else:
+                part = self._layer_map(batch, tokens, seen.maps[layer - first])
+            total = part if total is None else total + part
+        assert total is not None
+        if self.aggregate == "mean":
+            total = total / len(self.layers)
+        if self.normalize:
+            total, _ = scale_patches(total, self.adapter.n_prefix_tokens)
+        return total
+
+    def _layer_map(self, batch: Batch, tokens: Tensor, attention: Tensor) -> Tensor:
+        """Score the mean token, and ask the block's own attention: (B, T)."""
+        mean = tokens.mean(dim=1, keepdim=True)
+        # The tail pools tokens in its own way; all of them being the mean, any way
+        # gives the mean.
+        same = mean.expand(-1, self.adapter.n_prefix_tokens + 1, -1)
+        outputs = self.adapter.output_of(self.adapter.tail(same))
+        (gradient,) = batch.gradients(outputs, [attention], keep_graph=True)
+        return full_precision(gradient).clamp(min=0).mean(dim=(1, 2))
+
+    def _pooler_map(self, batch: Batch, tokens: Tensor) -> Tensor:
+        """Ask the attention pooler, run on the tokens behind a block: (B, T)."""
+        with AttentionCapture() as capture:
+            outputs = self.adapter.output_of(self.adapter.tail(tokens.detach()))
+        pooling = capture.records[0].probabilities  # (B, H, queries, keys)
+        (gradient,) = batch.gradients(outputs, [pooling])
+        row = full_precision(gradient).clamp(min=0).mean(dim=1)[:, 0]
+        prefix = row.new_zeros(len(row), tokens.shape[1] - row.shape[1])
+        return torch.cat([prefix, row], dim=1)
+
+
+def _layer_indices(layers: Layers, depth: int) -> list[int]:
+    """Read the layers as indices in order."""
+    if isinstance(layers, slice):
+        indices = list(range(depth))[layers]
+    elif isinstance(layers, Sequence) and not isinstance(layers, str):
+        indices = [require_index("layers", index, depth) for index in layers]
+    else:
+        indices = list(range(require_index("layers", layers, depth), depth))
+    if not indices:
+        raise ValueError(f"layers: got {layers!r}, takes at least one of {depth}")
+    return sorted(set(indices))
