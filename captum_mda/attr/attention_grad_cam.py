@@ -8,12 +8,8 @@ from typing import Any, Literal
 import torch
 from torch import nn, Tensor
 
-from captum_mda.attr.vit_attribution import (
-    Batch,
-    full_precision,
-    scale_patches,
-    ViTAttribution,
-)
+from captum_mda.attr.vit_attribution import ViTAttribution
+from captum_mda.attr.vit_batch import Batch, full_precision, scale_patches
 from captum_mda.perturbation import Score
 from captum_mda.perturbation.inputs import require_choice
 from captum_mda.vit import ViTAdapter

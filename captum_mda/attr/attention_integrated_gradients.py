@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from captum_mda.attr.vit_attribution import Batch, full_precision, PathAttribution
+from captum_mda.attr.vit_attribution import PathAttribution
+from captum_mda.attr.vit_batch import Batch, full_precision
 
 
 def mean_path_gradient(batch: Batch, n_steps: int) -> Tensor:

@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import nn, Tensor
 
-from captum_mda.attr.vit_attribution import Batch, full_precision, ViTAttribution
+from captum_mda.attr.vit_attribution import ViTAttribution
+from captum_mda.attr.vit_batch import Batch, full_precision
 from captum_mda.perturbation import Score
 from captum_mda.perturbation.inputs import require_index
 from captum_mda.vit import ViTAdapter
@@ -39,6 +40,8 @@ class AttentionRollout(ViTAttribution):
         >>> grid.shape, bool(grid.sum() < 1.0)  # the class token keeps its share
         (torch.Size([1, 1, 8, 8]), True)
     """
+
+    _uses_target = False
 
     def __init__(
         self,

@@ -8,7 +8,8 @@ import torch
 from torch import nn, Tensor
 
 from captum_mda.attr.attention_integrated_gradients import mean_path_gradient
-from captum_mda.attr.vit_attribution import Batch, full_precision, PathAttribution
+from captum_mda.attr.vit_attribution import PathAttribution
+from captum_mda.attr.vit_batch import Batch, full_precision
 from captum_mda.perturbation import Score
 from captum_mda.perturbation.inputs import require_choice, require_index
 from captum_mda.vit import AttentionRecord, ViTAdapter
@@ -102,8 +103,11 @@ class BidirectionalAttention(PathAttribution):
         weight = full_precision(self.adapter.output_projection(block)).to(values)
         lengths = (values @ weight.T).norm(dim=-1)
         sizes = full_precision(tokens).norm(dim=-1)
-        outward = lengths / sizes.clamp(min=torch.finfo(sizes.dtype).tiny)  # o (B, T)
-        return full_precision(record.probabilities).mean(dim=1) * outward[:, None]
+        outward: Tensor = lengths / sizes.clamp(
+            min=torch.finfo(sizes.dtype).tiny
+        )  # o (B, T)
+        mean = full_precision(record.probabilities).mean(dim=1)
+        return mean * outward[:, None]
 
 
 def _by_heads(attention: Tensor, gradient: Tensor) -> Tensor:

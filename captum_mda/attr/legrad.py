@@ -8,12 +8,8 @@ from typing import Any, Literal
 import torch
 from torch import nn, Tensor
 
-from captum_mda.attr.vit_attribution import (
-    Batch,
-    full_precision,
-    scale_patches,
-    ViTAttribution,
-)
+from captum_mda.attr.vit_attribution import ViTAttribution
+from captum_mda.attr.vit_batch import Batch, full_precision, scale_patches
 from captum_mda.perturbation import Score
 from captum_mda.perturbation.inputs import require_choice, require_index
 from captum_mda.vit import AttentionCapture, ViTAdapter
@@ -43,10 +39,11 @@ class LeGrad(ViTAttribution):
         layers (int, slice or sequence of int, optional): An int: the first layer that
             takes part, negative from the end; a slice or indices: these. The paper
             averages over all, 0; its code takes the last two, -2. Default: -2
-        aggregate (str, optional): "sum" over layers as in the paper's code, or "mean" as
-            in print. Default: "sum"
-        normalize (bool, optional): Whether to scale each map to [0, 1], as its code does
-            for display; a map without positive gradients stays zero. Default: False
+        aggregate (str, optional): "sum" over layers as in the paper's code, or "mean"
+            as in print. Default: "sum"
+        normalize (bool, optional): Whether to scale each map to [0, 1], as its code
+            does for display; a map without positive gradients stays zero.
+            Default: False
         score (str or callable, optional): See `ViTAttribution`. Default: "identity"
 
     Reference:

@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from captum_mda.attr.vit_attribution import Batch, full_precision, ViTAttribution
+from captum_mda.attr.vit_attribution import ViTAttribution
+from captum_mda.attr.vit_batch import Batch, full_precision
 
 
 class RawAttention(ViTAttribution):
@@ -30,6 +31,8 @@ class RawAttention(ViTAttribution):
         >>> RawAttention(demo.load_model()).attribute(images, target=labels).shape
         torch.Size([2, 1, 64, 64])
     """
+
+    _uses_target = False
 
     def _token_map(self, batch: Batch, **options: Any) -> Tensor:
         with torch.no_grad():

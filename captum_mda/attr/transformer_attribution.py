@@ -7,7 +7,8 @@ from typing import Any, Literal
 import torch
 from torch import nn, Tensor
 
-from captum_mda.attr.vit_attribution import Batch, ViTAttribution
+from captum_mda.attr.vit_attribution import ViTAttribution
+from captum_mda.attr.vit_batch import Batch
 from captum_mda.backward import RelevancePropagation
 from captum_mda.perturbation import Score
 from captum_mda.perturbation.inputs import require_choice, require_index

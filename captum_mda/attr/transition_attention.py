@@ -8,7 +8,8 @@ import torch
 from torch import nn, Tensor
 
 from captum_mda.attr.attention_integrated_gradients import mean_path_gradient
-from captum_mda.attr.vit_attribution import Batch, full_precision, PathAttribution
+from captum_mda.attr.vit_attribution import PathAttribution
+from captum_mda.attr.vit_batch import Batch, full_precision
 from captum_mda.perturbation import Score
 from captum_mda.perturbation.inputs import require_choice, require_index
 from captum_mda.vit import ViTAdapter

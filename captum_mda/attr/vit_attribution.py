@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, cast
+from dataclasses import replace
+from typing import Any
 
 import torch
 from captum.attr import Attribution
@@ -16,38 +15,29 @@ from captum_mda._captum import (
     format_additional_forward_args,
     log_usage,
     progress_bar,
-    TargetType,
 )
 from captum_mda._state import preserved_state
+from captum_mda.attr.vit_batch import Batch
+from captum_mda.attr.vit_target import make_scorer, Scorer, Target
 from captum_mda.perturbation.inputs import (
     require_choice,
     require_positive_integer,
     validate_inputs,
 )
 from captum_mda.perturbation.response import (
-    arguments_of_rows,
     default_rows,
     ran_out_of_memory,
     require_scorer,
     Score,
-    to_scores,
-    validated_outputs,
 )
-from captum_mda.perturbation.targets import select_target, target_indices
 from captum_mda.vit import (
-    BiasCapture,
     check_adapter,
     eager_execution,
     find_adapter,
     gradients_enabled,
-    Observation,
-    observe,
     ViTAdapter,
 )
 from captum_mda.vit.execution import warn_if_random
-
-Target = TargetType | Callable[[Tensor], Tensor]
-"""Captum's forms, a text embedding as a floating-point tensor, or a callable."""
 
 INTERPOLATE_MODES = ("nearest", "nearest-exact", "bilinear", "bicubic")
 
@@ -70,6 +60,8 @@ class ViTAttribution(Attribution):
         TypeError: ``model`` is neither.
         ValueError: The model's family is not known, or its check fails.
     """
+
+    _uses_target = True  # whether the map depends on what is explained
 
     def __init__(
         self, model: nn.Module | ViTAdapter, score: Score = "identity"
@@ -173,7 +165,10 @@ class ViTAttribution(Attribution):
         self, images: Tensor, target: Target, additional_forward_args: object
     ) -> Batch:
         warn_if_random(self.adapter.model)
-        scorer = make_scorer(target, self.score, len(images))
+        if target is None and not self._uses_target:
+            scorer = Scorer(lambda outputs, examples: outputs, lambda example: None)
+        else:
+            scorer = make_scorer(target, self.score, len(images))
         scorer.check(self._example_output)
         arguments = format_additional_forward_args(additional_forward_args) or ()
         return Batch(
@@ -266,243 +261,6 @@ class PathAttribution(ViTAttribution):
         return 1
 
 
-@dataclass(frozen=True, eq=False)
-class Scorer:
-    """From outputs (R, ...) to one score for each row.
-
-    Args:
-        score (callable): Takes outputs and the example of each row, int64 (R,).
-        check (callable): Takes an example of the model's outputs; raises a ValueError
-            if the target does not fit them.
-        whole_batch (bool): Whether rows must be all examples in order, as a callable
-            target may expect.
-    """
-
-    score: Callable[[Tensor, Tensor], Tensor]
-    check: Callable[[Tensor], None]
-    whole_batch: bool = False
-
-
-def make_scorer(target: Target, score: Score, n_examples: int) -> Scorer:
-    """Read a target before the first forward.
-
-    Args:
-        target: As `ViTAttribution.attribute` takes it.
-        score (str or callable): What is made of outputs before a class is chosen.
-        n_examples (int): The number of examples.
-
-    Returns:
-        *Scorer*: from outputs to scores.
-
-    Raises:
-        TypeError: The target is of no form that is known.
-        ValueError: It has another number of entries.
-    """
-    if isinstance(target, Tensor) and target.is_floating_point():
-        return _similarity_scorer(target.detach(), n_examples)
-    if callable(target):
-
-        def call(outputs: Tensor, examples: Tensor) -> Tensor:
-            values = validated_outputs(target(outputs), len(outputs), "target")
-            if values.numel() != len(outputs):
-                raise ValueError(
-                    f"target: it returned shape {tuple(values.shape)} for "
-                    f"{len(outputs)} examples, takes a callable that returns one score "
-                    "for each"
-                )
-            return values.flatten()
-
-        return Scorer(call, lambda example: None, whole_batch=True)
-    indices = target_indices(target, n_examples)
-
-    def choose(outputs: Tensor, examples: Tensor) -> Tensor:
-        one_each = indices is not None and len(indices) > 1
-        chosen = indices[examples] if one_each and indices is not None else indices
-        return select_target(to_scores(outputs, score), chosen)
-
-    def check(example: Tensor) -> None:
-        """All targets must be there; the example stands for every output."""
-        with torch.no_grad():
-            rows = example.expand(n_examples, *example.shape[1:])
-            choose(rows, torch.arange(n_examples))
-
-    return Scorer(choose, check)
-
-
-def _similarity_scorer(embedding: Tensor, n_examples: int) -> Scorer:
-    """Explain the cosine similarity with an embedding, of a text for example."""
-    rows = embedding if embedding.dim() == 2 else embedding[None]
-    if rows.dim() != 2 or len(rows) not in (1, n_examples):
-        raise ValueError(
-            f"target: got an embedding of shape {tuple(embedding.shape)}, takes (E,) "
-            f"or one for each example, ({n_examples}, E)"
-        )
-    if not torch.isfinite(rows).all():
-        raise ValueError("target: NaN or infinite values in the embedding")
-
-    def similarity(outputs: Tensor, examples: Tensor) -> Tensor:
-        wanted = rows.to(outputs)
-        wanted = wanted if len(wanted) == 1 else wanted[examples.to(outputs.device)]
-        return F.cosine_similarity(outputs, wanted, dim=1)
-
-    def check(example: Tensor) -> None:
-        if example.dim() != 2 or example.shape[1] != rows.shape[1]:
-            raise ValueError(
-                f"target: got an embedding of {rows.shape[1]} numbers, the model's "
-                f"output has shape {tuple(example.shape)}"
-            )
-
-    return Scorer(similarity, check)
-
-
-@dataclass(frozen=True, eq=False)
-class Batch:
-    """Some of the examples, and what is asked of the model about them.
-
-    Args:
-        adapter (ViTAdapter): The model.
-        inputs (Tensor): (B, C, H, W), detached.
-        arguments (tuple): Passed to the model behind the inputs.
-        scorer (Scorer): From outputs to scores.
-        examples (Tensor): int64 (B,), which of all examples these are.
-        n_examples (int): How many there are in all.
-        max_rows (int): The most rows in one forward.
-        progress: A bar with an ``update`` method; counts forwards.
-    """
-
-    adapter: ViTAdapter
-    inputs: Tensor
-    arguments: tuple[Any, ...]
-    scorer: Scorer
-    examples: Tensor
-    n_examples: int
-    max_rows: int
-    progress: Any
-
-    def __len__(self) -> int:
-        """How many examples."""
-        return len(self.inputs)
-
-    def select(self, rows: slice) -> Batch:
-        """Take some of the examples."""
-        return replace(self, inputs=self.inputs[rows], examples=self.examples[rows])
-
-    def observe(
-        self,
-        scales: Sequence[float] = (1.0,),
-        attention: bool = True,
-        first_block: int = 0,
-        biases: BiasCapture | None = None,
-    ) -> Observation:
-        """Run the model on the inputs, times each of the scales, and watch it.
-
-        Args:
-            scales (sequence of float, optional): Factors of the inputs; rows are all
-                examples times the first, then times the second, ... Default: (1.0,)
-            attention (bool, optional): Whether to record attention. Default: True
-            first_block (int, optional): Where to begin, negative from the end.
-                Default: 0
-            biases (BiasCapture, optional): Records what is added. Default: None
-
-        Returns:
-            *Observation*: the outputs are finite.
-
-        Raises:
-            ValueError: An output is NaN or infinite, with the example.
-        """
-        inputs = self.inputs
-        if tuple(scales) != (1.0,):
-            inputs = torch.cat([inputs * scale for scale in scales])
-        elif inputs.is_inference():
-            inputs = inputs.clone()
-        examples = self.examples.repeat(len(scales))
-        arguments = arguments_of_rows(self.arguments, examples, self.n_examples)
-        seen = observe(
-            self.adapter,
-            inputs,
-            *arguments,
-            attention=attention,
-            first_block=first_block % self.adapter.depth,
-            biases=biases,
-        )
-        validated_outputs(seen.outputs, len(inputs), "model")
-        finite = torch.isfinite(seen.outputs.detach()).reshape(len(inputs), -1).all(1)
-        if not bool(finite.all()):
-            bad = int(examples[~finite.cpu()][0])
-            raise ValueError(
-                f"model: its output for example {bad} is NaN or infinite; check the "
-                "inputs' normalisation and the model's precision"
-            )
-        self.progress.update(len(inputs))
-        return seen
-
-    def scores(self, outputs: Tensor) -> Tensor:
-        """Score outputs of these examples, or of several copies of them: (R,)."""
-        copies = len(outputs) // len(self.inputs)
-        return self.scorer.score(outputs, self.examples.repeat(copies))
-
-    def gradients(
-        self, outputs: Tensor, of: Sequence[Tensor], keep_graph: bool = False
-    ) -> list[Tensor]:
-        """Differentiate the scores of outputs; examples do not interact.
-
-        Args:
-            outputs (Tensor): (R, ...), with a graph.
-            of (sequence of Tensor): What to differentiate with respect to.
-            keep_graph (bool, optional): Whether another call follows. Default: False
-
-        Returns:
-            *list[Tensor]*: shaped like ``of``; zeros where the score does not depend
-            on it.
-        """
-        total = self.scores(outputs).sum()
-        if not total.requires_grad:
-            return [torch.zeros_like(tensor) for tensor in of]
-        gradients = torch.autograd.grad(
-            total, list(of), retain_graph=keep_graph, allow_unused=True
-        )
-        return [
-            torch.zeros_like(tensor) if gradient is None else gradient
-            for tensor, gradient in zip(of, gradients, strict=True)
-        ]
-
-    def read_row(self, matrix: Tensor, seen: Observation) -> Tensor:
-        """Read the row of a matrix (B, T, T) that feeds the model's head: (B, T).
-
-        That is the class token's; without one, the mean over the pooled tokens, or by
-        the pooler's attention.
-        """
-        pooler = None if seen.pooler is None else seen.pooler.probabilities.detach()
-        weights = self.adapter.readout(matrix.shape[-1], pooler, matrix)
-        if len(weights) not in (1, len(matrix)):
-            weights = weights[-len(matrix) :]
-        return (weights[:, None] @ matrix)[:, 0]
-
-
-def scale_patches(tokens: Tensor, n_prefix_tokens: int) -> tuple[Tensor, Tensor]:
-    """Scale the patches of each image to [0, 1].
-
-    Args:
-        tokens (Tensor): (B, T).
-        n_prefix_tokens (int): How many of them are no patches.
-
-    Returns:
-        *Tensor*, *Tensor*: the scaled tokens (B, T), all zero where all patches are
-        equal, and where that is so, bool (B,).
-    """
-    patches = tokens[:, n_prefix_tokens:]
-    low, high = patches.amin(dim=1, keepdim=True), patches.amax(dim=1, keepdim=True)
-    flat = high == low
-    scaled = (tokens - low) / torch.where(flat, torch.ones_like(low), high - low)
-    return torch.where(flat, torch.zeros_like(scaled), scaled), flat[:, 0]
-
-
-def full_precision(tensor: Tensor) -> Tensor:
-    """Detach, and leave half precision, in which long products overflow."""
-    tensor = tensor.detach()
-    return tensor if tensor.dtype == torch.float64 else tensor.float()
-
-
 def _images(inputs: Tensor) -> Tensor:
     if not isinstance(inputs, Tensor):
         raise TypeError(
@@ -526,4 +284,4 @@ def _finite(grid: Tensor, examples: Tensor) -> Tensor:
             f"model: the attribution of example {int(bad[0])} is NaN or infinite, "
             "though its output is finite; run the model in float32 or float64"
         )
-    return cast(Tensor, grid)
+    return grid

@@ -22,9 +22,7 @@ class _WithSlope(Function):
         return func(x)
 
     @staticmethod
-    def backward(  # type: ignore[override]
-        ctx: Any, gradient: Tensor
-    ) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         (slope,) = ctx.saved_tensors
         return gradient * slope, None, None
 
@@ -48,9 +46,7 @@ class _FrozenNorm(Function):
         return func(x)
 
     @staticmethod
-    def backward(  # type: ignore[override]
-        ctx: Any, gradient: Tensor
-    ) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         saved, weight = ctx.saved_tensors
         x = saved.to(gradient.dtype)  # under autocast norms compute in float32
         if ctx.center:

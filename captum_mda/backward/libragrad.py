@@ -46,9 +46,8 @@ _GATED_ACTIVATIONS: dict[Callable[..., Any], Callable[..., Tensor]] = {
     F.mish: _mish_slope,
 }
 # Where an activation is written out, its g(x) ends in one of these.
-_GATES = (torch.sigmoid, Tensor.sigmoid, F.sigmoid, torch.tanh, Tensor.tanh, F.tanh)
-_GATES += (torch.erf, Tensor.erf)
-_TANHS = (torch.tanh, Tensor.tanh, F.tanh)
+_TANHS: tuple[Callable[..., Any], ...] = (torch.tanh, Tensor.tanh, F.tanh)
+_GATES = (torch.sigmoid, Tensor.sigmoid, F.sigmoid, torch.erf, Tensor.erf, *_TANHS)
 _SUMS = (torch.add, Tensor.add, Tensor.sub, torch.sub, Tensor.div)
 _SOFTMAXES = (F.softmax, torch.softmax, Tensor.softmax)
 _RSQRTS = (torch.rsqrt, Tensor.rsqrt)
@@ -62,14 +61,14 @@ class LibraGrad:
     gradients; the forward pass computes what it always does. The rules (Mehri et al.,
     CVPR 2025, Sec. 3.4 and Thm. 4 and 5) treat as constant what only says how much:
 
-    ====================  =========================  ====================================
+    ====================  =========================  ===================================
     part                  computes                   gradient that remains
-    ====================  =========================  ====================================
+    ====================  =========================  ===================================
     attention             softmax(QK) V              through V only
     activation            x g(x): GELU, SiLU, ...    g(x)
     layer norm            (x - mean) / deviation     as if the deviation were constant
     gate                  f(x) h(x), e.g. SwiGLU     a half of each branch's
-    ====================  =========================  ====================================
+    ====================  =========================  ===================================
 
     The model is then complete (Cor. 3): at any input,
     :math:`f(x) = J_x x + \sum_b J_b b` over all biases b, where plain gradients miss
@@ -162,7 +161,7 @@ def libra_rules(
     activation: bool = True,
     gate: bool = True,
 ) -> Mapping[Callable[..., Any], Rule]:
-    """Collect the rules, for the functions as PyTorch passes them to a function mode."""
+    """Collect the rules, for functions as PyTorch passes them to a function mode."""
     rules: dict[Callable[..., Any], Rule] = {}
     if attention:
         rules[F.scaled_dot_product_attention] = _attention

@@ -117,7 +117,7 @@ class RelevancePropagation:
 
 
 def relevance_rules() -> Mapping[Callable[..., Any], Rule]:
-    """Collect the rules, for the functions as PyTorch passes them to a function mode."""
+    """Collect the rules, for functions as PyTorch passes them to a function mode."""
     rules: dict[Callable[..., Any], Rule] = dict.fromkeys(_IDENTITIES, _identity)
     rules |= {F.linear: _linear, F.scaled_dot_product_attention: _attention}
     rules |= dict.fromkeys(_MATMULS, _matmul)
@@ -150,7 +150,7 @@ class _Identity(Function):
         return func(x)
 
     @staticmethod
-    def backward(ctx: Any, relevance: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, relevance: Tensor) -> tuple[Tensor, None]:
         return relevance, None
 
 
@@ -176,9 +176,7 @@ class _Linear(Function):
         return F.linear(x, weight, bias)
 
     @staticmethod
-    def backward(  # type: ignore[override]
-        ctx: Any, relevance: Tensor
-    ) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, relevance: Tensor) -> tuple[Tensor, None, None]:
         x, weight = ctx.saved_tensors
         x_positive, x_negative = x.clamp(min=0), x.clamp(max=0)
         w_positive, w_negative = weight.clamp(min=0), weight.clamp(max=0)
@@ -208,7 +206,7 @@ class _Matmul(Function):
         return product
 
     @staticmethod
-    def backward(  # type: ignore[override]
+    def backward(
         ctx: Any, relevance: Tensor
     ) -> tuple[Tensor | None, Tensor | None, None]:
         a, b, product = ctx.saved_tensors
@@ -271,7 +269,7 @@ class _Sum(Function):
         return a + b
 
     @staticmethod
-    def backward(ctx: Any, relevance: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+    def backward(ctx: Any, relevance: Tensor) -> tuple[Tensor, Tensor]:
         a, b = ctx.saved_tensors
         share = safe_divide(relevance, a + b)
         to_a, to_b = a * share, b * share
@@ -319,9 +317,7 @@ class _Product(Function):
         return func(a, b)
 
     @staticmethod
-    def backward(  # type: ignore[override]
-        ctx: Any, relevance: Tensor
-    ) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, relevance: Tensor) -> tuple[Tensor | None, ...]:
         parts = [
             _to_shape(relevance * share, shape) if share else None
             for shape, share in zip(ctx.shapes, ctx.shares, strict=True)
@@ -348,9 +344,7 @@ class _Mean(Function):
         return torch.mean(x, dims, keepdim, dtype=dtype)
 
     @staticmethod
-    def backward(  # type: ignore[override]
-        ctx: Any, relevance: Tensor
-    ) -> tuple[Tensor, None, None, None]:
+    def backward(ctx: Any, relevance: Tensor) -> tuple[Tensor, None, None, None]:
         (x,) = ctx.saved_tensors
         total = x.sum(dim=ctx.dims, keepdim=True)
         return x * safe_divide(relevance.reshape(total.shape), total), None, None, None

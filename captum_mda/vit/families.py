@@ -300,7 +300,7 @@ def _transformers_tail(
         pooled = _look_up(model, head.classifier)(pooled)
     if head.distilled:
         pooled = (pooled + _look_up(model, head.distilled)(tokens[:, 1])) / 2
-    return cast(Tensor, pooled)
+    return pooled
 
 
 def _field(name: str, returned: Any) -> Tensor:

@@ -1,4 +1,4 @@
-"""Answering some of PyTorch's functions in another way, for as long as a `with` lasts."""
+"""Answering some of PyTorch's functions in another way, while a `with` lasts."""
 
 from __future__ import annotations
 

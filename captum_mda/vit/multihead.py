@@ -114,4 +114,5 @@ def multi_head_attention(
 
 def _heads(sequence: Tensor, n_heads: int) -> Tensor:
     """Split channels into heads: (B, T, D) to (B, H, T, d)."""
-    return sequence.unflatten(-1, (n_heads, -1)).transpose(1, 2)
+    heads: Tensor = sequence.unflatten(-1, (n_heads, -1))
+    return heads.transpose(1, 2)

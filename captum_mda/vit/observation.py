@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -114,7 +115,7 @@ def _sort_records(
     first_block: int,
 ) -> None:
     """Give each block its attention, and the pooler its own."""
-    per_block = [end - start for start, end in zip(ends, ends[1:], strict=False)]
+    per_block = [end - start for start, end in pairwise(ends)]
     n_blocks = adapter.depth - first_block
     if per_block != [1] * n_blocks:
         raise RuntimeError(

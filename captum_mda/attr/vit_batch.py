@@ -1,0 +1,162 @@
+"""Some examples, what is asked about them, and how values of tokens are read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from captum_mda.attr.vit_target import Scorer
+from captum_mda.perturbation.response import arguments_of_rows, validated_outputs
+from captum_mda.vit import BiasCapture, Observation, observe, ViTAdapter
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Some of the examples, and what is asked of the model about them.
+
+    Args:
+        adapter (ViTAdapter): The model.
+        inputs (Tensor): (B, C, H, W), detached.
+        arguments (tuple): Passed to the model behind the inputs.
+        scorer (Scorer): From outputs to scores.
+        examples (Tensor): int64 (B,), which of all examples these are.
+        n_examples (int): How many there are in all.
+        max_rows (int): The most rows in one forward.
+        progress: A bar with an ``update`` method; counts forwards.
+    """
+
+    adapter: ViTAdapter
+    inputs: Tensor
+    arguments: tuple[Any, ...]
+    scorer: Scorer
+    examples: Tensor
+    n_examples: int
+    max_rows: int
+    progress: Any
+
+    def __len__(self) -> int:
+        """How many examples."""
+        return len(self.inputs)
+
+    def select(self, rows: slice) -> Batch:
+        """Take some of the examples."""
+        return replace(self, inputs=self.inputs[rows], examples=self.examples[rows])
+
+    def observe(
+        self,
+        scales: Sequence[float] = (1.0,),
+        attention: bool = True,
+        first_block: int = 0,
+        biases: BiasCapture | None = None,
+    ) -> Observation:
+        """Run the model on the inputs, times each of the scales, and watch it.
+
+        Args:
+            scales (sequence of float, optional): Factors of the inputs; rows are all
+                examples times the first, then times the second, ... Default: (1.0,)
+            attention (bool, optional): Whether to record attention. Default: True
+            first_block (int, optional): Where to begin, negative from the end.
+                Default: 0
+            biases (BiasCapture, optional): Records what is added. Default: None
+
+        Returns:
+            *Observation*: the outputs are finite.
+
+        Raises:
+            ValueError: An output is NaN or infinite, with the example.
+        """
+        inputs = self.inputs
+        if tuple(scales) != (1.0,):
+            inputs = torch.cat([inputs * scale for scale in scales])
+        elif inputs.is_inference():
+            inputs = inputs.clone()
+        examples = self.examples.repeat(len(scales))
+        arguments = arguments_of_rows(self.arguments, examples, self.n_examples)
+        seen = observe(
+            self.adapter,
+            inputs,
+            *arguments,
+            attention=attention,
+            first_block=first_block % self.adapter.depth,
+            biases=biases,
+        )
+        validated_outputs(seen.outputs, len(inputs), "model")
+        finite = torch.isfinite(seen.outputs.detach()).reshape(len(inputs), -1).all(1)
+        if not bool(finite.all()):
+            bad = int(examples[~finite.cpu()][0])
+            raise ValueError(
+                f"model: its output for example {bad} is NaN or infinite; check the "
+                "inputs' normalisation and the model's precision"
+            )
+        self.progress.update(len(inputs))
+        return seen
+
+    def scores(self, outputs: Tensor) -> Tensor:
+        """Score outputs of these examples, or of several copies of them: (R,)."""
+        copies = len(outputs) // len(self.inputs)
+        return self.scorer.score(outputs, self.examples.repeat(copies))
+
+    def gradients(
+        self, outputs: Tensor, of: Sequence[Tensor], keep_graph: bool = False
+    ) -> list[Tensor]:
+        """Differentiate the scores of outputs; examples do not interact.
+
+        Args:
+            outputs (Tensor): (R, ...), with a graph.
+            of (sequence of Tensor): What to differentiate with respect to.
+            keep_graph (bool, optional): Whether another call follows. Default: False
+
+        Returns:
+            *list[Tensor]*: shaped like ``of``; zeros where the score does not depend
+            on it.
+        """
+        total = self.scores(outputs).sum()
+        if not total.requires_grad:
+            return [torch.zeros_like(tensor) for tensor in of]
+        gradients = torch.autograd.grad(
+            total, list(of), retain_graph=keep_graph, allow_unused=True
+        )
+        return [
+            torch.zeros_like(tensor) if gradient is None else gradient
+            for tensor, gradient in zip(of, gradients, strict=True)
+        ]
+
+    def read_row(self, matrix: Tensor, seen: Observation) -> Tensor:
+        """Read the row of a matrix (B, T, T) that feeds the model's head: (B, T).
+
+        That is the class token's; without one, the mean over the pooled tokens, or by
+        the pooler's attention.
+        """
+        pooler = None if seen.pooler is None else seen.pooler.probabilities.detach()
+        weights = self.adapter.readout(matrix.shape[-1], pooler, matrix)
+        if len(weights) not in (1, len(matrix)):
+            weights = weights[-len(matrix) :]
+        return (weights[:, None] @ matrix)[:, 0]
+
+
+def scale_patches(tokens: Tensor, n_prefix_tokens: int) -> tuple[Tensor, Tensor]:
+    """Scale the patches of each image to [0, 1].
+
+    Args:
+        tokens (Tensor): (B, T).
+        n_prefix_tokens (int): How many of them are no patches.
+
+    Returns:
+        *Tensor*, *Tensor*: the scaled tokens (B, T), all zero where all patches are
+        equal, and where that is so, bool (B,).
+    """
+    patches = tokens[:, n_prefix_tokens:]
+    low, high = patches.amin(dim=1, keepdim=True), patches.amax(dim=1, keepdim=True)
+    flat = high == low
+    scaled = (tokens - low) / torch.where(flat, torch.ones_like(low), high - low)
+    return torch.where(flat, torch.zeros_like(scaled), scaled), flat[:, 0]
+
+
+def full_precision(tensor: Tensor) -> Tensor:
+    """Detach, and leave half precision, in which long products overflow."""
+    tensor = tensor.detach()
+    return tensor if tensor.dtype == torch.float64 else tensor.float()

@@ -1,0 +1,106 @@
+"""What is explained: from a target to one score for each row of outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from captum_mda._captum import TargetType
+from captum_mda.perturbation.response import Score, to_scores, validated_outputs
+from captum_mda.perturbation.targets import select_target, target_indices
+
+Target = TargetType | Callable[[Tensor], Tensor]
+"""Captum's forms, a text embedding as a floating-point tensor, or a callable."""
+
+
+@dataclass(frozen=True, eq=False)
+class Scorer:
+    """From outputs (R, ...) to one score for each row.
+
+    Args:
+        score (callable): Takes outputs and the example of each row, int64 (R,).
+        check (callable): Takes an example of the model's outputs; raises a ValueError
+            if the target does not fit them.
+        whole_batch (bool): Whether rows must be all examples in order, as a callable
+            target may expect.
+    """
+
+    score: Callable[[Tensor, Tensor], Tensor]
+    check: Callable[[Tensor], None]
+    whole_batch: bool = False
+
+
+def make_scorer(target: Target, score: Score, n_examples: int) -> Scorer:
+    """Read a target before the first forward.
+
+    Args:
+        target: As `ViTAttribution.attribute` takes it.
+        score (str or callable): What is made of outputs before a class is chosen.
+        n_examples (int): The number of examples.
+
+    Returns:
+        *Scorer*: from outputs to scores.
+
+    Raises:
+        TypeError: The target is of no form that is known.
+        ValueError: It has another number of entries.
+    """
+    if isinstance(target, Tensor) and target.is_floating_point():
+        return _similarity_scorer(target.detach(), n_examples)
+    if callable(target):
+
+        def call(outputs: Tensor, examples: Tensor) -> Tensor:
+            values = validated_outputs(target(outputs), len(outputs), "target")
+            if values.numel() != len(outputs):
+                raise ValueError(
+                    f"target: it returned shape {tuple(values.shape)} for "
+                    f"{len(outputs)} examples, takes a callable that returns one score "
+                    "for each"
+                )
+            return values.flatten()
+
+        return Scorer(call, lambda example: None, whole_batch=True)
+    indices = target_indices(target, n_examples)
+
+    def choose(outputs: Tensor, examples: Tensor) -> Tensor:
+        one_each = indices is not None and len(indices) > 1
+        chosen = indices[examples] if one_each and indices is not None else indices
+        return select_target(to_scores(outputs, score), chosen)
+
+    def check(example: Tensor) -> None:
+        """All targets must be there; the example stands for every output."""
+        with torch.no_grad():
+            rows = example.expand(n_examples, *example.shape[1:])
+            choose(rows, torch.arange(n_examples))
+
+    return Scorer(choose, check)
+
+
+def _similarity_scorer(embedding: Tensor, n_examples: int) -> Scorer:
+    """Explain the cosine similarity with an embedding, of a text for example."""
+    rows = embedding if embedding.dim() == 2 else embedding[None]
+    if rows.dim() != 2 or len(rows) not in (1, n_examples):
+        raise ValueError(
+            f"target: got an embedding of shape {tuple(embedding.shape)}, takes (E,) "
+            f"or one for each example, ({n_examples}, E)"
+        )
+    if not torch.isfinite(rows).all():
+        raise ValueError("target: NaN or infinite values in the embedding")
+
+    def similarity(outputs: Tensor, examples: Tensor) -> Tensor:
+        wanted = rows.to(outputs)
+        wanted = wanted if len(wanted) == 1 else wanted[examples.to(outputs.device)]
+        return F.cosine_similarity(outputs, wanted, dim=1)
+
+    def check(example: Tensor) -> None:
+        if example.dim() != 2 or example.shape[1] != rows.shape[1]:
+            raise ValueError(
+                f"target: got an embedding of {rows.shape[1]} numbers, the model's "
+                f"output has shape {tuple(example.shape)}"
+            )
+
+    return Scorer(similarity, check)
