@@ -18,6 +18,8 @@ from captum_mda.backward._functions import frozen_norm, with_slope
 from captum_mda.vit.execution import eager_execution
 from captum_mda.vit.function_mode import Rule, RuleMode
 
+_Functions = tuple[Callable[..., Any], ...]
+
 
 def _gelu_slope(x: Tensor, approximate: str = "none") -> Tensor:
     if approximate == "none":
@@ -46,12 +48,25 @@ _GATED_ACTIVATIONS: dict[Callable[..., Any], Callable[..., Tensor]] = {
     F.mish: _mish_slope,
 }
 # Where an activation is written out, its g(x) ends in one of these.
-_TANHS: tuple[Callable[..., Any], ...] = (torch.tanh, Tensor.tanh, F.tanh)
-_GATES = (torch.sigmoid, Tensor.sigmoid, F.sigmoid, torch.erf, Tensor.erf, *_TANHS)
-_SUMS = (torch.add, Tensor.add, Tensor.sub, torch.sub, Tensor.div)
-_SOFTMAXES = (F.softmax, torch.softmax, Tensor.softmax)
-_RSQRTS = (torch.rsqrt, Tensor.rsqrt)
-_PRODUCTS = (torch.mul, torch.multiply, Tensor.mul, Tensor.multiply, Tensor.mul_)
+_TANHS: _Functions = (torch.tanh, Tensor.tanh, F.tanh)
+_GATES: _Functions = (
+    torch.sigmoid,
+    Tensor.sigmoid,
+    F.sigmoid,
+    torch.erf,
+    Tensor.erf,
+    *_TANHS,
+)
+_SUMS: _Functions = (torch.add, Tensor.add, Tensor.sub, torch.sub, Tensor.div)
+_SOFTMAXES: _Functions = (F.softmax, torch.softmax, Tensor.softmax)
+_RSQRTS: _Functions = (torch.rsqrt, Tensor.rsqrt)
+_PRODUCTS: _Functions = (
+    torch.mul,
+    torch.multiply,
+    Tensor.mul,
+    Tensor.multiply,
+    Tensor.mul_,
+)
 
 
 class LibraGrad:
