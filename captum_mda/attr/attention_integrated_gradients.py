@@ -65,10 +65,13 @@ class AttentionIntegratedGradients(PathAttribution):
         torch.Size([1, 1, 64, 64])
     """
 
-    _further_forwards = 1
+    @property
+    def _further_forwards(self) -> int:
+        return int(self.adapter.pooling == "map")
 
     def _token_map(self, batch: Batch, **options: Any) -> Tensor:
         gradient = mean_path_gradient(batch, options["n_steps"])
-        with torch.no_grad():  # for the row that is read
-            seen = batch.observe(first_block=-1)
-        return batch.read_row(gradient, seen)
+        if self.adapter.pooling != "map":
+            return batch.read_row(gradient)
+        with torch.no_grad():  # the row is the pooler's attention to the image
+            return batch.read_row(gradient, batch.observe(first_block=-1))

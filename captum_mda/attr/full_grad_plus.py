@@ -34,6 +34,11 @@ class Completeness(NamedTuple):
 class _TokenGradients(ViTAttribution):
     """Base of the methods that multiply tokens with their gradients."""
 
+    @property
+    def multiplies_by_inputs(self) -> bool:
+        """Whether attributions are of the input and not of its sensitivity: yes."""
+        return True
+
     def completeness(
         self,
         inputs: Tensor,

@@ -57,6 +57,8 @@ class TransformerAttribution(ViTAttribution):
         torch.Size([1, 1, 64, 64])
     """
 
+    _forwards_per_example = 2
+
     def __init__(
         self,
         model: nn.Module | ViTAdapter,

@@ -62,6 +62,7 @@ class ViTAttribution(Attribution):
     """
 
     _uses_target = True  # whether the map depends on what is explained
+    _forwards_per_example = 1
 
     def __init__(
         self, model: nn.Module | ViTAdapter, score: Score = "identity"
@@ -128,6 +129,12 @@ class ViTAttribution(Attribution):
             show_progress,
         )
 
+    def attribute_future(self) -> None:
+        """Raise: a model that is watched does not answer later."""
+        raise NotImplementedError(
+            f"attribute_future is not implemented for {type(self).__name__}"
+        )
+
     def _attribute(
         self,
         inputs: Tensor,
@@ -136,7 +143,7 @@ class ViTAttribution(Attribution):
         interpolate_mode: str | None,
         internal_batch_size: int | None,
         show_progress: bool,
-        forwards_per_example: int = 1,
+        forwards_per_example: int | None = None,
         **options: Any,
     ) -> Tensor:
         """Check the question, ask it chunk by chunk, and lay the answers out."""
@@ -146,7 +153,7 @@ class ViTAttribution(Attribution):
         if internal_batch_size is not None:
             require_positive_integer("internal_batch_size", internal_batch_size)
         question = self._question(images, target, additional_forward_args)
-        total = len(images) * forwards_per_example
+        total = len(images) * (forwards_per_example or self._forwards_per_example)
         title = f"{self.get_name()} attribution"
         with (
             eager_execution(self.adapter.model),

@@ -125,16 +125,16 @@ class Batch:
             for tensor, gradient in zip(of, gradients, strict=True)
         ]
 
-    def read_row(self, matrix: Tensor, seen: Observation) -> Tensor:
+    def read_row(self, matrix: Tensor, seen: Observation | None = None) -> Tensor:
         """Read the row of a matrix (B, T, T) that feeds the model's head: (B, T).
 
         That is the class token's; without one, the mean over the pooled tokens, or by
-        the pooler's attention.
+        the pooler's attention, for which the observation is needed.
         """
-        pooler = None if seen.pooler is None else seen.pooler.probabilities.detach()
+        pooler = None
+        if seen is not None and seen.pooler is not None:
+            pooler = seen.pooler.probabilities.detach()
         weights = self.adapter.readout(matrix.shape[-1], pooler, matrix)
-        if len(weights) not in (1, len(matrix)):
-            weights = weights[-len(matrix) :]
         return (weights[:, None] @ matrix)[:, 0]
 
 

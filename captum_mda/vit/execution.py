@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
-_RANDOM_LAYERS = ("Dropout", "DropPath", "StochasticDepth", "PatchDropout")
+_RANDOM_LAYERS = ("Dropout", "DropPath", "StochasticDepth")
 
 
 @contextmanager
@@ -81,15 +81,16 @@ def _is_compiled(model: nn.Module) -> bool:
 def is_random(model: nn.Module) -> bool:
     """Tell whether two forwards of the same inputs may differ."""
     return any(
-        module.training
-        and type(module).__name__.startswith(_RANDOM_LAYERS)
-        and any(
-            isinstance(getattr(module, name, 0.0), float)
-            and getattr(module, name, 0.0) > 0.0
-            for name in ("p", "drop_prob", "prob")
-        )
-        for module in model.modules()
+        module.training and _drops_activations(module) for module in model.modules()
     )
+
+
+def _drops_activations(module: nn.Module) -> bool:
+    names = ["dropout", "attention_dropout"]  # of attention modules, numbers
+    if any(layer in type(module).__name__ for layer in _RANDOM_LAYERS):
+        names += ["p", "prob", "drop_prob"]
+    rates = (getattr(module, name, 0.0) for name in names)
+    return any(isinstance(rate, float) and rate > 0.0 for rate in rates)
 
 
 def warn_if_random(model: nn.Module) -> None:
