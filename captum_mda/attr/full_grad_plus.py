@@ -67,18 +67,15 @@ class _TokenGradients(ViTAttribution):
         Reference:
             Mehri et al., CVPR 2025, Def. 1 and Eq. 1.
         """
-        parts: list[tuple[Tensor, Tensor]] = []
-        self._attribute(
-            inputs,
-            target,
-            additional_forward_args,
-            None,
-            internal_batch_size,
-            False,
-            account=parts,
+
+        def sums(batch: Batch) -> Tensor:
+            score, worth = self._account(batch, [0], biases=True)
+            return torch.stack([score, worth.sum(dim=1)], dim=1)
+
+        both = self._ask(
+            sums, inputs, target, additional_forward_args, internal_batch_size, False, 1
         )
-        score = torch.cat([part[0] for part in parts])
-        total = torch.cat([part[1] for part in parts])
+        score, total = both.unbind(dim=1)
         return Completeness(score, total, (score - total).abs())
 
     def _account(
@@ -146,16 +143,6 @@ class _TokenGradients(ViTAttribution):
         pooler = None if seen.pooler is None else seen.pooler.probabilities.detach()
         return by_token + pooled[:, None] * self.adapter.readout(n_tokens, pooler, like)
 
-    def _answer(
-        self, batch: Batch, blocks: Sequence[int], biases: bool, options: dict[str, Any]
-    ) -> Tensor:
-        account = options.get("account")
-        if account is None:
-            return self._account(batch, blocks, biases)[1]
-        score, worth = self._account(batch, [0], biases=True)
-        account.append((score, worth.sum(dim=1)))
-        return worth
-
 
 class TokenInputXGradient(_TokenGradients):
     r"""Input times gradient at the token sequence, before the first block.
@@ -204,7 +191,7 @@ class TokenInputXGradient(_TokenGradients):
         self.biases = biases
 
     def _token_map(self, batch: Batch, **options: Any) -> Tensor:
-        return self._answer(batch, [0], self.biases, options)
+        return self._account(batch, [0], self.biases)[1]
 
 
 class FullGradPlus(_TokenGradients):
@@ -260,4 +247,4 @@ class FullGradPlus(_TokenGradients):
 
     def _token_map(self, batch: Batch, **options: Any) -> Tensor:
         blocks = range(self.start_layer, self.adapter.depth)
-        return self._answer(batch, blocks, self.biases, options)
+        return self._account(batch, blocks, self.biases)[1]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -146,27 +148,54 @@ class ViTAttribution(Attribution):
         forwards_per_example: int | None = None,
         **options: Any,
     ) -> Tensor:
-        """Check the question, ask it chunk by chunk, and lay the answers out."""
-        images = _images(inputs)
+        """Answer chunk by chunk, and resize the grids."""
         if interpolate_mode is not None:
             require_choice("interpolate_mode", interpolate_mode, INTERPOLATE_MODES)
+        grids = self._ask(
+            partial(self._grid, **options),
+            inputs,
+            target,
+            additional_forward_args,
+            internal_batch_size,
+            show_progress,
+            forwards_per_example or self._forwards_per_example,
+        )
+        if interpolate_mode is None:
+            return grids
+        align = None if interpolate_mode.startswith("nearest") else False
+        size = inputs.shape[-2:]
+        return F.interpolate(grids, size, mode=interpolate_mode, align_corners=align)
+
+    def _grid(self, batch: Batch, **options: Any) -> Tensor:
+        """Lay the tokens' values out on the grid of patches: (B, 1, h, w)."""
+        tokens = self._token_map(batch, **options).detach()
+        return _finite(self.adapter.patch_map(tokens, batch.inputs), batch.examples)
+
+    def _ask(
+        self,
+        answer: Callable[[Batch], Tensor],
+        inputs: Tensor,
+        target: Target,
+        additional_forward_args: object,
+        internal_batch_size: int | None,
+        show_progress: bool,
+        forwards_per_example: int,
+    ) -> Tensor:
+        """Check the question, and collect the answers for chunks of the examples."""
+        images = _images(inputs)
         if internal_batch_size is not None:
             require_positive_integer("internal_batch_size", internal_batch_size)
         question = self._question(images, target, additional_forward_args)
-        total = len(images) * (forwards_per_example or self._forwards_per_example)
+        total = len(images) * forwards_per_example
         title = f"{self.get_name()} attribution"
         with (
             eager_execution(self.adapter.model),
             preserved_state(self.adapter.model, (images,)),
             progress_bar(total, title, show_progress) as bar,
+            gradients_enabled(),
         ):
             batch = replace(question, progress=bar)
-            grids = self._in_chunks(batch, internal_batch_size, options)
-        if interpolate_mode is None:
-            return grids
-        align = None if interpolate_mode.startswith("nearest") else False
-        size = images.shape[-2:]
-        return F.interpolate(grids, size, mode=interpolate_mode, align_corners=align)
+            return _in_chunks(answer, batch, internal_batch_size)
 
     def _question(
         self, images: Tensor, target: Target, additional_forward_args: object
@@ -188,30 +217,6 @@ class ViTAttribution(Attribution):
             max_rows=len(images),
             progress=None,
         )
-
-    def _in_chunks(
-        self, batch: Batch, size: int | None, options: dict[str, Any]
-    ) -> Tensor:
-        may_shrink = size is None
-        if size is None:
-            size = default_rows(batch.inputs.device)
-            if batch.scorer.whole_batch:
-                size = max(size, len(batch))
-        grids, start = [], 0
-        while start < len(batch):
-            rows = replace(batch.select(slice(start, start + size)), max_rows=size)
-            try:
-                with gradients_enabled():
-                    tokens = self._token_map(rows, **options)
-            except RuntimeError as error:
-                if not (may_shrink and len(rows) > 1 and ran_out_of_memory(error)):
-                    raise
-                size = len(rows) // 2
-                continue
-            grid = self.adapter.patch_map(tokens.detach(), rows.inputs)
-            grids.append(_finite(grid, rows.examples))
-            start += len(rows)
-        return torch.cat(grids)
 
 
 class PathAttribution(ViTAttribution):
@@ -266,6 +271,31 @@ class PathAttribution(ViTAttribution):
     def _further_forwards(self) -> int:
         """How many forwards of each example there are besides the path's."""
         return 1
+
+
+def _in_chunks(
+    answer: Callable[[Batch], Tensor], batch: Batch, size: int | None
+) -> Tensor:
+    """Ask about some examples at a time; about fewer when memory runs out."""
+    may_shrink = size is None
+    if size is None:
+        size = default_rows(batch.inputs.device)
+        if batch.scorer.whole_batch:
+            size = max(size, len(batch))
+    parts, start = [], 0
+    while start < len(batch):
+        rows = replace(batch.select(slice(start, start + size)), max_rows=size)
+        try:
+            part = answer(rows).detach()
+        except RuntimeError as error:
+            # Methods with several forwards of an example fill them up to the size.
+            if not (may_shrink and size > 1 and ran_out_of_memory(error)):
+                raise
+            size //= 2
+            continue
+        parts.append(part)
+        start += len(rows)
+    return torch.cat(parts)
 
 
 def _images(inputs: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ from captum_mda.vit.execution import eager_execution, gradients_enabled
 from captum_mda.vit.function_mode import ConstantParameters
 from captum_mda.vit.observation import Observation, observe
 from captum_mda.vit.resolve import check_adapter, find_adapter, resolve
+from captum_mda.vit.stream import TokenStream
 
 __all__ = [
     "AttentionCapture",
@@ -15,6 +16,7 @@ __all__ = [
     "ConstantParameters",
     "Observation",
     "Pooling",
+    "TokenStream",
     "ViTAdapter",
     "check_adapter",
     "eager_execution",
