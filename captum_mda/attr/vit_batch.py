@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from captum_mda.attr.vit_target import Scorer
 from captum_mda.perturbation.response import arguments_of_rows, validated_outputs
-from captum_mda.vit import BiasCapture, Observation, observe, ViTAdapter
+from captum_mda.vit import BiasCapture, Observation, observe, TokenStream, ViTAdapter
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,16 +84,56 @@ class Batch:
             first_block=first_block % self.adapter.depth,
             biases=biases,
         )
-        validated_outputs(seen.outputs, len(inputs), "model")
-        finite = torch.isfinite(seen.outputs.detach()).reshape(len(inputs), -1).all(1)
+        self._require_finite(seen.outputs, examples)
+        self.progress.update(len(inputs))
+        return seen
+
+    def stream(self, inputs: Tensor, places: Collection[int] = ()) -> TokenStream:
+        """Run the model on inputs in these examples' place, keeping its tokens.
+
+        Args:
+            inputs (Tensor): (B, C, H, W), the examples or what stands for them.
+            places (collection of int, optional): See `TokenStream`. Default: ()
+
+        Returns:
+            *TokenStream*: its outputs are finite.
+
+        Raises:
+            ValueError: An output is NaN or infinite, with the example.
+        """
+        arguments = arguments_of_rows(self.arguments, self.examples, self.n_examples)
+        stream = TokenStream(self.adapter, inputs, *arguments, places=places)
+        self._require_finite(stream.outputs, self.examples)
+        self.progress.update(len(inputs))
+        return stream
+
+    def score_rows(self, outputs: Tensor, rows: Tensor) -> Tensor:
+        """Score outputs that stem from some of these examples, and count them.
+
+        Args:
+            outputs (Tensor): (R, ...).
+            rows (Tensor): int64 (R,) on the CPU, which of these examples.
+
+        Returns:
+            *Tensor*: (R,).
+
+        Raises:
+            ValueError: An output is NaN or infinite, with the example.
+        """
+        examples = self.examples[rows]
+        self._require_finite(outputs, examples)
+        self.progress.update(len(outputs))
+        return self.scorer.score(outputs, examples)
+
+    def _require_finite(self, outputs: Tensor, examples: Tensor) -> None:
+        validated_outputs(outputs, len(examples), "model")
+        finite = torch.isfinite(outputs.detach()).reshape(len(examples), -1).all(1)
         if not bool(finite.all()):
             bad = int(examples[~finite.cpu()][0])
             raise ValueError(
                 f"model: its output for example {bad} is NaN or infinite; check the "
                 "inputs' normalisation and the model's precision"
             )
-        self.progress.update(len(inputs))
-        return seen
 
     def scores(self, outputs: Tensor) -> Tensor:
         """Score outputs of these examples, or of several copies of them: (R,)."""

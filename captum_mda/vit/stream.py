@@ -113,7 +113,7 @@ class TokenStream:
                     ) from error
                 if edit is not None:
                     tokens = edit(block, tokens)
-            return self.adapter.output_of(self.adapter.tail(tokens))
+            return self.adapter.tail(tokens)
 
     def _extras_of(
         self, block: int, rows: Tensor | None, kept: Tensor | None

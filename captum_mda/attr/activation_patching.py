@@ -1,0 +1,291 @@
+"""CAAP: what the model says when one patch's activations enter a blank image's run."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any, Literal
+
+import torch
+from torch import nn, Tensor
+from torch.nn import functional as F
+
+from captum_mda._captum import log_usage
+from captum_mda.attr.vit_attribution import ViTAttribution
+from captum_mda.attr.vit_batch import Batch
+from captum_mda.attr.vit_target import Target
+from captum_mda.perturbation import blur_baseline, Score
+from captum_mda.perturbation.inputs import (
+    broadcasts_to,
+    require_choice,
+    require_finite,
+)
+from captum_mda.vit import TokenStream, ViTAdapter
+
+Blank = Literal["zeros", "black", "white", "mean", "blur"] | Tensor
+
+BLANKS = ("zeros", "black", "white", "mean", "blur")
+# About a seventh of the side hides what is on a picture, as MDA's first blur does.
+_BLUR_SHARE = 31 / 224
+
+
+class CausalActivationPatching(ViTAttribution):
+    r"""CAAP: patch activations of the image into a run of the model on a blank.
+
+    The model runs on a blank image. For each patch :math:`p`, the activations of that
+    patch (with its neighbours up to ``support``) behind the blocks of an intermediate
+    range are replaced with those of the image itself; the score that the target then
+    gets is the patch's attribution. Causal, as every number is the result of an
+    intervention, and inside the distribution of what the blocks are used to.
+
+    From the paper (its abstract and captions; its full text was not public when this
+    was written): patching single patches of the source image into a neutral context,
+    over an intermediate range of layers, with the target's score as attribution; that
+    the blank, the range and the spatial support are choices. Ours: what exactly is
+    patched (the residual stream behind each block), the defaults of the range (from
+    a quarter to three quarters of the depth), the support (one patch to each side), the
+    blank (zeros, the data's mean colour) and the score (the logit). Prefix tokens are
+    never patched by `attribute`.
+
+    The blocks below the range run once for the blank and once for the image; all
+    patches of all images share them. An image with P patches costs P runs of the
+    blocks from the range on, and two of the whole model.
+
+    Args:
+        model (nn.Module or ViTAdapter): See `ViTAttribution`.
+        layers (tuple[int, int], optional): (lo, hi): activations are replaced behind
+            the blocks lo to hi - 1, counted from 0. None: from a quarter to three
+            quarters of the depth. Default: None
+        support (int, optional): How many patches to each side go with a patch: 1 is a
+            window of 3 x 3. Default: 1
+        blank (str or Tensor, optional): The neutral image: "zeros", in the inputs' own
+            space; "black" or "white", for timm models, which know their colours;
+            "mean", each image's mean colour; "blur", the image blurred; or a tensor
+            that broadcasts to the inputs. Default: "zeros"
+        subtract_blank (bool, optional): Whether the blank's own score is subtracted,
+            which moves all patches of an image by the same number. Default: False
+        score (str or callable, optional): See `ViTAttribution`. Default: "identity"
+
+    Reference:
+        Izadi, Banayeeanzade, Mirrokni, Hasani, Bagherian, Mehri, Soleymani Baghshah,
+        "Causal Attribution via Activation Patching", arXiv 2603.13652, 2026.
+
+    Example::
+
+        >>> from captum_mda import CausalActivationPatching, demo
+        >>> images, labels, _ = demo.make_samples(n=2, seed=2)
+        >>> caap = CausalActivationPatching(demo.load_model(), layers=(1, 4))
+        >>> caap.attribute(images, target=labels).shape
+        torch.Size([2, 1, 64, 64])
+    """
+
+    def __init__(
+        self,
+        model: nn.Module | ViTAdapter,
+        layers: tuple[int, int] | None = None,
+        support: int = 1,
+        blank: Blank = "zeros",
+        subtract_blank: bool = False,
+        score: Score = "identity",
+    ) -> None:
+        """Check the model, the layers, the support and the blank."""
+        if isinstance(support, bool) or not isinstance(support, int) or support < 0:
+            raise ValueError(f"support: got {support!r}, takes an integer from 0 on")
+        if not isinstance(blank, Tensor):
+            require_choice("blank", blank, BLANKS)
+        ViTAttribution.__init__(self, model, score)
+        self.layers = _layer_range(layers, self.adapter.depth)
+        self.support = support
+        self.blank = blank
+        self.subtract_blank = subtract_blank
+
+    @log_usage(part_of_slo=True)
+    def attribute(
+        self,
+        inputs: Tensor,
+        target: Target = None,
+        additional_forward_args: object = None,
+        interpolate_mode: str | None = "bilinear",
+        internal_batch_size: int | None = None,
+        show_progress: bool = False,
+    ) -> Tensor:
+        """Attribute the score of the target to patches; see `ViTAttribution`.
+
+        The bar counts runs of the model, whole ones and those from the range on alike.
+        """
+        return self._attribute(
+            inputs,
+            target,
+            additional_forward_args,
+            interpolate_mode,
+            internal_batch_size,
+            show_progress,
+            forwards_per_example=self._n_patches(inputs) + 2,
+        )
+
+    def patched_scores(
+        self,
+        inputs: Tensor,
+        selections: Tensor,
+        target: Target = None,
+        additional_forward_args: object = None,
+        internal_batch_size: int | None = None,
+        show_progress: bool = False,
+    ) -> Tensor:
+        """Score the blank's run with any tokens of the image patched in.
+
+        Args:
+            inputs (Tensor): (B, C, H, W).
+            selections (Tensor): bool (K, T) or (B, K, T): which tokens, prefix
+                included, are the image's.
+            target (int, tuple, Tensor, list, callable, optional): As the other
+                arguments, see `attribute`. Default: None
+            additional_forward_args (any, optional): Default: None
+            internal_batch_size (int, optional): Default: None
+            show_progress (bool, optional): Default: False
+
+        Returns:
+            *Tensor*: (B, K) scores. Without any token it is the blank's score, with all
+            of them the image's.
+
+        Raises:
+            TypeError, ValueError: As `attribute`, or selections of another kind.
+        """
+        if not isinstance(selections, Tensor) or selections.dtype != torch.bool:
+            raise TypeError("selections: takes a bool tensor (K, T) or (B, K, T)")
+        if selections.dim() not in (2, 3):
+            raise ValueError(
+                f"selections: got shape {tuple(selections.shape)}, takes (K, T) or "
+                "(B, K, T)"
+            )
+
+        def answer(batch: Batch) -> Tensor:
+            chosen = selections.expand(batch.n_examples, *selections.shape[-2:])
+            return self._patched(batch, chosen[batch.examples.to(chosen.device)])
+
+        return self._ask(
+            answer,
+            inputs,
+            target,
+            additional_forward_args,
+            internal_batch_size,
+            show_progress,
+            selections.shape[-2] + 2,
+        )
+
+    def _token_map(self, batch: Batch, **options: Any) -> Tensor:
+        height, width = self.adapter.patch_grid(batch.inputs)
+        windows = patch_windows(height, width, self.support)  # (P, P)
+        n_prefix = self.adapter.n_prefix_tokens
+        selections = F.pad(windows, (n_prefix, 0))  # (P, T)
+        scores = self._patched(batch, selections.expand(len(batch), -1, -1))
+        return F.pad(scores, (n_prefix, 0))
+
+    @torch.no_grad()
+    def _patched(self, batch: Batch, selections: Tensor) -> Tensor:
+        """Score selections bool (B, K, T) of tokens: (B, K)."""
+        low, high = self.layers
+        blank = batch.stream(self._blank_images(batch), places=[low])
+        source = batch.stream(batch.inputs, places=range(low + 1, high + 1))
+        n_rows = selections.shape[1] * len(batch)
+        # A callable target may want all examples at once: rows go selection by
+        # selection, and each holds every example in order.
+        size = len(batch) if batch.scorer.whole_batch else batch.max_rows
+        scores = []
+        for start in range(0, n_rows, size):
+            index = torch.arange(start, min(start + size, n_rows))
+            examples, which = index % len(batch), index // len(batch)
+            where = examples.to(batch.inputs.device)
+            chosen = selections[examples, which].to(where.device)[:, :, None]
+            edit = partial(self._patch, source=source, rows=where, chosen=chosen)
+            outputs = source.run(blank.tokens[low][where], low, examples, edit)
+            scores.append(batch.score_rows(outputs, examples))
+        patched = torch.cat(scores).reshape(-1, len(batch)).T  # (B, K)
+        if self.subtract_blank:
+            everything = torch.arange(len(batch))
+            patched = patched - batch.score_rows(blank.outputs, everything)[:, None]
+        return patched
+
+    def _patch(
+        self,
+        block: int,
+        tokens: Tensor,
+        source: TokenStream,
+        rows: Tensor,
+        chosen: Tensor,
+    ) -> Tensor:
+        """Replace the chosen tokens behind a block of the range with the image's."""
+        if not self.layers[0] <= block < self.layers[1]:
+            return tokens
+        return torch.where(chosen, source.tokens[block + 1][rows], tokens)
+
+    def _blank_images(self, batch: Batch) -> Tensor:
+        images = batch.inputs
+        if isinstance(self.blank, Tensor):
+            return _given_blank(self.blank, batch)
+        if self.blank == "zeros":
+            return torch.zeros_like(images)
+        if self.blank == "mean":
+            return images.mean(dim=(2, 3), keepdim=True).expand_as(images)
+        if self.blank == "blur":
+            side = max(3, round(_BLUR_SHARE * min(images.shape[-2:])) | 1)
+            return blur_baseline(images, side)
+        colour = _colour(self.adapter.model, float(self.blank == "white"))
+        return colour.to(images).expand_as(images)
+
+    def _n_patches(self, inputs: object) -> int:
+        if not isinstance(inputs, Tensor) or inputs.dim() != 4:
+            return 1  # refused when the question is checked
+        height, width = self.adapter.patch_grid(inputs)
+        return height * width
+
+
+def patch_windows(height: int, width: int, radius: int) -> Tensor:
+    """List each patch's window on the grid: bool (P, P), cut off at the borders."""
+    rows = torch.arange(height).repeat_interleave(width)
+    columns = torch.arange(width).repeat(height)
+    near_rows = (rows[:, None] - rows).abs() <= radius
+    return near_rows & ((columns[:, None] - columns).abs() <= radius)
+
+
+def _layer_range(layers: tuple[int, int] | None, depth: int) -> tuple[int, int]:
+    if layers is None:
+        low = depth // 4
+        return low, max(low + 1, 3 * depth // 4)
+    if (
+        not isinstance(layers, (tuple, list))
+        or len(layers) != 2
+        or any(isinstance(end, bool) or not isinstance(end, int) for end in layers)
+    ):
+        raise TypeError(f"layers: got {layers!r}, takes two integers (lo, hi)")
+    low, high = layers
+    if not 0 <= low < high <= depth:
+        raise ValueError(
+            f"layers: got {layers!r}, takes 0 <= lo < hi <= {depth}, the depth"
+        )
+    return low, high
+
+
+def _given_blank(blank: Tensor, batch: Batch) -> Tensor:
+    images = batch.inputs
+    require_finite("blank", blank)
+    if blank.dim() == images.dim() and len(blank) == batch.n_examples:
+        blank = blank[batch.examples.to(blank.device)]
+    if not broadcasts_to(blank, images):
+        raise ValueError(
+            f"blank: got shape {tuple(blank.shape)}, takes one that broadcasts to the "
+            f"inputs' {(batch.n_examples, *images.shape[1:])}"
+        )
+    return blank.to(images).expand_as(images)
+
+
+def _colour(model: nn.Module, value: float) -> Tensor:
+    """Find black, 0, or white, 1, in the space of a timm model's inputs."""
+    config = getattr(model, "pretrained_cfg", None) or {}
+    if "mean" not in config or "std" not in config:
+        raise ValueError(
+            "blank: the model does not say how its inputs are normalised, so that "
+            "'black' and 'white' are not known; pass the colour as a tensor "
+            "(1, C, 1, 1), for black -mean / std"
+        )
+    mean, std = torch.tensor(config["mean"]), torch.tensor(config["std"])
+    return ((value - mean) / std)[None, :, None, None]
