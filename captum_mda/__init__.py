@@ -6,6 +6,7 @@ from captum_mda.attr import (
     AttentionIntegratedGradients,
     AttentionRollout,
     BidirectionalAttention,
+    CausalActivationPatching,
     FullGradPlus,
     LeGrad,
     MDAExplanation,
@@ -13,7 +14,9 @@ from captum_mda.attr import (
     RawAttention,
     TokenInputXGradient,
     TransformerAttribution,
+    TransformerInputSampling,
     TransitionAttention,
+    VitCx,
 )
 from captum_mda.backward import LibraGrad
 from captum_mda.perturbation import (
@@ -29,6 +32,7 @@ __all__ = [
     "AttentionIntegratedGradients",
     "AttentionRollout",
     "BidirectionalAttention",
+    "CausalActivationPatching",
     "FullGradPlus",
     "LeGrad",
     "LibraGrad",
@@ -37,7 +41,9 @@ __all__ = [
     "RawAttention",
     "TokenInputXGradient",
     "TransformerAttribution",
+    "TransformerInputSampling",
     "TransitionAttention",
+    "VitCx",
     "blur_baseline",
     "confidence_blur_baseline",
     "metrics",

@@ -1,5 +1,6 @@
 """Attribution methods, each a class with Captum's call shape."""
 
+from captum_mda.attr.activation_patching import CausalActivationPatching
 from captum_mda.attr.attention_grad_cam import AttentionGradCam
 from captum_mda.attr.attention_integrated_gradients import (
     AttentionIntegratedGradients,
@@ -16,14 +17,17 @@ from captum_mda.attr.legrad import LeGrad
 from captum_mda.attr.metric_driven import MetricDrivenAttribution
 from captum_mda.attr.raw_attention import RawAttention
 from captum_mda.attr.transformer_attribution import TransformerAttribution
+from captum_mda.attr.transformer_input_sampling import TransformerInputSampling
 from captum_mda.attr.transition_attention import TransitionAttention
 from captum_mda.attr.vit_attribution import ViTAttribution
+from captum_mda.attr.vit_cx import VitCx
 
 __all__ = [
     "AttentionGradCam",
     "AttentionIntegratedGradients",
     "AttentionRollout",
     "BidirectionalAttention",
+    "CausalActivationPatching",
     "Completeness",
     "FullGradPlus",
     "LeGrad",
@@ -32,6 +36,8 @@ __all__ = [
     "RawAttention",
     "TokenInputXGradient",
     "TransformerAttribution",
+    "TransformerInputSampling",
     "TransitionAttention",
     "ViTAttribution",
+    "VitCx",
 ]

@@ -107,6 +107,12 @@ class Batch:
         self.progress.update(len(inputs))
         return stream
 
+    def score(self, inputs: Tensor, rows: Tensor) -> Tensor:
+        """Score inputs (R, C, H, W) that stem from some of these examples: (R,)."""
+        examples = self.examples[rows]
+        arguments = arguments_of_rows(self.arguments, examples, self.n_examples)
+        return self.score_rows(self.adapter(inputs, *arguments), rows)
+
     def score_rows(self, outputs: Tensor, rows: Tensor) -> Tensor:
         """Score outputs that stem from some of these examples, and count them.
 

@@ -100,6 +100,17 @@ def require_index(name: str, value: int, length: int) -> int:
     return value % length
 
 
+def require_generator(generator: object) -> None:
+    """Raise unless there is no generator, or one on the CPU."""
+    if generator is None:
+        return
+    if not isinstance(generator, torch.Generator) or generator.device.type != "cpu":
+        raise TypeError(
+            f"generator: got {generator!r}, takes a torch.Generator on the CPU, which "
+            "gives the same numbers on all devices"
+        )
+
+
 def require_choice(name: str, value: object, choices: Sequence[str]) -> None:
     """Raise unless ``value`` is one of the given words."""
     if value not in choices:

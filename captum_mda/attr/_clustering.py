@@ -1,0 +1,17 @@
+"""scikit-learn's clustering, an optional requirement."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def require_scikit_learn(method: str) -> Any:
+    """Import `sklearn.cluster`, or say how to get it."""
+    try:
+        from sklearn import cluster
+    except ImportError as error:
+        raise ImportError(
+            f"{method} clusters with scikit-learn, which is not installed; "
+            'pip install "captum_mda[cluster]"'
+        ) from error
+    return cluster

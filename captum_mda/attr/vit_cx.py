@@ -1,0 +1,262 @@
+"""ViT-CX: masks made of the model's own features, with their noise accounted for."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import torch
+from torch import nn, Tensor
+from torch.nn import functional as F
+
+from captum_mda._captum import log_usage, NullProgress
+from captum_mda.attr._clustering import require_scikit_learn
+from captum_mda.attr.vit_attribution import INTERPOLATE_MODES, ViTAttribution
+from captum_mda.attr.vit_batch import Batch, full_precision
+from captum_mda.attr.vit_target import Target
+from captum_mda.perturbation import Score
+from captum_mda.perturbation.inputs import (
+    require_choice,
+    require_generator,
+    require_in_unit_interval,
+)
+from captum_mda.vit import ViTAdapter
+
+# Feature maps that are resized together: 64 of 224 x 224 pixels are 13 MB.
+_MAPS_AT_ONCE = 64
+
+
+class VitCx(ViTAttribution):
+    r"""ViT-CX: causal explanation by masks from the last block's features.
+
+    1. The features behind the first norm of the last block give one map for each
+       channel, resized to the image and scaled to [0, 1].
+    2. Maps are clustered by cosine similarity (complete linkage); a mask M is the sum
+       of a cluster's maps, scaled to [0, 1].
+    3. With Gaussian noise :math:`\epsilon`, the target's score on
+       :math:`x \odot M + \epsilon (1 - M)` less that on :math:`x + \epsilon (1 - M)`
+       plus that on x is the mask's score :math:`s`.
+    4. The map is :math:`\frac 1 N \sum_i s_i M_i / \sum_j M_j`, pixel by pixel.
+
+    There is one score for each of N masks, of which the image decides how many there
+    are, tens as a rule. Pixels that no mask covers get 0, and a channel that is the
+    same everywhere takes part in no mask; an image whose features are all constant gets
+    a map of zeros.
+
+    Args:
+        model (nn.Module or ViTAdapter): See `ViTAttribution`.
+        threshold (float, optional): The cosine distance up to which maps are one
+            cluster, in [0, 1]. Default: 0.1
+        noise (float, optional): The standard deviation of the noise, in the inputs' own
+            units, in [0, 1]. Default: 0.1
+        score (str or callable, optional): "softmax" for the published probabilities,
+            "identity", or a callable. Default: "softmax"
+
+    Raises:
+        ImportError: scikit-learn is not installed, which clusters.
+
+    Reference:
+        Xie, Li, Cao, Zhang, "ViT-CX: Causal Explanation of Vision Transformers",
+        IJCAI 2023.
+
+    Example::
+
+        >>> from captum_mda import demo, VitCx
+        >>> images, labels, _ = demo.make_samples(n=1, seed=2)
+        >>> VitCx(demo.load_model()).attribute(images, target=labels).shape
+        torch.Size([1, 1, 64, 64])
+    """
+
+    def __init__(
+        self,
+        model: nn.Module | ViTAdapter,
+        threshold: float = 0.1,
+        noise: float = 0.1,
+        score: Score = "softmax",
+    ) -> None:
+        """Check the model and the numbers."""
+        require_in_unit_interval("threshold", threshold)
+        require_in_unit_interval("noise", noise)
+        require_scikit_learn("VitCx")
+        ViTAttribution.__init__(self, model, score)
+        self.threshold = threshold
+        self.noise = noise
+
+    @log_usage(part_of_slo=True)
+    def attribute(  # type: ignore[override]
+        self,
+        inputs: Tensor,
+        target: Target = None,
+        additional_forward_args: object = None,
+        generator: torch.Generator | None = None,
+        interpolate_mode: str | None = "bilinear",
+        internal_batch_size: int | None = None,
+        show_progress: bool = False,
+    ) -> Tensor:
+        """Attribute the score of the target to pixels; see `ViTAttribution.attribute`.
+
+        Args:
+            inputs (Tensor): (B, C, H, W).
+            target (int, tuple, Tensor, list, callable, optional): Default: None
+            additional_forward_args (any, optional): Default: None
+            generator (torch.Generator, optional): Draws the noise. None: the same noise
+                each time. Default: None
+            interpolate_mode (str, optional): How the features are resized to the image;
+                the map has its pixels. None: their means over each patch are returned.
+                Default: "bilinear"
+            internal_batch_size (int, optional): Default: None
+            show_progress (bool, optional): Show a bar of the images explained.
+                Default: False
+
+        Returns:
+            *Tensor* of **attributions**: (B, 1, H, W), or (B, 1, h, w) with
+            ``interpolate_mode=None``.
+
+        Raises:
+            TypeError, ValueError: As `ViTAttribution.attribute`.
+        """
+        if interpolate_mode is not None:
+            require_choice("interpolate_mode", interpolate_mode, INTERPOLATE_MODES)
+        require_generator(generator)
+        if generator is None:
+            generator = torch.Generator().manual_seed(0)
+        resize_mode = interpolate_mode or "bilinear"
+        maps = self._ask(
+            partial(self._pixel_maps, generator=generator, mode=resize_mode),
+            inputs,
+            target,
+            additional_forward_args,
+            internal_batch_size,
+            show_progress,
+            forwards_per_example=1,
+        )
+        if interpolate_mode is None:
+            return F.adaptive_avg_pool2d(maps, self.adapter.patch_grid(inputs))
+        return maps
+
+    @torch.no_grad()
+    def _pixel_maps(
+        self, batch: Batch, generator: torch.Generator, mode: str
+    ) -> Tensor:
+        """Explain each image by masks of its own: (B, 1, H, W)."""
+        quiet = replace(batch, progress=NullProgress())
+        outputs, features = self._features(quiet)
+        whole = batch.scorer.score(outputs, batch.examples)  # p_c(x)
+        maps = []
+        for index in range(len(batch)):
+            size = batch.inputs.shape[-2:]
+            masks = feature_masks(features[index], size, self.threshold, mode)
+            noise = torch.randn(
+                len(masks), *batch.inputs.shape[1:], generator=generator
+            )
+            scores = self._mask_scores(quiet, index, masks, noise.to(batch.inputs))
+            scores = scores + whole[index]
+            covered = masks.sum(dim=0)
+            share = torch.where(covered > 0, masks / covered.clamp(min=1e-12), 0.0)
+            batch.progress.update(1)
+            maps.append((scores[:, None, None] * share).sum(dim=0) / max(len(masks), 1))
+        return torch.stack(maps)[:, None]
+
+    def _features(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Run the model: its outputs, and the features of patches (B, D, h, w)."""
+        seen: list[Tensor] = []
+        thread = threading.get_ident()
+
+        def note(module: nn.Module, args: Any, output: Tensor) -> None:
+            if threading.get_ident() == thread:
+                seen.append(output)
+
+        handle = self.adapter.feature_layer.register_forward_hook(note)
+        try:
+            outputs = batch.stream(batch.inputs).outputs
+        finally:
+            handle.remove()
+        height, width = self.adapter.patch_grid(batch.inputs)
+        patches = full_precision(seen[-1])[:, self.adapter.n_prefix_tokens :]
+        return outputs, patches.transpose(1, 2).unflatten(2, (height, width))
+
+    def _mask_scores(
+        self, batch: Batch, index: int, masks: Tensor, noise: Tensor
+    ) -> Tensor:
+        """Score an image behind each mask, less what the noise alone does: (N,)."""
+        image = batch.inputs[index]
+        rows = torch.tensor([index])
+        size = 1 if batch.scorer.whole_batch else max(1, batch.max_rows // 2)
+        differences = []
+        for start in range(0, len(masks), size):
+            mask = masks[start : start + size, None].to(image)
+            added = noise[start : start + size] * self.noise * (1 - mask)
+            both = torch.cat([image * mask + added, image + added])
+            parts = both.split(1) if batch.scorer.whole_batch else (both,)
+            scores = torch.cat([batch.score(p, rows.expand(len(p))) for p in parts])
+            masked, noised = scores.chunk(2)
+            differences.append(masked - noised)
+        return torch.cat(differences) if differences else image.new_zeros(0)
+
+
+def feature_masks(
+    features: Tensor, size: Sequence[int], threshold: float, mode: str = "bilinear"
+) -> Tensor:
+    """Make masks of an image's features.
+
+    Similarities of the resized maps follow from those of the small ones, as resizing is
+    linear: no map is resized but to find its range, and no two are compared in pixels.
+
+    Args:
+        features (Tensor): (D, h, w).
+        size (tuple[int, int]): Height and width of the masks.
+        threshold (float): The cosine distance up to which maps are one cluster.
+        mode (str, optional): How maps are resized. Default: "bilinear"
+
+    Returns:
+        *Tensor*: (N, H, W) in [0, 1].
+    """
+
+    def resize(maps: Tensor) -> Tensor:
+        align = None if mode.startswith("nearest") else False
+        return F.interpolate(maps[:, None], size, mode=mode, align_corners=align)[:, 0]
+
+    features = features.double()
+    ranges = [
+        torch.stack([part.amin(dim=(1, 2)), part.amax(dim=(1, 2))])
+        for part in map(resize, features.split(_MAPS_AT_ONCE))
+    ]
+    low, high = torch.cat(ranges, dim=1)
+    varies = high > low
+    scaled = features[varies] - low[varies, None, None]
+    scaled = scaled / (high - low)[varies, None, None]  # (D', h, w)
+    if not len(scaled):
+        return features.new_zeros(0, *size).float()
+    clusters = _clusters(_cosines(scaled, resize), threshold)
+    sums = torch.zeros(int(clusters.max()) + 1, *scaled.shape[1:], dtype=scaled.dtype)
+    sums = sums.to(scaled.device).index_add(0, clusters.to(scaled.device), scaled)
+    masks = resize(sums)
+    low, high = masks.amin(dim=(1, 2), keepdim=True), masks.amax((1, 2), keepdim=True)
+    return ((masks - low) / (high - low).clamp(min=1e-12)).float()
+
+
+def _cosines(maps: Tensor, resize: Callable[[Tensor], Tensor]) -> Tensor:
+    """Compare resized maps by the inner products of the resized unit maps."""
+    n_patches = maps[0].numel()
+    units = torch.eye(n_patches).to(maps).unflatten(1, maps.shape[1:])
+    resized = resize(units).flatten(1)  # (P, H W)
+    products = maps.flatten(1) @ (resized @ resized.T) @ maps.flatten(1).T
+    lengths = products.diagonal().clamp(min=0).sqrt()
+    return products / (lengths[:, None] * lengths).clamp(min=1e-30)
+
+
+def _clusters(cosines: Tensor, threshold: float) -> Tensor:
+    """Merge maps by complete linkage: int64 (D',), clusters from 0 on."""
+    if len(cosines) == 1:
+        return torch.zeros(1, dtype=torch.int64)
+    distances = (1 - cosines).clamp(min=0).cpu().numpy()
+    merging = require_scikit_learn("VitCx").AgglomerativeClustering(
+        n_clusters=None,
+        metric="precomputed",
+        linkage="complete",
+        distance_threshold=threshold,
+    )
+    return torch.from_numpy(merging.fit(distances).labels_).long()
