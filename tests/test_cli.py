@@ -112,12 +112,13 @@ def test_files_table_and_csv(
     explanation = MDAExplanation.load(tmp_path / "out" / "photo.safetensors")
     assert explanation.order[0, :4].tolist() == [0, 1, 2, 3]
     header, rule, line = result.stdout.splitlines()[:3]
-    titles = ["image", "class", "prob.", "forwards", "seconds", "kernel"]
+    titles = ["image", "class", "seed", "prob.", "forwards", "seconds", "kernel"]
     titles += ["Ins", "Del", "Ins-Del", "MAS Ins", "MAS Del", "MAS Ins-Del"]
     assert re.split(r"\s{2,}", header) == titles
     assert set(rule) == {"-"} and len(line) <= len(rule)
     (row,) = rows_of(tmp_path)
-    assert line.split()[:5] == ["photo", "1", "morning", "0.9917", row["forwards"]]
+    words = ["photo", "1", "morning", "none", "0.9917", row["forwards"]]
+    assert line.split()[:6] == words and row["seed"] == "none"
     assert row["image"] == str(photo) and row["name"] == "photo"
     assert (row["class_index"], row["class_name"]) == ("1", "morning")
     assert int(row["forwards"]) == explanation.n_forwards
@@ -320,6 +321,16 @@ def errors() -> dict[str, tuple[list[str], str]]:
         "seed pickle": (["{}/photo.png", "--seed-map", "{}/object.npy"], "--seed-map"),
         "seed nan": (["{}/photo.png", "--seed-map", "{}/nan.npy"], "NaN or infinite"),
         "seed scalar": (["{}/photo.png", "--seed-map", "{}/0d.npy"], "got shape ()"),
+        "seed twice": (
+            ["{}/photo.png", "--seed-map", "{}/0d.npy", "--seed-method", "legrad"],
+            "--seed-map: got a file and --seed-method legrad, takes one of the two",
+        ),
+        "seed method": (["{}/photo.png", "--seed-method", "x"], "--seed-method: got"),
+        "seed of an unknown model": (
+            ["{}/photo.png", "--seed-method", "bi-attn"],
+            "--seed-method: bi-attn cannot look inside this model (model: got "
+            "PatchClassifier, which is of no known family",
+        ),
         "seed ending": (["{}/photo.png", "--seed-map", "{}/text.png"], "'.png'"),
         "unknown model": (["{}/photo.png", "--model", "x"], "timm has no model 'x'"),
         "demo weights": (["--model", "demo", "--pretrained"], "has its own weights"),
@@ -395,7 +406,7 @@ def test_no_temporary_files_after_an_error(
 
 def test_many_patches_are_warned_of(explain: Callable[..., Any], photo: Path) -> None:
     result = explain(photo, "--patch-size", 2, "--tau", 0)
-    assert "note: without --seed-map all 256 patches" in result.stderr
+    assert "note: without a seed all 256 patches" in result.stderr
 
 
 def test_an_unreadable_response_is_one_images_error(
@@ -442,7 +453,8 @@ def test_main_runs_the_commands(
 
 def test_help_names_every_option() -> None:
     result = CliRunner().invoke(app, ["explain", "--help"])
-    for option in ("--weights", "--seed-map", "--tau", "--gamma", "--kappa", "--out"):
+    options = ["--weights", "--seed-method", "--seed-map", "--tau", "--gamma"]
+    for option in (*options, "--kappa", "--out"):
         assert option in result.output
 
 

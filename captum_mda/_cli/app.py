@@ -94,13 +94,21 @@ def explain(
             metavar="N", help="The class to explain.  [default: each image's likeliest]"
         ),
     ] = None,
+    seed_method: Annotated[
+        str,
+        typer.Option(
+            metavar="auto|bi-attn|legrad|none",
+            help="The seed, an attribution to choose candidates by, which saves most "
+            "of the forwards. auto: bi-attn, as in the MDA tables, if the model is a "
+            "Vision Transformer that can be looked into, else none.",
+        ),
+    ] = "auto",
     seed_map: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="An attribution to choose candidates by, which saves most of the "
-            "forwards: .npy or .safetensors, one number for each patch or pixel, and "
-            "for several images one map each.",
+            help="A seed of your own: .npy or .safetensors, one number for each patch "
+            "or pixel, and for several images one map each.",
         ),
     ] = None,
     tau: Annotated[
@@ -177,7 +185,8 @@ def explain(
 
     Writes a figure (.png) and the explanation (.safetensors) of each image and a table
     of all scores (scores.csv), and prints the table. Its forwards and seconds are those
-    of the search; the kernel is the side of the blur that insertion starts from.
+    of the search, without the seed's; the kernel is the side of the blur that insertion
+    starts from.
     """
     with _one_line_errors():
         from captum_mda._cli.explain import explain_images, ExplainOptions
@@ -203,6 +212,7 @@ def explain(
             pretrained=pretrained,
             patch_size=patch_size,
             device=device,
+            seed_method=seed_method,
             seed_map=seed_map,
             samples=samples,
             sample_seed=sample_seed,

@@ -10,19 +10,11 @@ from pathlib import Path
 from torch import Tensor
 
 from captum_mda._cli.image import ImageJob, Picture, Settings
-from captum_mda._cli.inputs import (
-    FloatArray,
-    read_image,
-    read_seed_map,
-    seeds_of_images,
-    unique_names,
-)
+from captum_mda._cli.inputs import read_image, read_seed_map, unique_names
 from captum_mda._cli.models import Classifier, DEMO, load_classifier
+from captum_mda._cli.seeds import make_seeds, require_one_seed, SEED_METHODS
 from captum_mda._cli.table import Row, write_csv
 from captum_mda.perturbation.inputs import require_choice, require_positive_integer
-
-# Without a seed the search asks for some N * N / 2 responses; worth a word from here.
-_MANY_PATCHES = 150
 
 
 @dataclass(frozen=True)
@@ -35,6 +27,7 @@ class ExplainOptions:
     pretrained: bool | None
     patch_size: int | None
     device: str
+    seed_method: str
     seed_map: Path | None
     samples: int
     sample_seed: int
@@ -48,6 +41,8 @@ class ExplainOptions:
         """
         self.settings.check()
         require_choice("--device", self.device, ("auto", "cpu", "cuda"))
+        require_choice("--seed-method", self.seed_method, SEED_METHODS)
+        require_one_seed(self.seed_method, has_file=self.seed_map is not None)
         require_positive_integer("--samples", self.samples)
         if self.model != DEMO and not self.images:
             raise ValueError(
@@ -84,7 +79,14 @@ def explain_images(options: ExplainOptions, note: Callable[[str], None]) -> list
     classifier.require_class(options.settings.target)
     pictures = _pictures(options, classifier)
     _require_nothing_read_is_written(options, pictures)
-    seeds = _seeds(seed_values, len(pictures), classifier, note)
+    seeds = make_seeds(
+        options.seed_method,
+        seed_values,
+        len(pictures),
+        classifier,
+        options.settings.batch_size,
+        note,
+    )
     out.mkdir(parents=True, exist_ok=True)
     rows: list[Row] = []
     for number, (picture, seed) in enumerate(zip(pictures, seeds, strict=True), 1):
@@ -92,23 +94,6 @@ def explain_images(options: ExplainOptions, note: Callable[[str], None]) -> list
         rows.append(ImageJob(options.settings, classifier, picture, seed).run())
         write_csv(rows, out / "scores.csv")  # an interrupted run keeps these
     return rows
-
-
-def _seeds(
-    values: FloatArray | None,
-    n_images: int,
-    classifier: Classifier,
-    note: Callable[[str], None],
-) -> Sequence[FloatArray | None]:
-    if values is not None:
-        return seeds_of_images(values, n_images, classifier.grid, classifier.size)
-    n = classifier.grid[0] * classifier.grid[1]
-    if n >= _MANY_PATCHES:
-        note(
-            f"note: without --seed-map all {n} patches are candidates, some "
-            f"{n * (n + 1) // 2:,} forwards an image; with one it is 4 times cheaper"
-        )
-    return [None] * n_images
 
 
 def _pictures(options: ExplainOptions, classifier: Classifier) -> list[Picture]:

@@ -13,8 +13,8 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from captum_mda._cli.inputs import FloatArray
 from captum_mda._cli.models import Classifier
+from captum_mda._cli.seeds import Seed
 from captum_mda._cli.table import Row, score_fields
 from captum_mda.attr import MDAExplanation, MetricDrivenAttribution
 from captum_mda.magnitude import MAGNITUDE_RULES, MagnitudeRule, SOLVERS
@@ -87,13 +87,13 @@ class ImageJob:
         settings (Settings): What was asked for.
         classifier (Classifier): The model.
         picture (Picture): What to explain.
-        seed (ndarray, optional): (1, N) or (1, 1, H, W).
+        seed (Seed): What the candidates are chosen by.
     """
 
     settings: Settings
     classifier: Classifier
     picture: Picture
-    seed: FloatArray | None
+    seed: Seed
 
     def run(self) -> Row:
         """Explain the picture, score the map and write the files.
@@ -114,6 +114,7 @@ class ImageJob:
                 class_index=target,
                 class_name=self.classifier.class_name(target),
                 probability=float(probabilities[target]),
+                seed=self.seed.name,
             )
             return self._explained(row, images, target)
         except ValueError as error:
@@ -123,8 +124,9 @@ class ImageJob:
     def _explained(self, row: Row, images: Tensor, target: int) -> Row:
         blurred, kernel = self._blurred(images, target)
         deleted = self._deletion_baseline(images)
+        seed = self.seed.compute(images, target)
         start = time.perf_counter()
-        explanation = self._explanation(images, target, blurred, deleted)
+        explanation = self._explanation(images, target, blurred, deleted, seed)
         row = replace(
             row,
             forwards=explanation.n_forwards,
@@ -169,7 +171,12 @@ class ImageJob:
         return colour
 
     def _explanation(
-        self, images: Tensor, target: int, blurred: Tensor, deleted: Tensor
+        self,
+        images: Tensor,
+        target: int,
+        blurred: Tensor,
+        deleted: Tensor,
+        seed: Tensor | None,
     ) -> MDAExplanation:
         mda = MetricDrivenAttribution(
             self.classifier.model,
@@ -184,9 +191,7 @@ class ImageJob:
                 target=target,
                 feature_mask=patch_feature_mask(images, self.classifier.patch_size),
                 insertion_baselines=blurred,
-                seed_attributions=None
-                if self.seed is None
-                else torch.from_numpy(self.seed),
+                seed_attributions=seed,
                 tau=self.settings.tau,
                 perturbations_per_eval=self.settings.batch_size,
                 show_progress=self.settings.show_progress,

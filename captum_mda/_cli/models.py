@@ -223,7 +223,11 @@ def _class_names(model: nn.Module) -> Sequence[str]:
 def _patch_size(
     name: str, model: nn.Module, wanted: int | None, size: tuple[int, int]
 ) -> tuple[int, int]:
-    own = getattr(getattr(model, "patch_embed", None), "patch_size", None)
+    embed = getattr(model, "patch_embed", None)
+    # Of a hybrid, whose patches are cut from a network's features, patch_size counts
+    # features, not pixels.
+    ratio = getattr(embed, "feat_ratio", None)
+    own = ratio(as_scalar=False) if ratio else getattr(embed, "patch_size", None)
     if wanted is None and own is None:
         raise ValueError(
             f"--model: {name} does not say how it cuts images into patches; say it "

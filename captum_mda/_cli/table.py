@@ -21,6 +21,7 @@ SCORES = (
 )
 """The six scores, by their fields' names in `PerturbationScores`."""
 
+_WORDS = ("image", "class", "seed")  # set to the left
 _HEADINGS = ("Ins", "Del", "Ins-Del", "MAS Ins", "MAS Del", "MAS Ins-Del")
 _MAX_CLASS_NAME = 28  # characters; the longest of ImageNet's have a hundred
 
@@ -35,6 +36,7 @@ class Row:
         class_index (int): The explained class.
         class_name (str): Its name.
         probability (float): The model's softmax probability of it.
+        seed (str): What the search's candidates were chosen by.
         forwards (int): How many inputs the model has seen in the search.
         seconds (float): How long the search took.
         kernel (int): Side of the blur of the insertion baseline, in pixels.
@@ -51,6 +53,7 @@ class Row:
     class_index: int | None = None
     class_name: str | None = None
     probability: float | None = None
+    seed: str | None = None
     forwards: int | None = None
     seconds: float | None = None
     kernel: int | None = None
@@ -94,11 +97,11 @@ def format_table(rows: Sequence[Row]) -> str:
     Example::
 
         >>> print(format_table([Row("a/dog.png", "dog", error="scores too low")]))
-        image  class  prob.  forwards  ...
+        image  class  seed  prob.  forwards  ...
         ------------...
         dog    error: scores too low
     """
-    header = ("image", "class", "prob.", "forwards", "seconds", "kernel", *_HEADINGS)
+    header = (*_WORDS, "prob.", "forwards", "seconds", "kernel", *_HEADINGS)
     weak = [_is_weak(row) for row in rows]
     lines = [_cells(row, mark) for row, mark in zip(rows, weak, strict=True)]
     whole = [header, *(cells for cells in lines if len(cells) == len(header))]
@@ -128,6 +131,7 @@ def _cells(row: Row, is_weak: bool) -> tuple[str, ...]:
     return (
         row.name,
         _shortened(f"{row.class_index} {row.class_name}"),
+        f"{row.seed}",
         f"{row.probability:.4f}",
         f"{row.forwards:,}",
         f"{row.seconds:.1f}",
@@ -142,8 +146,8 @@ def _shortened(text: str) -> str:
 
 def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
     """Words to the left, numbers to the right; an error fills the rest of its line."""
-    words = [cell.ljust(width) for cell, width in zip(cells[:2], widths, strict=False)]
-    numbers = [
-        cell.rjust(width) for cell, width in zip(cells[2:], widths[2:], strict=False)
+    placed = [
+        cell.ljust(width) if column < len(_WORDS) else cell.rjust(width)
+        for column, (cell, width) in enumerate(zip(cells, widths, strict=False))
     ]
-    return "  ".join(words + numbers).rstrip()
+    return "  ".join(placed).rstrip()

@@ -1,5 +1,6 @@
 """Figures of explanations; matplotlib is imported when one is drawn."""
 
 from captum_mda.visualize.figures import denormalize, explanation_figure, save_figure
+from captum_mda.visualize.maps import maps_figure
 
-__all__ = ["denormalize", "explanation_figure", "save_figure"]
+__all__ = ["denormalize", "explanation_figure", "maps_figure", "save_figure"]

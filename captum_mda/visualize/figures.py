@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 from torch import Tensor
 
 from captum_mda._files import replacing
@@ -15,17 +14,19 @@ from captum_mda.attr import MDAExplanation
 from captum_mda.metrics import PerturbationScores
 from captum_mda.visualize._curves import draw_curves, explanation_curves, scored_curves
 from captum_mda.visualize._images import as_photo, denormalize, FloatArray
+from captum_mda.visualize._panels import (
+    draw_colour_bar,
+    draw_map,
+    draw_photo,
+    relative,
+)
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from captum_mda.visualize._images import Picture
 
 __all__ = ["denormalize", "explanation_figure", "save_figure"]
-
-COLOUR_MAP = "magma"
-"""Perceptually uniform, and dark where a patch does not matter."""
 
 _NAMES = {0.0: "Sparse", 0.5: "Half", 1.0: "Dense"}
 
@@ -106,10 +107,11 @@ def explanation_figure(
     photo_axes, *map_axes = (
         figure.add_axes(layout.panel(place)) for place in range(1 + len(maps))
     )
-    _draw_photo(photo_axes, photo)
+    draw_photo(photo_axes, photo)
     for axes, values, gamma in zip(map_axes, maps, gammas, strict=True):
-        _draw_map(axes, photo, values, gamma)
-    _draw_colour_bar(figure.add_axes(layout.colour_bar()))
+        name = _NAMES.get(gamma, "Blended")
+        draw_map(axes, photo, values, rf"{name} map ($\gamma$ = {gamma:g})")
+    draw_colour_bar(figure.add_axes(layout.colour_bar()))
     n_features = explanation.features.n_features
     n_inserted = int(explanation.n_inserted[index])
     for place, curve in enumerate(curves):
@@ -220,60 +222,4 @@ def _relative_map(
     painted = explanation.attributions(gamma, kappa)
     values = painted if isinstance(painted, Tensor) else painted[0]
     channels: FloatArray = values[index].detach().double().cpu().numpy()
-    plane: FloatArray = channels.mean(axis=0)
-    largest = plane.max()
-    return plane / largest if largest > 0 else plane
-
-
-def _draw_photo(axes: Axes, photo: FloatArray) -> None:
-    axes.imshow(photo, interpolation="antialiased", extent=_extent(photo))
-    _frame(axes, "Image")
-
-
-def _draw_map(axes: Axes, photo: FloatArray, values: FloatArray, gamma: float) -> None:
-    """Colour the grey photo by the map, the stronger the more a patch matters."""
-    grey = photo @ np.array([0.299, 0.587, 0.114])
-    extent = _extent(photo)
-    axes.imshow(
-        0.3 + 0.7 * grey,  # lifted, so that colours stay readable on shadows
-        cmap="gray",
-        vmin=0.0,
-        vmax=1.0,
-        interpolation="antialiased",
-        extent=extent,
-    )
-    axes.imshow(
-        values,
-        cmap=COLOUR_MAP,
-        vmin=0.0,
-        vmax=1.0,
-        alpha=0.42 + 0.2 * values,  # what does not matter shows the photo
-        interpolation="nearest",
-        extent=extent,
-    )
-    _frame(axes, rf"{_NAMES.get(gamma, 'Blended')} map ($\gamma$ = {gamma:g})")
-
-
-def _extent(photo: FloatArray) -> tuple[float, float, float, float]:
-    """Let maps and photo cover one another, whatever their numbers of pixels."""
-    height, width = photo.shape[:2]
-    return 0.0, float(width), float(height), 0.0
-
-
-def _frame(axes: Axes, title: str) -> None:
-    axes.set_title(title, size=10, pad=5)
-    axes.set_xticks([])
-    axes.set_yticks([])
-    for spine in axes.spines.values():
-        spine.set_linewidth(0.6)
-
-
-def _draw_colour_bar(axes: Axes) -> None:
-    from matplotlib.cm import ScalarMappable
-    from matplotlib.colors import Normalize
-
-    colours = ScalarMappable(Normalize(0.0, 1.0), COLOUR_MAP)
-    bar = axes.figure.colorbar(colours, cax=axes, ticks=[0.0, 0.5, 1.0])
-    bar.set_label("attribution / largest", size=9)
-    bar.ax.tick_params(labelsize=8)
-    bar.outline.set_linewidth(0.6)
+    return relative(channels.mean(axis=0))

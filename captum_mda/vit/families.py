@@ -87,7 +87,10 @@ def _timm(model: Any) -> ViTAdapter:
             "it with timm.create_model(..., global_pool='avg'), which also gives it "
             "one output for each image"
         )
-    channels = getattr(model.patch_embed.proj, "in_channels", 3)
+    # A hybrid's projection takes the features of a network in front of it.
+    first = next(
+        part for part in model.patch_embed.modules() if isinstance(part, nn.Conv2d)
+    )
     size = getattr(model.patch_embed, "img_size", None) or (224, 224)
 
     def patch_grid(inputs: Tensor) -> tuple[int, int]:
@@ -108,7 +111,7 @@ def _timm(model: Any) -> ViTAdapter:
         class_index=0 if getattr(model, "cls_token", None) is not None else None,
         distillation_index=1 if hasattr(model, "head_dist") else None,
         pools_prefix=pool != "token" and getattr(model, "pool_include_prefix", False),
-        example_size=(channels, *_pair(size)),
+        example_size=(first.in_channels, *_pair(size)),
     )
 
 

@@ -1,0 +1,261 @@
+"""The figure of many maps of one image, side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from textwrap import wrap
+from typing import Any, TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+from captum_mda.perturbation.inputs import require_positive_integer
+from captum_mda.visualize._images import as_photo, FloatArray
+from captum_mda.visualize._panels import (
+    draw_colour_bar,
+    draw_map,
+    draw_photo,
+    is_signed,
+    relative,
+    TICK_SIZE,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from captum_mda.visualize._images import Picture
+
+__all__ = ["maps_figure"]
+
+_MOST_COLUMNS = 5  # what a page holds
+
+# The layout, in inches.
+_PANEL, _GAP, _SIDE, _TOP = 2.0, 0.14, 0.15, 0.1
+_TITLE_LINE, _CAPTION_LINE, _PAD = 0.165, 0.135, 0.09
+_BAR, _BAR_HEIGHT, _BAR_GAP, _BOTTOM = 2.4, 0.1, 0.5, 0.57
+_TITLE_LETTERS, _CAPTION_LETTERS = 25, 31  # as many as a panel is wide
+_HEAD_LETTER, _HEAD_LINE = 0.105, 0.2
+
+
+def maps_figure(
+    image: Picture,
+    maps: Mapping[str, Tensor | npt.NDArray[Any]],
+    title: str | None = None,
+    captions: Mapping[str, str] | None = None,
+    n_columns: int | None = None,
+) -> Figure:
+    r"""Draw a photo and several attribution maps of it, in rows.
+
+    Each map is divided by its largest absolute value and laid over the grey photo, in
+    the colours of `explanation_figure`. A map with negative values gets colours of its
+    own, centred on 0: red speaks for the target, blue against it. Below stand the
+    legends of the colours in use.
+
+    The figure belongs to no window and to no `pyplot` state; it is freed like any
+    object.
+
+    Args:
+        image (Tensor, ndarray or PIL.Image.Image): The photo, (3, H, W) or (H, W, 3) in
+            [0, 1], as the model saw it; see `denormalize`.
+        maps (mapping of str to Tensor or ndarray): By their names, which are written
+            above them: (h, w), (C, h, w) or (1, C, h, w) with C of 1, or 3 channels,
+            which are summed. A map covers the whole photo, whatever its size.
+        title (str, optional): Written over the figure. Default: None
+        captions (mapping of str to str, optional): By a map's name, what is written
+            below it. Default: None
+        n_columns (int, optional): How many panels stand in a row. None: at most five,
+            so that the rows are about equally long. Default: None
+
+    Returns:
+        *matplotlib.figure.Figure*: the figure, its axes in the order of the photo, the
+        maps and the legends; see `save_figure`.
+
+    Raises:
+        TypeError: ``image`` or a map is no image or map, or ``maps`` no mapping.
+        ValueError: A shape or a value does not fit, there are no maps, or a caption is
+            of none of them.
+
+    Example::
+
+        >>> import torch
+        >>> from captum_mda import demo, RawAttention, TokenInputXGradient
+        >>> from captum_mda.visualize import denormalize, maps_figure
+        >>> model = demo.load_model()
+        >>> images, labels, _ = demo.make_samples(n=1, seed=2)
+        >>> maps = {
+        ...     "Raw attention": RawAttention(model).attribute(images),
+        ...     "Input x grad": TokenInputXGradient(model).attribute(images, labels),
+        ... }
+        >>> photo = denormalize(images[0], demo.MEAN, demo.STD)
+        >>> figure = maps_figure(photo, maps, captions={"Raw attention": "no target"})
+        >>> [axes.get_title() for axes in figure.axes]
+        ['Image', 'Raw attention', 'Input x grad', '', '']
+    """
+    from matplotlib.figure import Figure
+
+    photo = as_photo(image)
+    if n_columns is not None:
+        require_positive_integer("n_columns", n_columns)
+    planes = _read(maps)
+    titles = [_wrapped(name, _TITLE_LETTERS) for name in planes]
+    below = _captions(captions, planes)
+    kinds = sorted({is_signed(plane) for plane in planes.values()})
+    layout = _Layout(
+        n_columns=_columns(1 + len(planes), n_columns),
+        aspect=photo.shape[0] / photo.shape[1],
+        title_lines=_lines_by_row(["Image", *titles], n_columns),
+        caption_lines=_lines_by_row(["", *below], n_columns),
+        n_bars=len(kinds),
+        text=title or "",
+    )
+    figure = Figure(figsize=(layout.width, layout.height))
+    draw_photo(figure.add_axes(layout.panel(0)), photo)
+    panels = zip(planes.values(), titles, below, strict=True)
+    for place, (plane, name, caption) in enumerate(panels, 1):
+        axes = figure.add_axes(layout.panel(place))
+        draw_map(axes, photo, plane, name)
+        _write_below(axes, caption)
+    for place, signed in enumerate(kinds):
+        axes = figure.add_axes(layout.colour_bar(place))
+        draw_colour_bar(axes, signed, horizontal=True)
+    if title is not None:
+        top = 1.0 - _SIDE / layout.height
+        figure.suptitle(layout.title, x=0.5, y=top, va="top", size=12)
+    return figure
+
+
+def _read(maps: Mapping[str, Tensor | npt.NDArray[Any]]) -> dict[str, FloatArray]:
+    """Check all maps, and divide each by its largest absolute value."""
+    if not isinstance(maps, Mapping):
+        raise TypeError(f"maps: got {type(maps).__name__}, takes a mapping from names")
+    if not maps:
+        raise ValueError("maps: got none, takes at least one")
+    return {name: relative(_plane(name, values)) for name, values in maps.items()}
+
+
+def _plane(name: str, values: Tensor | npt.NDArray[Any]) -> FloatArray:
+    """Read a map in any of its forms: float64 (h, w)."""
+    array: Any = values
+    if isinstance(values, Tensor) and not values.is_complex():
+        array = values.detach().cpu().double().numpy()
+    if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiub":
+        kind = getattr(array, "dtype", type(array).__name__)
+        raise TypeError(
+            f"maps: {name!r} is of {kind}, takes a tensor or an array of real numbers"
+        )
+    plane: FloatArray = array.astype(np.float64)
+    if plane.ndim == 4 and len(plane) == 1:
+        plane = plane[0]
+    if plane.ndim == 3 and len(plane) in (1, 3):
+        plane = plane.sum(axis=0)
+    if plane.ndim != 2 or plane.size == 0:
+        raise ValueError(
+            f"maps: {name!r} has shape {array.shape}, takes one map, (h, w), (1, h, w) "
+            "or (1, 1, h, w), or with 3 channels in place of the last 1"
+        )
+    if not np.isfinite(plane).all():
+        raise ValueError(f"maps: {name!r} has NaN or infinite values")
+    return plane
+
+
+def _captions(
+    captions: Mapping[str, str] | None, planes: Mapping[str, FloatArray]
+) -> list[str]:
+    """Find what is written below each map."""
+    given = captions or {}
+    unknown = [name for name in given if name not in planes]
+    if unknown:
+        raise ValueError(
+            f"captions: got {unknown[0]!r}, takes the maps' names, {', '.join(planes)}"
+        )
+    return [_wrapped(given.get(name, ""), _CAPTION_LETTERS) for name in planes]
+
+
+def _wrapped(text: str, n_letters: int) -> str:
+    """Break long lines between words, but never within a formula."""
+    if "$" in text:
+        return text
+    return "\n".join("\n".join(wrap(line, n_letters)) for line in text.split("\n"))
+
+
+def _columns(n_panels: int, wanted: int | None) -> int:
+    if wanted is not None:
+        return min(wanted, n_panels)
+    n_rows = -(-n_panels // _MOST_COLUMNS)
+    return -(-n_panels // n_rows)
+
+
+def _lines_by_row(texts: Sequence[str], wanted: int | None) -> list[int]:
+    """Count the lines that the longest text of each row has."""
+    n = _columns(len(texts), wanted)
+    rows = [texts[start : start + n] for start in range(0, len(texts), n)]
+    return [max(text.count("\n") + 1 if text else 0 for text in row) for row in rows]
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """Where things stand; boxes are fractions as `Figure.add_axes` wants them."""
+
+    n_columns: int
+    aspect: float
+    title_lines: Sequence[int]
+    caption_lines: Sequence[int]
+    n_bars: int
+    text: str
+
+    @property
+    def width(self) -> float:
+        panels = self.n_columns * (_PANEL + _GAP) - _GAP
+        bars = self.n_bars * (_BAR + _BAR_GAP) - _BAR_GAP
+        return max(panels, bars) + 2 * _SIDE
+
+    @property
+    def title(self) -> str:
+        return _wrapped(self.text, int(self.width / _HEAD_LETTER))
+
+    @property
+    def height(self) -> float:
+        return self._below_row(len(self.title_lines) - 1) + _BOTTOM + _BAR_HEIGHT
+
+    @property
+    def _panel_height(self) -> float:
+        return _PANEL * min(max(self.aspect, 0.5), 2.0)
+
+    def _below_row(self, row: int) -> float:
+        """Measure from the top to where a row and its captions end."""
+        end = _TOP
+        if self.text:
+            end += _PAD + _HEAD_LINE * (self.title.count("\n") + 1)
+        for titles, captions in zip(
+            self.title_lines[: row + 1], self.caption_lines, strict=False
+        ):
+            end += titles * _TITLE_LINE + _PAD + self._panel_height
+            end += captions * _CAPTION_LINE + _PAD
+        return end
+
+    def panel(self, place: int) -> tuple[float, float, float, float]:
+        row, column = divmod(place, self.n_columns)
+        grid = self.n_columns * (_PANEL + _GAP) - _GAP
+        left = (self.width - grid) / 2 + column * (_PANEL + _GAP)
+        end = self._below_row(row) - self.caption_lines[row] * _CAPTION_LINE - _PAD
+        return self._box(left, end, _PANEL, self._panel_height)
+
+    def colour_bar(self, place: int) -> tuple[float, float, float, float]:
+        bars = self.n_bars * (_BAR + _BAR_GAP) - _BAR_GAP
+        left = (self.width - bars) / 2 + place * (_BAR + _BAR_GAP)
+        end = self.height - _BOTTOM + _BAR_HEIGHT
+        return self._box(left, end, _BAR, _BAR_HEIGHT)
+
+    def _box(
+        self, left: float, end: float, width: float, height: float
+    ) -> tuple[float, float, float, float]:
+        across, up = 1 / self.width, 1 / self.height
+        return left * across, 1 - end * up, width * across, height * up
+
+
+def _write_below(axes: Axes, caption: str) -> None:
+    if caption:
+        axes.set_xlabel(caption, size=TICK_SIZE, labelpad=3)
