@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import nn
@@ -37,8 +39,37 @@ def eager_execution(model: nn.Module) -> Iterator[None]:
             "model: it is compiled, and this PyTorch cannot run it eagerly meanwhile; "
             "pass the model as it was before torch.compile, or use PyTorch 2.6"
         )
-    with set_stance("force_eager"):
+    with _HELD.by(set_stance):
         yield
+
+
+class _Stance:
+    """Holds compilation off until the last of all threads is done.
+
+    The stance belongs to the process: the first thread sets it, the last one resets it.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._stack = contextlib.ExitStack()
+        self._n_holders = 0
+
+    @contextmanager
+    def by(self, set_stance: Callable[[str], Any]) -> Iterator[None]:
+        with self._lock:
+            if self._n_holders == 0:
+                self._stack.enter_context(set_stance("force_eager"))
+            self._n_holders += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._n_holders -= 1
+                if self._n_holders == 0:
+                    self._stack.close()
+
+
+_HELD = _Stance()
 
 
 def require_observable(model: nn.Module) -> None:
