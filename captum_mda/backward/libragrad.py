@@ -260,7 +260,8 @@ def _product(
     **kwargs: Any,
 ) -> Tensor:
     if _is_gate(a) != _is_gate(b):
-        if not (isinstance(a, Tensor) and isinstance(b, Tensor)):
+        other = b if _is_gate(a) else a
+        if not _is_branch(other):  # a gate times a number is still one
             return _marked(func(a, b, **kwargs))
         if freeze_gates:
             a, b = (value.detach() if _is_gate(value) else value for value in (a, b))
@@ -279,6 +280,15 @@ def _marked(gate: Tensor) -> Tensor:
 
 def _is_gate(value: object) -> bool:
     return getattr(value, "_is_libra_gate", False)
+
+
+def _is_branch(value: object) -> bool:
+    """Tell what depends on the input from numbers and parameters."""
+    return (
+        isinstance(value, Tensor)
+        and value.requires_grad
+        and not isinstance(value, nn.Parameter)
+    )
 
 
 def _are_branches(a: Any, b: Any) -> bool:

@@ -45,11 +45,23 @@ class RuleMode(TorchFunctionMode):
         kwargs = kwargs or {}
         rule = self._rules.get(func)
         if rule is not None:
+            args, kwargs = _operands_first(args, kwargs)
             return rule(func, *args, **kwargs)
         if func is F.multi_head_attention_forward:
             with self:
                 return multi_head_attention(*args, **kwargs)
         return func(*args, **kwargs)
+
+
+def _operands_first(
+    args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
+    """Pass what a function works on by position, as rules take it."""
+    names = [name for name in ("input", "other", "mat2") if name in kwargs]
+    if not names:
+        return args, kwargs
+    rest = {name: value for name, value in kwargs.items() if name not in names}
+    return (*args, *(kwargs[name] for name in names)), rest
 
 
 class ConstantParameters(TorchFunctionMode):
