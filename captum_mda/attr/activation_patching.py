@@ -108,9 +108,24 @@ class CausalActivationPatching(ViTAttribution):
         internal_batch_size: int | None = None,
         show_progress: bool = False,
     ) -> Tensor:
-        """Attribute the score of the target to patches; see `ViTAttribution`.
+        """Attribute the score of the target to the patches of the inputs.
 
-        The bar counts runs of the model, whole ones and those from the range on alike.
+        Args:
+            inputs (Tensor): (B, C, H, W), as all arguments see
+                `ViTAttribution.attribute`.
+            target (int, tuple, Tensor, list, callable, optional): Default: None
+            additional_forward_args (any, optional): Default: None
+            interpolate_mode (str, optional): Default: "bilinear"
+            internal_batch_size (int, optional): The most runs at a time. Default: None
+            show_progress (bool, optional): Show a bar of the runs of the model, whole
+                ones and those from the range on alike. Default: False
+
+        Returns:
+            *Tensor* of **attributions**: signed, float32, detached, (B, 1, H, W), or
+            the patch grid (B, 1, h, w) with ``interpolate_mode=None``.
+
+        Raises:
+            TypeError, ValueError: As `ViTAttribution.attribute`.
         """
         return self._attribute(
             inputs,
@@ -197,7 +212,8 @@ class CausalActivationPatching(ViTAttribution):
             where = examples.to(batch.inputs.device)
             chosen = selections[examples, which].to(where.device)[:, :, None]
             edit = partial(self._patch, source=source, rows=where, chosen=chosen)
-            outputs = source.run(blank.tokens[low][where], low, examples, edit)
+            with batch.as_called():
+                outputs = source.run(blank.tokens[low][where], low, examples, edit)
             scores.append(batch.score_rows(outputs, examples))
         patched = torch.cat(scores).reshape(-1, len(batch)).T  # (B, K)
         if self.subtract_blank:

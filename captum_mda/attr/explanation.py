@@ -67,6 +67,16 @@ class MDAExplanation:
         dtype (torch.dtype): What attributions are returned in.
         is_tuple (bool): Whether the inputs were a tuple.
 
+    Example::
+
+        >>> from captum_mda import demo, MetricDrivenAttribution, patch_feature_mask
+        >>> images, labels, _ = demo.make_samples(n=1, seed=2)
+        >>> mda = MetricDrivenAttribution(demo.load_model())
+        >>> mask = patch_feature_mask(images, demo.PATCH_SIZE)
+        >>> explanation = mda.explain(images, target=labels, feature_mask=mask)
+        >>> explanation.order.shape, explanation.attributions(gamma=0.5).shape
+        (torch.Size([1, 64]), torch.Size([1, 3, 64, 64]))
+
     Reference:
         Walker, Jha, Ewetz, "Metric-Driven Attributions for Vision Transformers", ICLR
         2025.

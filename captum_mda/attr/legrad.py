@@ -101,13 +101,14 @@ class LeGrad(ViTAttribution):
         # The tail pools tokens in its own way; all of them being the mean, any way
         # gives the mean.
         same = mean.expand(-1, self.adapter.n_prefix_tokens + 1, -1)
-        outputs = self.adapter.tail(same)
+        with batch.as_called():
+            outputs = self.adapter.tail(same)
         (gradient,) = batch.gradients(outputs, [attention], keep_graph=True)
         return full_precision(gradient).clamp(min=0).mean(dim=(1, 2))
 
     def _pooler_map(self, batch: Batch, tokens: Tensor) -> Tensor:
         """Ask the attention pooler, run on the tokens behind a block: (B, T)."""
-        with AttentionCapture() as capture:
+        with batch.as_called(), AttentionCapture() as capture:
             outputs = self.adapter.tail(tokens.detach())
         pooling = capture.records[0].probabilities  # (B, H, queries, keys)
         (gradient,) = batch.gradients(outputs, [pooling])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+from dataclasses import replace
 from typing import Any, Literal
 
 import torch
@@ -82,12 +84,11 @@ class TransformerAttribution(ViTAttribution):
         self.dtype = dtype
 
     def _token_map(self, batch: Batch, **options: Any) -> Tensor:
-        device = batch.inputs.device.type
-        with torch.autocast(device, enabled=False), ConstantParameters(self.dtype):
+        batch = replace(batch, as_called=nullcontext)  # in the wanted precision
+        with ConstantParameters(self.dtype):
             seen = batch.observe(first_block=self.start_layer)
             gradients = batch.gradients(seen.outputs, seen.maps)  # G_l
-        with torch.autocast(device, enabled=False):
-            relevances = self._relevances(batch)  # R_l
+        relevances = self._relevances(batch)  # R_l
         product: Tensor | None = None
         for gradient, relevance in zip(gradients, relevances, strict=True):
             factor = (gradient * relevance).clamp(min=0).mean(dim=1)  # C_l

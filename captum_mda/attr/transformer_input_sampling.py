@@ -159,7 +159,8 @@ class TransformerInputSampling(ViTAttribution):
             scores = []
             for rows in kept.split(1 if batch.scorer.whole_batch else batch.max_rows):
                 examples = torch.full((len(rows),), index)
-                outputs = stream.run(tokens[rows], 0, examples, kept=rows)
+                with batch.as_called():
+                    outputs = stream.run(tokens[rows], 0, examples, kept=rows)
                 scores.append(batch.score_rows(outputs, examples))
             maps.append(_mean_scores(torch.cat(scores), copies, kept, len(tokens)))
         worth = torch.stack(maps)

@@ -39,7 +39,11 @@ from captum_mda.vit import (
     gradients_enabled,
     ViTAdapter,
 )
-from captum_mda.vit.execution import warn_if_random
+from captum_mda.vit.execution import (
+    autocast_of_caller,
+    no_autocast,
+    warn_if_random,
+)
 
 INTERPOLATE_MODES = ("nearest", "nearest-exact", "bilinear", "bicubic")
 
@@ -193,6 +197,7 @@ class ViTAttribution(Attribution):
             preserved_state(self.adapter.model, (images,)),
             progress_bar(total, title, show_progress) as bar,
             gradients_enabled(),
+            no_autocast(images.device),
         ):
             batch = replace(question, progress=bar)
             return _in_chunks(answer, batch, internal_batch_size)
@@ -216,6 +221,7 @@ class ViTAttribution(Attribution):
             n_examples=len(images),
             max_rows=len(images),
             progress=None,
+            as_called=autocast_of_caller(images.device),
         )
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -27,6 +28,8 @@ class Batch:
         n_examples (int): How many there are in all.
         max_rows (int): The most rows in one forward.
         progress: A bar with an ``update`` method; counts forwards.
+        as_called (callable): Makes the context that the model is run in: the caller's
+            autocast. All other arithmetic is done without.
     """
 
     adapter: ViTAdapter
@@ -37,6 +40,7 @@ class Batch:
     n_examples: int
     max_rows: int
     progress: Any
+    as_called: Callable[[], Any] = nullcontext
 
     def __len__(self) -> int:
         """How many examples."""
@@ -76,14 +80,15 @@ class Batch:
             inputs = inputs.clone()
         examples = self.examples.repeat(len(scales))
         arguments = arguments_of_rows(self.arguments, examples, self.n_examples)
-        seen = observe(
-            self.adapter,
-            inputs,
-            *arguments,
-            attention=attention,
-            first_block=first_block % self.adapter.depth,
-            biases=biases,
-        )
+        with self.as_called():
+            seen = observe(
+                self.adapter,
+                inputs,
+                *arguments,
+                attention=attention,
+                first_block=first_block % self.adapter.depth,
+                biases=biases,
+            )
         self._require_finite(seen.outputs, examples)
         self.progress.update(len(inputs))
         return seen
@@ -102,7 +107,8 @@ class Batch:
             ValueError: An output is NaN or infinite, with the example.
         """
         arguments = arguments_of_rows(self.arguments, self.examples, self.n_examples)
-        stream = TokenStream(self.adapter, inputs, *arguments, places=places)
+        with self.as_called():
+            stream = TokenStream(self.adapter, inputs, *arguments, places=places)
         self._require_finite(stream.outputs, self.examples)
         self.progress.update(len(inputs))
         return stream
@@ -111,7 +117,9 @@ class Batch:
         """Score inputs (R, C, H, W) that stem from some of these examples: (R,)."""
         examples = self.examples[rows]
         arguments = arguments_of_rows(self.arguments, examples, self.n_examples)
-        return self.score_rows(self.adapter(inputs, *arguments), rows)
+        with self.as_called():
+            outputs = self.adapter(inputs, *arguments)
+        return self.score_rows(outputs, rows)
 
     def score_rows(self, outputs: Tensor, rows: Tensor) -> Tensor:
         """Score outputs that stem from some of these examples, and count them.

@@ -7,6 +7,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -133,6 +134,38 @@ def warn_if_random(model: nn.Module) -> None:
             UserWarning,
             stacklevel=4,
         )
+
+
+def autocast_of_caller(device: torch.device) -> Callable[[], Any]:
+    """Note the caller's autocast, to run the model under it and nothing else.
+
+    Args:
+        device (torch.device): Where the model runs.
+
+    Returns:
+        *callable*: makes a context in which autocast is as it is now.
+    """
+    kind = device.type
+    try:
+        enabled, dtype = torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind)
+    except (TypeError, AttributeError):  # before PyTorch 2.4
+        on_cpu = kind == "cpu"
+        enabled = (
+            torch.is_autocast_cpu_enabled() if on_cpu else torch.is_autocast_enabled()
+        )
+        dtype = (
+            torch.get_autocast_cpu_dtype() if on_cpu else torch.get_autocast_gpu_dtype()
+        )
+    except RuntimeError:  # a kind of device without autocast
+        return contextlib.nullcontext
+    return partial(torch.autocast, kind, dtype=dtype, enabled=enabled)
+
+
+def no_autocast(device: torch.device) -> Any:
+    """Make a context in which nothing is cast, where the device knows autocast."""
+    if not torch.amp.is_autocast_available(device.type):
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, enabled=False)
 
 
 @contextmanager
