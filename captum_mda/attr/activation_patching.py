@@ -199,6 +199,12 @@ class CausalActivationPatching(ViTAttribution):
     def _patched(self, batch: Batch, selections: Tensor) -> Tensor:
         """Score selections bool (B, K, T) of tokens: (B, K)."""
         low, high = self.layers
+        n_tokens = self.adapter.n_prefix_tokens + self._n_patches(batch.inputs)
+        if selections.shape[-1] != n_tokens:
+            raise ValueError(
+                f"selections: got {selections.shape[-1]} tokens, takes {n_tokens}, the "
+                "prefix and the patches"
+            )
         blank = batch.stream(self._blank_images(batch), places=[low])
         source = batch.stream(batch.inputs, places=range(low + 1, high + 1))
         n_rows = selections.shape[1] * len(batch)
