@@ -97,16 +97,18 @@ class TransformerAttribution(ViTAttribution):
                 factor = factor / factor.sum(dim=-1, keepdim=True)
             product = factor if product is None else factor @ product
         assert product is not None
-        tokens = batch.read_row(product.detach(), seen)
-        return tokens.to(torch.promote_types(torch.float32, batch.inputs.dtype))
+        return batch.read_row(product.detach(), seen)
 
     def _relevances(self, batch: Batch) -> list[Tensor]:
         """Propagate the score's relevance back to the attention maps."""
         with RelevancePropagation(self.adapter.model, self.dtype):
             seen = batch.observe(first_block=self.start_layer)
         outputs = seen.outputs.detach().requires_grad_()
-        # Relevance starts as 1 at a class, or as the score's slope at each output.
-        (start,) = batch.gradients(outputs, [outputs])
+        # Relevance starts as 1 at a class, whatever its score is made of: slopes of a
+        # probability sum to 0. For other targets it starts as the score's slopes.
+        scorer = batch.scorer
+        scorer = replace(scorer, score=scorer.output or scorer.score)
+        (start,) = replace(batch, scorer=scorer).gradients(outputs, [outputs])
         relevances = torch.autograd.grad(
             seen.outputs, seen.maps, start, allow_unused=True
         )

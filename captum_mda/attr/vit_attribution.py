@@ -173,7 +173,10 @@ class ViTAttribution(Attribution):
     def _grid(self, batch: Batch, **options: Any) -> Tensor:
         """Lay the tokens' values out on the grid of patches: (B, 1, h, w)."""
         tokens = self._token_map(batch, **options).detach()
-        return _finite(self.adapter.patch_map(tokens, batch.inputs), batch.examples)
+        grid = self.adapter.patch_map(tokens, batch.inputs)
+        is_double = self._example_output.dtype == torch.float64
+        dtype = torch.float64 if is_double else torch.float32
+        return _finite(grid.to(dtype), batch.examples)
 
     def _ask(
         self,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -27,11 +28,14 @@ class Scorer:
             if the target does not fit them.
         whole_batch (bool): Whether rows must be all examples in order, as a callable
             target may expect.
+        output (callable, optional): As ``score``, the chosen outputs themselves, where
+            the score is made of them. Default: None
     """
 
     score: Callable[[Tensor, Tensor], Tensor]
     check: Callable[[Tensor], None]
     whole_batch: bool = False
+    output: Callable[[Tensor, Tensor], Tensor] | None = None
 
 
 def make_scorer(target: Target, score: Score, n_examples: int) -> Scorer:
@@ -66,7 +70,7 @@ def make_scorer(target: Target, score: Score, n_examples: int) -> Scorer:
         return Scorer(call, lambda example: None, whole_batch=True)
     indices = target_indices(target, n_examples)
 
-    def choose(outputs: Tensor, examples: Tensor) -> Tensor:
+    def choose(outputs: Tensor, examples: Tensor, score: Score = score) -> Tensor:
         one_each = indices is not None and len(indices) > 1
         chosen = indices[examples] if one_each and indices is not None else indices
         return select_target(to_scores(outputs, score), chosen)
@@ -77,7 +81,7 @@ def make_scorer(target: Target, score: Score, n_examples: int) -> Scorer:
             rows = example.expand(n_examples, *example.shape[1:])
             choose(rows, torch.arange(n_examples))
 
-    return Scorer(choose, check)
+    return Scorer(choose, check, output=partial(choose, score="identity"))
 
 
 def _similarity_scorer(embedding: Tensor, n_examples: int) -> Scorer:
