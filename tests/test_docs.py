@@ -1,0 +1,191 @@
+"""The pages in docs/: their Python runs as it stands and prints what they say.
+
+A fence ``python`` is run, all of a page in one namespace; a fence ``text`` behind it is
+what it prints, with ``...`` for anything. A block whose first line is a comment that
+begins with "not run:" is only compiled.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import doctest
+import importlib.util
+import io
+import json
+import re
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PAGES = ("adapters.md", "attribution.md")
+NOT_RUN = "# not run:"
+_FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Block:
+    """A block of code, where it stands, and what it prints according to the page."""
+
+    code: str
+    line: int
+    output: str = ""
+
+    @property
+    def runs(self) -> bool:
+        return not self.code.startswith(NOT_RUN)
+
+
+def blocks_of(page: str) -> list[Block]:
+    found: list[Block] = []
+    for fence in _FENCE.finditer(page):
+        language, content = fence.groups()
+        if language == "python":
+            line = page[: fence.start()].count("\n") + 1
+            found.append(Block(content, line))
+        elif language == "text":
+            found[-1] = Block(found[-1].code, found[-1].line, content)
+    return found
+
+
+def run(block: Block, namespace: dict[str, object], name: str) -> str:
+    # Lines of tracebacks are then those of the page.
+    code = compile("\n" * block.line + block.code, name, "exec")
+    printed = io.StringIO()
+    if block.runs:
+        with contextlib.redirect_stdout(printed):
+            exec(code, namespace)
+    return printed.getvalue()
+
+
+def agrees(printed: str, output: str) -> bool:
+    return doctest.OutputChecker().check_output(output, printed, doctest.ELLIPSIS)
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_code_of_a_page_runs_and_prints_what_the_page_says(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    path = ROOT / "docs" / name
+    blocks = blocks_of(path.read_text(encoding="utf-8"))
+    assert sum(block.runs for block in blocks) >= 4
+    namespace: dict[str, object] = {"__name__": f"docs.{path.stem}"}
+    for block in blocks:
+        if "import open_clip" in block.code:
+            pytest.importorskip("open_clip")
+        printed = run(block, namespace, str(path))
+        assert agrees(printed, block.output), f"{name}:{block.line} printed {printed}"
+
+
+def test_blocks_are_found_with_their_output() -> None:
+    page = "a\n```python\nprint(1)\n```\nb\n```text\n1\n```\n```console\nls\n```\n"
+    page += "```python\n# not run: needs a photo\nprint(2)\n```\n"
+    first, second = blocks_of(page)
+    assert (first.code, first.line, first.output) == ("print(1)\n", 2, "1\n")
+    assert agrees(run(first, {}, "page"), first.output)
+    assert not agrees(run(first, {}, "page"), "2\n")
+    assert not agrees(run(first, {}, "page"), "")
+    assert run(second, {}, "page") == ""
+
+
+@pytest.fixture(scope="module")
+def table_script() -> ModuleType:
+    pytest.importorskip("open_clip")
+    path = ROOT / "benchmarks" / "models_table.py"
+    spec = importlib.util.spec_from_file_location("models_table", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["models_table"] = module  # its dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+def tables_of(page: str) -> list[list[list[str]]]:
+    """Read each table as rows of cells, the header first."""
+    tables: list[list[list[str]]] = [[]]
+    for line in page.splitlines():
+        if line.startswith("|"):
+            tables[-1].append([cell.strip() for cell in line.strip("|").split("|")])
+        elif tables[-1]:
+            tables.append([])
+    return [table[:1] + table[2:] for table in tables if table]
+
+
+def test_page_of_models_is_that_of_the_script(table_script: ModuleType) -> None:
+    page = (ROOT / "docs" / "models.md").read_text(encoding="utf-8")
+    runs, errors = tables_of(page)
+    names = [
+        [model.library, model.family, f"`{model.name}`"]
+        for model in table_script.MODELS
+    ]
+    assert runs[0][5:] == list(table_script.METHODS)
+    assert [row[:3] for row in runs[1:]] == names
+    assert [row[:3] for row in errors[1:]] == names
+
+
+def test_page_of_models_shows_every_method_running_on_every_transformer(
+    table_script: ModuleType,
+) -> None:
+    page = (ROOT / "docs" / "models.md").read_text(encoding="utf-8")
+    runs, errors = tables_of(page)
+    for row in runs[1:]:
+        mark = "-" if row[1] in ("MLP-Mixer", "Swin") else table_script.TICK
+        assert row[5:] == [mark] * len(table_script.METHODS), row[:3]
+    for row in errors[1:]:
+        libra, plain, relevance = map(float, row[4:])
+        assert libra < 1e-12 < 1e-2 < plain, row[:3]
+        assert relevance < 1e-6, row[:3]
+
+
+def test_stated_costs_are_those_that_were_measured() -> None:
+    measured = json.loads((ROOT / "benchmarks" / "capture.json").read_text())
+    page = (ROOT / "docs" / "attribution.md").read_text(encoding="utf-8")
+    stated = {row[0].strip("`"): float(row[1]) for row in tables_of(page)[0][1:]}
+    methods = {name: row["ratio"] for name, row in measured["methods"].items()}
+    assert stated == {name: round(ratio, 1) for name, ratio in methods.items()}
+    passes = measured["passes"]
+    for name, wanted in (("inputs", "takes"), ("parameters", "(to the inputs;")):
+        ratio = passes[f"explicit, to {name}"]["ratio"]
+        assert ratio <= 1.6
+        assert f"{wanted} {ratio:.2f} times" in " ".join(page.split())
+    megabytes = measured["megabytes_per_image"]["maps"]
+    assert f"The maps are {megabytes:.1f} MB for each image" in page
+
+
+def test_a_failing_cell_says_what_is_wrong(table_script: ModuleType) -> None:
+    """The table's ticks mean something: bad maps and errors are told apart."""
+    import torch
+
+    class Bad:
+        def __init__(self, model: object) -> None:
+            self.grid = model
+
+        def attribute(self, *args: object, **kwargs: object) -> torch.Tensor:
+            if isinstance(self.grid, Exception):
+                raise self.grid
+            assert isinstance(self.grid, torch.Tensor)
+            return self.grid
+
+    good = torch.arange(8.0).view(2, 1, 2, 2)
+    infinite, constant = good.clone(), good.clone()
+    infinite[1, 0, 0, 0] = torch.nan
+    constant[1] = 3.0
+    cases = {
+        table_script.TICK: good,
+        "not finite": infinite,
+        "constant": constant,
+        "shape [1, 1, 2, 2], not [2, 1, 2, 2]": good[:1],
+        "ValueError: model: no": ValueError("model: no\nmore"),
+    }
+    table_script.METHODS["bad"] = (Bad, {})
+    try:
+        for wanted, grid in cases.items():
+            empty = torch.zeros(2)
+            got = table_script.cell("bad", grid, empty, empty, [2, 1, 2, 2])
+            assert got == wanted
+    finally:
+        del table_script.METHODS["bad"]
