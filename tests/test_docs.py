@@ -94,7 +94,6 @@ def test_blocks_are_found_with_their_output() -> None:
 
 @pytest.fixture(scope="module")
 def table_script() -> ModuleType:
-    pytest.importorskip("open_clip")
     path = ROOT / "benchmarks" / "models_table.py"
     spec = importlib.util.spec_from_file_location("models_table", path)
     assert spec is not None and spec.loader is not None

@@ -140,7 +140,7 @@ def test_the_literal_model_is_the_stock_one(case: str) -> None:
 
 @pytest.mark.parametrize("case", LITERAL_CASES)
 @pytest.mark.parametrize("name", METHODS)
-@settings(deadline=None, max_examples=3)
+@settings(deadline=None, max_examples=2)
 @given(
     seed=st.integers(0, 2**16),
     targets=st.lists(st.integers(0, CLASSES - 1), min_size=1, max_size=2),

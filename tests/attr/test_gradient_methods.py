@@ -40,7 +40,7 @@ def grids(method: ViTAttribution, x: Tensor, target: Any) -> Tensor:
 @pytest.mark.parametrize("biases", [False, True])
 @pytest.mark.parametrize("libra", [False, True])
 @pytest.mark.parametrize("case", LITERAL_CASES)
-@settings(deadline=None, max_examples=3)
+@settings(deadline=None, max_examples=2)
 @given(
     seed=st.integers(0, 2**16),
     targets=st.lists(st.integers(0, CLASSES - 1), min_size=1, max_size=2),

@@ -202,6 +202,31 @@ def test_blocks_that_cannot_be_read(block: type[nn.Module], message: str) -> Non
         resolve(adapter_of(HandWritten(block)))
 
 
+class Opaque(torch.autograd.Function):
+    """Attention whose backward is written by hand: its map is in no graph."""
+
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        return torch.softmax(q @ k.transpose(-2, -1), dim=-1) @ v
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[None, None, Tensor]:
+        return None, None, gradient
+
+
+class HandDifferentiated(Block):
+    def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        return Opaque.apply(q, k, v)
+
+
+def test_maps_that_are_seen_but_have_no_gradient() -> None:
+    adapter = adapter_of(HandWritten(HandDifferentiated))
+    with torch.no_grad():
+        assert len(observe(adapter, torch.randn(2, 1, 6, 4)).maps) == 3
+    with pytest.raises(RuntimeError, match=r"^model: "):
+        observe(adapter, torch.randn(2, 1, 6, 4))
+
+
 def test_a_wrong_tail_is_not_looked_for_where_outputs_are_random() -> None:
     model = HandWritten()
     model.head = nn.Sequential(nn.Dropout(0.9), model.head)

@@ -64,6 +64,7 @@ def test_models_that_hide_what_they_do(
         resolve(build())
 
 
+@pytest.mark.filterwarnings("ignore::FutureWarning")
 def test_transformers_recompute_only_in_training() -> None:
     model = _checkpointed("transformers ViT")().eval()
     assert resolve(model).depth == 3
