@@ -69,6 +69,9 @@ def make_scorer(target: Target, score: Score, n_examples: int) -> Scorer:
 
         return Scorer(call, lambda example: None, whole_batch=True)
     indices = target_indices(target, n_examples)
+    if indices is not None:
+        with torch.inference_mode(False):  # a graph may hold it
+            indices = indices.clone()
 
     def choose(outputs: Tensor, examples: Tensor, score: Score = score) -> Tensor:
         one_each = indices is not None and len(indices) > 1
