@@ -1,4 +1,4 @@
-"""The command line: ``captum-mda explain IMAGE...``."""
+"""The command line: ``captum-mda explain`` and ``captum-mda compare``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ def main() -> None:
 
     Raises:
         SystemExit: Always: 0 when all went well, 1 when some images could not be
-            explained, 2 when the command cannot be run as it was given.
+            explained, or not by all methods, 2 when the command cannot be run as it was
+            given.
     """
     try:
         import typer  # noqa: F401  (asked for here to tell its absence from errors)

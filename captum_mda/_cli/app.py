@@ -1,4 +1,4 @@
-"""What the command line takes; the work is in `captum_mda._cli.explain`.
+"""What the command line takes; the work is in the modules of the commands' names.
 
 PyTorch, timm and matplotlib are imported by the commands, not by this module.
 """
@@ -11,6 +11,28 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from captum_mda._cli.method_option import (
+    chosen_methods,
+    methods_help,
+    MethodsCommand,
+)
+from captum_mda._cli.options import (
+    BatchSize,
+    DeletionBaseline,
+    Device,
+    Images,
+    Model,
+    OUT,
+    Out,
+    PatchSize,
+    Pretrained,
+    Progress,
+    Samples,
+    SampleSeed,
+    Target,
+    Weights,
+)
 
 app = typer.Typer(
     name="captum-mda",
@@ -62,38 +84,11 @@ def _note(text: str) -> None:
 
 @app.command()
 def explain(
-    images: Annotated[
-        list[Path] | None,
-        typer.Argument(
-            metavar="IMAGE",
-            help="Photos to explain; with the demo model none are needed.",
-            show_default=False,
-        ),
-    ] = None,
-    model: Annotated[
-        str,
-        typer.Option(metavar="NAME", help="A timm model, or the embedded one, 'demo'."),
-    ] = "demo",
-    weights: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE", help="The timm model's weights, a .safetensors file."
-        ),
-    ] = None,
-    pretrained: Annotated[
-        bool | None,
-        typer.Option(
-            "--pretrained/--no-pretrained",
-            help="Let timm download weights; the default where --weights is missing.",
-            show_default=False,
-        ),
-    ] = None,
-    target: Annotated[
-        int | None,
-        typer.Option(
-            metavar="N", help="The class to explain.  [default: each image's likeliest]"
-        ),
-    ] = None,
+    images: Images = None,
+    model: Model = "demo",
+    weights: Weights = None,
+    pretrained: Pretrained = None,
+    target: Target = None,
     seed_method: Annotated[
         str,
         typer.Option(
@@ -138,48 +133,14 @@ def explain(
             metavar="reference|paper|increment", help="The rule of the magnitudes."
         ),
     ] = "reference",
-    deletion_baseline: Annotated[
-        str,
-        typer.Option(
-            metavar="mean|black",
-            help="The colour of a deleted patch: the data's mean, or black.",
-        ),
-    ] = "mean",
-    patch_size: Annotated[
-        int | None,
-        typer.Option(
-            metavar="PIXELS", help="The patches' side.  [default: the model's]"
-        ),
-    ] = None,
-    batch_size: Annotated[
-        int | None,
-        typer.Option(
-            metavar="N", help="Images in one forward.  [default: as many as fit]"
-        ),
-    ] = None,
-    device: Annotated[
-        str, typer.Option(metavar="auto|cpu|cuda", help="Where to compute.")
-    ] = "auto",
-    samples: Annotated[
-        int,
-        typer.Option(
-            metavar="N", help="How many demo samples, where no IMAGE is given."
-        ),
-    ] = 4,
-    sample_seed: Annotated[
-        int,
-        typer.Option(
-            metavar="N",
-            help="Which demo samples; the model was trained on those of 0 and 1.",
-        ),
-    ] = 2,
-    progress: Annotated[
-        bool, typer.Option("--progress/--no-progress", help="Show progress bars.")
-    ] = True,
-    out: Annotated[
-        Path,
-        typer.Option(metavar="DIR", help="Where the files go; it is made if missing."),
-    ] = Path("captum-mda-output"),
+    deletion_baseline: DeletionBaseline = "mean",
+    patch_size: PatchSize = None,
+    batch_size: BatchSize = None,
+    device: Device = "auto",
+    samples: Samples = 4,
+    sample_seed: SampleSeed = 2,
+    progress: Progress = True,
+    out: Out = OUT,
 ) -> None:
     """Explain the class of each image by its patches.
 
@@ -190,36 +151,95 @@ def explain(
     """
     with _one_line_errors():
         from captum_mda._cli.explain import explain_images, ExplainOptions
-        from captum_mda._cli.image import Settings
+        from captum_mda._cli.image import Search
+        from captum_mda._cli.preparation import CommonOptions
         from captum_mda._cli.table import format_table
 
-        settings = Settings(
-            target=target,
-            tau=tau,
-            gamma=gamma,
-            kappa=kappa,
-            solver=solver,
-            magnitude=magnitude,
-            deletion_baseline=deletion_baseline,
-            batch_size=batch_size,
-            show_progress=progress,
-            out=out,
-        )
-        options = ExplainOptions(
+        common = CommonOptions(
             images=tuple(images or ()),
             model=model,
             weights=weights,
             pretrained=pretrained,
+            target=target,
+            deletion_baseline=deletion_baseline,
             patch_size=patch_size,
+            batch_size=batch_size,
             device=device,
-            seed_method=seed_method,
-            seed_map=seed_map,
             samples=samples,
             sample_seed=sample_seed,
-            settings=settings,
+            show_progress=progress,
+            out=out,
         )
+        search = Search(
+            tau=tau, gamma=gamma, kappa=kappa, solver=solver, magnitude=magnitude
+        )
+        options = ExplainOptions(common, search, seed_method, seed_map)
         rows = explain_images(options, _note)
         typer.echo(format_table(rows))
         _note(f"figures, explanations and scores.csv are in {out}")
+    if any(row.error for row in rows):
+        raise typer.Exit(1)
+
+
+@app.command(cls=MethodsCommand, epilog=methods_help())
+def compare(
+    images: Images = None,
+    methods: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME...",
+            help="The methods, in the order of the panels: words up to the next option "
+            "or to a path, or with commas between. Their names are listed below.",
+            show_default=False,
+        ),
+    ] = None,
+    model: Model = "demo",
+    weights: Weights = None,
+    pretrained: Pretrained = None,
+    target: Target = None,
+    deletion_baseline: DeletionBaseline = "mean",
+    patch_size: PatchSize = None,
+    batch_size: BatchSize = None,
+    device: Device = "auto",
+    samples: Samples = 4,
+    sample_seed: SampleSeed = 2,
+    progress: Progress = True,
+    out: Out = OUT,
+) -> None:
+    """Compare the maps of several methods on each image.
+
+    Writes a figure of all maps (NAME-compare.png) of each image and a table of all
+    scores (comparison.csv), and prints the table. Its seconds are those of the map, to
+    whose scores some 450 forwards are added. A map with negative values is scored by
+    its absolute value, as in the MDA tables.
+
+    A method that cannot explain an image gets an error in place of scores, and the exit
+    code is then 1.
+    """
+    with _one_line_errors():
+        chosen = chosen_methods(methods or ())
+
+        from captum_mda._cli.compare import compare_images, CompareOptions
+        from captum_mda._cli.comparison import format_comparison
+        from captum_mda._cli.preparation import CommonOptions
+
+        common = CommonOptions(
+            images=tuple(images or ()),
+            model=model,
+            weights=weights,
+            pretrained=pretrained,
+            target=target,
+            deletion_baseline=deletion_baseline,
+            patch_size=patch_size,
+            batch_size=batch_size,
+            device=device,
+            samples=samples,
+            sample_seed=sample_seed,
+            show_progress=progress,
+            out=out,
+        )
+        rows = compare_images(CompareOptions(common, chosen))
+        typer.echo(format_comparison(rows))
+        _note(f"figures and comparison.csv are in {out}")
     if any(row.error for row in rows):
         raise typer.Exit(1)

@@ -1,57 +1,54 @@
-"""Attribution methods by name, for ``captum-mda compare``."""
+"""What the names of `captum_mda._cli.method_option` stand for.
+
+Every method gets the image, the class and the baselines of a `Question` and returns a
+map. Its own options are the defaults of its class, which are the papers'.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import captum.attr
+import torch
 from torch import nn, Tensor
+from torch.nn import functional as F
 
 from captum_mda import attr, LibraGrad
-from captum_mda._cli.models import Classifier
-from captum_mda.perturbation import patch_feature_mask
+from captum_mda._cli.question import Question
+from captum_mda._cli.seeds import make_seeds
+from captum_mda.perturbation.response import default_rows
 
-# Captum evaluates one perturbed image at a time unless told otherwise.
-_ROWS = 16
-
-
-@dataclass(frozen=True)
-class Question:
-    """One image and what is asked about it.
-
-    Args:
-        classifier (Classifier): The model.
-        images (Tensor): (1, C, H, W), as the model takes them.
-        target (int): The class.
-        deleted (Tensor): What stands where a patch is deleted, (1, C, 1, 1).
-        blurred (Tensor): The blurred image, (1, C, H, W).
-    """
-
-    classifier: Classifier
-    images: Tensor
-    target: int
-    deleted: Tensor
-    blurred: Tensor
-
-    @property
-    def mask(self) -> Tensor:
-        """The patches, as Captum's feature mask."""
-        return patch_feature_mask(self.images, self.classifier.patch_size)
+_PERMUTATIONS = 5  # of Shapley sampling, with one forward a patch each
+_SAMPLES = 1000  # forwards of Kernel SHAP and LIME
 
 
-@dataclass(frozen=True)
-class Method:
-    """A method as the command line offers it.
+def compute_map(name: str, question: Question) -> Tensor:
+    """Compute the map of a method; what is drawn at random is the same each time.
 
     Args:
-        title (str): Its name in figures.
-        attribute (callable): From a question to a map, (1, 1 or C, H, W).
-    """
+        name (str): The method, one of `METHODS`.
+        question (Question): What is explained.
 
-    title: str
-    attribute: Callable[[Question], Tensor]
+    Returns:
+        *Tensor*: (1, 1 or C, H, W), detached; a map of another size is resized to the
+        image's.
+
+    Raises:
+        ImportError, RuntimeError, TypeError, ValueError: The method cannot explain this
+            model or this image.
+    """
+    device = question.images.device
+    on_cuda = device.type == "cuda"
+    with torch.random.fork_rng([device] if on_cuda else []):
+        torch.manual_seed(0)
+        values = METHODS[name](question).detach()
+    if on_cuda:
+        torch.cuda.synchronize(device)  # the time is that of the work, not of asking
+    size = question.images.shape[-2:]
+    if values.shape[-2:] == size:
+        return values
+    return F.interpolate(values, size, mode="bilinear", align_corners=False)
 
 
 def _inside(
@@ -63,112 +60,102 @@ def _inside(
         model: nn.Module = question.classifier.model
         method = make(model, **options)
         if not libra:
-            return method.attribute(question.images, question.target)
+            return _ask(method, question)
         with LibraGrad(model):
-            return method.attribute(question.images, question.target)
+            return _ask(method, question)
 
     return attribute
 
 
-def _on_patches(
+def _ask(method: attr.ViTAttribution, question: Question) -> Tensor:
+    return method.attribute(
+        question.images,
+        question.target,
+        internal_batch_size=question.batch_size,
+    )
+
+
+def _perturbing(
     make: Callable[..., Any], **options: Any
 ) -> Callable[[Question], Tensor]:
     """Ask one of Captum's perturbation methods, with patches as features."""
-
-    def attribute(question: Question) -> Tensor:
-        baseline = question.deleted.expand_as(question.images)
-        values: Tensor = make(question.classifier.model).attribute(
-            question.images,
-            baselines=baseline,
-            target=question.target,
-            feature_mask=question.mask,
-            perturbations_per_eval=_ROWS,
-            **options,
-        )
-        return values[:, :1]  # one value for all channels of a patch
-
-    return attribute
+    return lambda question: _perturb(
+        make, question, feature_mask=question.mask, **options
+    )
 
 
 def _occlusion(question: Question) -> Tensor:
     height, width = question.classifier.patch_size
     window = (question.images.shape[1], height, width)
-    values: Tensor = captum.attr.Occlusion(question.classifier.model).attribute(
+    return _perturb(
+        captum.attr.Occlusion, question, sliding_window_shapes=window, strides=window
+    )
+
+
+def _perturb(make: Callable[..., Any], question: Question, **options: Any) -> Tensor:
+    values: Tensor = make(question.classifier.model).attribute(
         question.images,
-        sliding_window_shapes=window,
-        strides=window,
         baselines=question.deleted.expand_as(question.images),
         target=question.target,
-        perturbations_per_eval=_ROWS,
+        perturbations_per_eval=_rows(question),
+        **options,
     )
-    return values[:, :1]
+    return values[:, :1]  # one value for all channels of a patch
 
 
 def _integrated_gradients(question: Question) -> Tensor:
-    method = captum.attr.IntegratedGradients(question.classifier.model)
+    method: Any = captum.attr.IntegratedGradients(question.classifier.model)
     values: Tensor = method.attribute(
         question.images,
         baselines=question.deleted.expand_as(question.images),
         target=question.target,
-        internal_batch_size=_ROWS,
+        internal_batch_size=_rows(question),
     )
-    return values.sum(dim=1, keepdim=True).detach()
+    return values.sum(dim=1, keepdim=True)
+
+
+def _rows(question: Question) -> int:
+    """Captum evaluates one perturbed image at a time unless told otherwise."""
+    return question.batch_size or default_rows(question.images.device)
 
 
 def _mda(question: Question) -> Tensor:
-    model = question.classifier.model
-    seed = attr.BidirectionalAttention(model).attribute(
-        question.images, question.target
+    """Search as ``captum-mda explain`` does without further options."""
+    (seed,) = make_seeds(
+        "auto", None, 1, question.classifier, question.batch_size, lambda text: None
     )
-    values: Tensor = attr.MetricDrivenAttribution(
-        model, on_degenerate="zero"
-    ).attribute(
+    mda = attr.MetricDrivenAttribution(question.classifier.model)
+    return mda.attribute(
         question.images,
         baselines=question.deleted,
         target=question.target,
         feature_mask=question.mask,
         insertion_baselines=question.blurred,
-        seed_attributions=seed,
-    )
-    return values[:, :1]
+        seed_attributions=seed.compute(question.images, question.target),
+        perturbations_per_eval=question.batch_size,
+    )[:, :1]
 
 
-METHODS: Mapping[str, Method] = {
-    "mda": Method("MDA", _mda),
-    "raw-attention": Method("Raw attention", _inside(attr.RawAttention)),
-    "rollout": Method("Rollout", _inside(attr.AttentionRollout)),
-    "grad-cam": Method("Attention Grad-CAM", _inside(attr.AttentionGradCam)),
-    "attention-ig": Method("Attention IG", _inside(attr.AttentionIntegratedGradients)),
-    "t-attn": Method("T-Attn", _inside(attr.TransitionAttention)),
-    "t-attr": Method("T-Attr", _inside(attr.TransformerAttribution)),
-    "bi-attn": Method("Bi-Attn", _inside(attr.BidirectionalAttention)),
-    "bi-attn-token": Method(
-        "Bi-Attn, token-wise", _inside(attr.BidirectionalAttention, mode="token")
-    ),
-    "legrad": Method("LeGrad", _inside(attr.LeGrad)),
-    "libra-fullgrad": Method("Libra FullGrad+", _inside(attr.FullGradPlus, libra=True)),
-    "libra-ixg": Method(
-        "Libra input x gradient", _inside(attr.TokenInputXGradient, libra=True)
-    ),
-    "caap": Method("CAAP", _inside(attr.CausalActivationPatching)),
-    "vit-cx": Method("ViT-CX", _inside(attr.VitCx)),
-    "tis": Method("TIS", _inside(attr.TransformerInputSampling)),
-    "ig": Method("Integrated gradients", _integrated_gradients),
-    "occlusion": Method("Occlusion", _occlusion),
-    "ablation": Method("Feature ablation", _on_patches(captum.attr.FeatureAblation)),
-    "shapley": Method(
-        "Shapley values, 5 permutations",
-        _on_patches(captum.attr.ShapleyValueSampling, n_samples=5),
-    ),
-    "kernel-shap": Method(
-        "Kernel SHAP, 1,000 samples",
-        _on_patches(captum.attr.KernelShap, n_samples=1000),
-    ),
-    "lime": Method(
-        "LIME, 1,000 samples", _on_patches(captum.attr.Lime, n_samples=1000)
-    ),
+METHODS: Mapping[str, Callable[[Question], Tensor]] = {
+    "raw-attention": _inside(attr.RawAttention),
+    "rollout": _inside(attr.AttentionRollout),
+    "grad-cam": _inside(attr.AttentionGradCam),
+    "attention-ig": _inside(attr.AttentionIntegratedGradients),
+    "t-attn": _inside(attr.TransitionAttention),
+    "t-attr": _inside(attr.TransformerAttribution),
+    "bi-attn": _inside(attr.BidirectionalAttention),
+    "bi-attn-token": _inside(attr.BidirectionalAttention, mode="token"),
+    "legrad": _inside(attr.LeGrad),
+    "libra-fullgrad": _inside(attr.FullGradPlus, libra=True),
+    "libra-ixg": _inside(attr.TokenInputXGradient, libra=True),
+    "caap": _inside(attr.CausalActivationPatching),
+    "vit-cx": _inside(attr.VitCx),
+    "ig": _integrated_gradients,
+    "occlusion": _occlusion,
+    "tis": _inside(attr.TransformerInputSampling),
+    "shapley": _perturbing(captum.attr.ShapleyValueSampling, n_samples=_PERMUTATIONS),
+    "kernel-shap": _perturbing(captum.attr.KernelShap, n_samples=_SAMPLES),
+    "lime": _perturbing(captum.attr.Lime, n_samples=_SAMPLES),
+    "mda": _mda,
 }
-"""By the names that ``--methods`` takes."""
-
-DEFAULT_METHODS = ("raw-attention", "rollout", "bi-attn", "legrad", "libra-fullgrad")
-"""Those that take seconds on a laptop."""
+"""From a question to a map, (1, 1 or C, h, w)."""

@@ -1,4 +1,4 @@
-"""The table of scores: as text for a terminal or a pipe, and as CSV."""
+"""The table of ``captum-mda explain``, and what the tables of all commands share."""
 
 from __future__ import annotations
 
@@ -21,8 +21,10 @@ SCORES = (
 )
 """The six scores, by their fields' names in `PerturbationScores`."""
 
-_WORDS = ("image", "class", "seed")  # set to the left
-_HEADINGS = ("Ins", "Del", "Ins-Del", "MAS Ins", "MAS Del", "MAS Ins-Del")
+HEADINGS = ("Ins", "Del", "Ins-Del", "MAS Ins", "MAS Del", "MAS Ins-Del")
+"""What stands above their columns."""
+
+_WORDS = ("image", "class", "seed")
 _MAX_CLASS_NAME = 28  # characters; the longest of ImageNet's have a hundred
 
 
@@ -74,9 +76,15 @@ def score_fields(scores: PerturbationScores) -> dict[str, Any]:
     return {name: float(getattr(scores, name)[0]) for name in SCORES}
 
 
-def write_csv(rows: Sequence[Row], path: Path) -> None:
-    """Write rows with all their digits; the file is whole, or not there."""
-    names = [field.name for field in fields(Row)]
+def write_csv(kind: type, rows: Sequence[Any], path: Path) -> None:
+    """Write rows with all their digits; the file is whole, or not there.
+
+    Args:
+        kind (type): The dataclass that they are of, whose fields are the columns.
+        rows (sequence of dataclass instances): The lines.
+        path (Path): Where to.
+    """
+    names = [field.name for field in fields(kind)]
     with replacing(path) as beside:
         with open(beside, "w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
@@ -84,8 +92,68 @@ def write_csv(rows: Sequence[Row], path: Path) -> None:
             writer.writerows([getattr(row, name) for name in names] for row in rows)
 
 
+def set_in_columns(
+    header: Sequence[str], lines: Sequence[Sequence[str]], n_words: int
+) -> list[str]:
+    r"""Set cells in columns as wide as they need, whatever the terminal's width.
+
+    Args:
+        header (sequence of str): What stands above the columns.
+        lines (sequence of sequence of str): The cells of each line. The last one of a
+            line that is shorter than the header, an error, fills the rest of it.
+        n_words (int): How many columns are words, which are set to the left.
+
+    Returns:
+        *list[str]*: the lines, header and rule included.
+
+    Example::
+
+        >>> cells = [("dog", "legrad", "0.3"), ("cat", "error: none to be seen")]
+        >>> print("\n".join(set_in_columns(("image", "method", "score"), cells, 2)))
+        image  method  score
+        --------------------
+        dog    legrad    0.3
+        cat    error: none to be seen
+    """
+    table = [header, *lines]
+    widths = [
+        max(
+            len(cells[column])
+            for cells in table
+            if column < (len(header) if len(cells) == len(header) else len(cells) - 1)
+        )
+        for column in range(len(header))
+    ]
+
+    def line(cells: Sequence[str]) -> str:
+        placed = [
+            cell.ljust(width) if column < n_words else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(cells, widths, strict=False))
+        ]
+        return "  ".join(placed).rstrip()
+
+    rule = "-" * (sum(widths) + 2 * len(widths) - 2)
+    return [line(header), rule, *map(line, lines)]
+
+
+def is_weak(left: float | None, limit: float | None) -> bool:
+    """Tell whether a blur has left a higher probability than it was to."""
+    return left is not None and limit is not None and left > limit
+
+
+def weak_note(limit: float) -> str:
+    """Write the footnote of the marks of weak blurs.
+
+    Args:
+        limit (float): The probability that they were to bring it down to.
+    """
+    return (
+        f"* no kernel brings the probability down to {limit:g}; this one comes nearest"
+    )
+
+
 def format_table(rows: Sequence[Row]) -> str:
-    """Set rows in columns as wide as they need, whatever the terminal's width.
+    """Set rows in columns.
 
     Args:
         rows (sequence of Row): One for each image. Kernels whose blur has left too high
@@ -101,31 +169,20 @@ def format_table(rows: Sequence[Row]) -> str:
         ------------...
         dog    error: scores too low
     """
-    header = (*_WORDS, "prob.", "forwards", "seconds", "kernel", *_HEADINGS)
-    weak = [_is_weak(row) for row in rows]
-    lines = [_cells(row, mark) for row, mark in zip(rows, weak, strict=True)]
-    whole = [header, *(cells for cells in lines if len(cells) == len(header))]
-    widths = [max(map(len, column)) for column in zip(*whole, strict=True)]
-    widths[0] = max(len(cells[0]) for cells in (header, *lines))
-    text = [_line(header, widths), "-" * (sum(widths) + 2 * len(widths) - 2)]
-    text += [_line(cells, widths) for cells in lines]
-    if any(weak):
-        limit = max(row.max_confidence or 0.0 for row in rows)
-        text.append(
-            f"* no kernel brings the probability down to {limit:g}; this one comes "
-            "nearest"
-        )
+    header = (*_WORDS, "prob.", "forwards", "seconds", "kernel", *HEADINGS)
+    text = set_in_columns(header, [_cells(row) for row in rows], len(_WORDS))
+    if any(_is_marked(row) for row in rows):
+        text.append(weak_note(max(row.max_confidence or 0.0 for row in rows)))
     return "\n".join(text)
 
 
-def _is_weak(row: Row) -> bool:
-    left, limit = row.insertion_baseline_probability, row.max_confidence
-    if row.error is not None or left is None or limit is None:
-        return False
-    return left > limit
+def _is_marked(row: Row) -> bool:
+    return row.error is None and is_weak(
+        row.insertion_baseline_probability, row.max_confidence
+    )
 
 
-def _cells(row: Row, is_weak: bool) -> tuple[str, ...]:
+def _cells(row: Row) -> tuple[str, ...]:
     if row.error is not None:
         return row.name, f"error: {row.error}"
     return (
@@ -135,19 +192,10 @@ def _cells(row: Row, is_weak: bool) -> tuple[str, ...]:
         f"{row.probability:.4f}",
         f"{row.forwards:,}",
         f"{row.seconds:.1f}",
-        f"{row.kernel}{'*' if is_weak else ' '}",
+        f"{row.kernel}{'*' if _is_marked(row) else ' '}",
         *(f"{getattr(row, name):.4f}" for name in SCORES),
     )
 
 
 def _shortened(text: str) -> str:
     return text if len(text) <= _MAX_CLASS_NAME else text[: _MAX_CLASS_NAME - 1] + "…"
-
-
-def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
-    """Words to the left, numbers to the right; an error fills the rest of its line."""
-    placed = [
-        cell.ljust(width) if column < len(_WORDS) else cell.rjust(width)
-        for column, (cell, width) in enumerate(zip(cells, widths, strict=False))
-    ]
-    return "  ".join(placed).rstrip()
