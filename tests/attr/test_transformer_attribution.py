@@ -98,12 +98,17 @@ def relevances(vit: LiteralVit, seen: Pass, start: Tensor) -> list[Tensor]:
 
 
 def literal_map(
-    vit: LiteralVit, image: Tensor, score: Score, variant: str, start: int
+    vit: LiteralVit,
+    image: Tensor,
+    score: Score,
+    variant: str,
+    start: int,
+    relevant: Score | None = None,
 ) -> Tensor:
-    """From the relevance of the outputs, the score's slope there: 1 at a class."""
+    """From the relevance of the outputs, the slope of ``relevant`` or of the score."""
     seen = vit(image)
     slopes = gradients(seen, score, seen.maps)
-    (seed,) = gradients(seen, score, [seen.outputs])
+    (seed,) = gradients(seen, relevant or score, [seen.outputs])
     with torch.no_grad():
         relevance = relevances(vit, seen, seed)[:-1]
         product = identity = torch.eye(len(seen.read), dtype=torch.float64)
@@ -166,10 +171,15 @@ def test_a_map_is_the_formula(
         assert_close(row.flatten(), expected, 1e-8)
 
 
-@pytest.mark.parametrize("score", ["identity", "softmax"])
-def test_a_map_is_more_than_rounding_errors(score: str) -> None:
-    """Slopes of a probability sum to 0, and so would the relevance of each token."""
-    ours = grids(shared_vit("timm ViT"), inputs(), 1, score=score)
+def test_a_probability_changes_the_gradients_and_not_the_relevance() -> None:
+    """Its slopes sum to 0; relevance that started there would be rounding errors."""
+    model, vit, x = shared_vit("timm ViT"), LiteralVit(shared_vit("timm ViT")), inputs()
+    ours = grids(model, x, 1, score="softmax")
+    for row, image in zip(ours, x, strict=True):
+        expected = literal_map(
+            vit, image, lambda o: o.softmax(0)[1], "mda", 0, lambda o: o[1]
+        )
+        assert_close(row.flatten(), expected, 1e-8)
     assert (ours.amax(dim=(1, 2, 3)) > 1e-8).all()
 
 
