@@ -31,6 +31,10 @@ class TransformerAttribution(ViTAttribution):
     0 and rows of :math:`M_l` are normalised to sum to 1. On some models the two maps
     have little in common.
 
+    A callable target must have slopes at the outputs that do not sum to 0, as those of
+    a difference of two classes do: relevance keeps totals. For a class it starts as 1,
+    also with ``score="softmax"``.
+
     The relevance rules divide by sums that may be near 0: on some images the published
     code's own float32 and float64 results differ by more than the map's maximum. The
     model therefore computes in float64 by default, whatever its parameters are; even
@@ -109,6 +113,7 @@ class TransformerAttribution(ViTAttribution):
         scorer = batch.scorer
         scorer = replace(scorer, score=scorer.output or scorer.score)
         (start,) = replace(batch, scorer=scorer).gradients(outputs, [outputs])
+        _require_relevance(start, batch)
         relevances = torch.autograd.grad(
             seen.outputs, seen.maps, start, allow_unused=True
         )
@@ -116,3 +121,21 @@ class TransformerAttribution(ViTAttribution):
             torch.zeros_like(attention) if relevance is None else relevance
             for attention, relevance in zip(seen.maps, relevances, strict=True)
         ]
+
+
+def _require_relevance(start: Tensor, batch: Batch) -> None:
+    """Raise a ValueError where slopes cancel: the rules keep totals, so nothing flows.
+
+    Args:
+        start (Tensor): (B, ...), the relevance of the outputs.
+        batch (Batch): The examples.
+    """
+    slopes = start.reshape(len(start), -1)
+    cancels = slopes.sum(dim=1).abs() < 1e-6 * slopes.abs().sum(dim=1)
+    if bool(cancels.any()):
+        bad = int(batch.examples[cancels.cpu()][0])
+        raise ValueError(
+            f"target: the slopes of example {bad}'s score at the outputs cancel, so "
+            "that no relevance starts from them; explain a class, a similarity or one "
+            "output in place of a difference or a probability"
+        )

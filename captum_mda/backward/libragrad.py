@@ -268,7 +268,9 @@ def _product(
         return func(a, b, **kwargs)
     halve = halve and _are_branches(a, b)
     product = func(a, b, **kwargs)
-    if halve and product.requires_grad:
+    # Where the context is entered twice, the outer one has halved it already.
+    if halve and product.requires_grad and not hasattr(product, "_is_libra_halved"):
+        product._is_libra_halved = True  # type: ignore[attr-defined]
         product.register_hook(lambda gradient: gradient * 0.5)
     return product
 
