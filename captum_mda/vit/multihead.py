@@ -99,6 +99,14 @@ def multi_head_attention(
         for part, weight, bias in zip((query, key, value), weights, biases, strict=True)
     )
     dropout = dropout_p if training else 0.0
+    if attn_mask is not None:
+        # PyTorch's function takes is_causal as a hint about the mask, hides what is
+        # True, and stacks the masks of heads: (B H, Tq, Tk).
+        is_causal = False
+        if attn_mask.dtype == torch.bool:
+            attn_mask = ~attn_mask
+        if attn_mask.dim() == 3:
+            attn_mask = attn_mask.unflatten(0, (-1, num_heads))
     attention: Tensor | None = None
     if need_weights:
         attention = attention_probabilities(q, k, attn_mask, is_causal)

@@ -67,10 +67,12 @@ def observe(
         gradients are enabled.
 
     Raises:
-        RuntimeError: The blocks' attention maps are not as many as the blocks.
+        RuntimeError: The blocks' attention maps are not as many as the blocks, or have
+            no gradient though gradients are enabled.
     """
     seen = Observation(torch.empty(0))
     capture = AttentionCapture()
+    capture.active = False  # until the first block that is asked for
     with_graph = torch.is_grad_enabled()
     ends: list[int] = []  # how many records there were when each block was done
     n_entered = 0
@@ -126,6 +128,12 @@ def _sort_records(
             "dot-product attention or explicit attention"
         )
     seen.attention = records[ends[0] : ends[-1]]
+    if torch.is_grad_enabled() and not all(map_.requires_grad for map_ in seen.maps):
+        raise RuntimeError(
+            "model: its attention maps have no gradient, takes attention that PyTorch "
+            "differentiates; a torch.autograd.Function with a backward pass of its own, "
+            "or torch.no_grad inside the model, hides them"
+        )
     behind = records[ends[-1] :]
     seen.pooler = behind[0] if behind else None
 
@@ -154,7 +162,9 @@ def block_hooks(
     """Call functions before and after each block, on this thread, until the exit."""
     thread = threading.get_ident()
 
-    def before(module: nn.Module, args: Any, kwargs: Any) -> Any:
+    # Another thread's forward that has listed the hooks calls them though they were
+    # removed meanwhile, and then knows no more that this one takes the keywords.
+    def before(module: nn.Module, args: Any, kwargs: Any = None) -> Any:
         if threading.get_ident() == thread:
             return enter(module, args, kwargs)
         return None
