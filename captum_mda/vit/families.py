@@ -362,9 +362,7 @@ def build_adapter(model: nn.Module) -> ViTAdapter:
     for missing, family in lacking:
         if not missing:
             return family.build(model)
-    missing, closest = min(
-        lacking, key=lambda pair: len(pair[0]) / len(pair[1].parts)
-    )
+    missing, closest = min(lacking, key=lambda pair: len(pair[0]) / len(pair[1].parts))
     hint = ""
     for name in ("visual", "vision_model", "module", "trunk"):
         if isinstance(getattr(model, name, None), nn.Module):

@@ -131,7 +131,7 @@ def _sort_records(
     if torch.is_grad_enabled() and not all(map_.requires_grad for map_ in seen.maps):
         raise RuntimeError(
             "model: its attention maps have no gradient, takes attention that PyTorch "
-            "differentiates; a torch.autograd.Function with a backward pass of its own, "
+            "differentiates; a torch.autograd.Function with its own backward pass, "
             "or torch.no_grad inside the model, hides them"
         )
     behind = records[ends[-1] :]
