@@ -55,8 +55,10 @@ class CausalActivationPatching(ViTAttribution):
         layers (tuple[int, int], optional): (lo, hi): activations are replaced behind
             the blocks lo to hi - 1, counted from 0. None: from a quarter to three
             quarters of the depth. Default: None
-        support (int, optional): How many patches to each side go with a patch: 1 is a
-            window of 3 x 3. Default: 1
+        support (int or Tensor, optional): How many patches to each side go with a
+            patch: 1 is a window of 3 x 3. Or a window's weights in [0, 1] of odd
+            height and width: how much of each neighbour's activations is the image's,
+            the rest stays the blank's. Default: 1
         blank (str or Tensor, optional): The neutral image: "zeros", in the inputs' own
             space; "black" or "white", for timm models, which know their colours;
             "mean", each image's mean colour; "blur", the image blurred; or a tensor
@@ -82,19 +84,19 @@ class CausalActivationPatching(ViTAttribution):
         self,
         model: nn.Module | ViTAdapter,
         layers: tuple[int, int] | None = None,
-        support: int = 1,
+        support: int | Tensor = 1,
         blank: Blank = "zeros",
         subtract_blank: bool = False,
         score: Score = "identity",
     ) -> None:
         """Check the model, the layers, the support and the blank."""
-        if isinstance(support, bool) or not isinstance(support, int) or support < 0:
-            raise ValueError(f"support: got {support!r}, takes an integer from 0 on")
+        window = _window(support)
         if not isinstance(blank, Tensor):
             require_choice("blank", blank, BLANKS)
         ViTAttribution.__init__(self, model, score)
         self.layers = _layer_range(layers, self.adapter.depth)
         self.support = support
+        self._window = window
         self.blank = blank
         self.subtract_blank = subtract_blank
 
@@ -151,7 +153,7 @@ class CausalActivationPatching(ViTAttribution):
         Args:
             inputs (Tensor): (B, C, H, W).
             selections (Tensor): bool (K, T) or (B, K, T): which tokens, prefix
-                included, are the image's.
+                included, are the image's; or floating-point shares in [0, 1].
             target (int, tuple, Tensor, list, callable, optional): As the other
                 arguments, see `attribute`. Default: None
             additional_forward_args (any, optional): Default: None
@@ -165,8 +167,14 @@ class CausalActivationPatching(ViTAttribution):
         Raises:
             TypeError, ValueError: As `attribute`, or selections of another kind.
         """
-        if not isinstance(selections, Tensor) or selections.dtype != torch.bool:
-            raise TypeError("selections: takes a bool tensor (K, T) or (B, K, T)")
+        if not isinstance(selections, Tensor) or not (
+            selections.dtype == torch.bool or selections.is_floating_point()
+        ):
+            raise TypeError(
+                "selections: takes a tensor (K, T) or (B, K, T), bool or of shares "
+                "in [0, 1]"
+            )
+        _require_shares("selections", selections)
         if selections.dim() not in (2, 3):
             raise ValueError(
                 f"selections: got shape {tuple(selections.shape)}, takes (K, T) or "
@@ -189,7 +197,7 @@ class CausalActivationPatching(ViTAttribution):
 
     def _token_map(self, batch: Batch, **options: Any) -> Tensor:
         height, width = self.adapter.patch_grid(batch.inputs)
-        windows = patch_windows(height, width, self.support)  # (P, P)
+        windows = patch_windows(height, width, self._window)  # (P, P)
         n_prefix = self.adapter.n_prefix_tokens
         selections = F.pad(windows, (n_prefix, 0))  # (P, T)
         scores = self._patched(batch, selections.expand(len(batch), -1, -1))
@@ -197,7 +205,7 @@ class CausalActivationPatching(ViTAttribution):
 
     @torch.no_grad()
     def _patched(self, batch: Batch, selections: Tensor) -> Tensor:
-        """Score selections bool (B, K, T) of tokens: (B, K)."""
+        """Score selections (B, K, T) of tokens, bool or shares: (B, K)."""
         low, high = self.layers
         n_tokens = self.adapter.n_prefix_tokens + self._n_patches(batch.inputs)
         if selections.shape[-1] != n_tokens:
@@ -207,25 +215,19 @@ class CausalActivationPatching(ViTAttribution):
             )
         blank = batch.stream(self._blank_images(batch), places=[low])
         source = batch.stream(batch.inputs, places=range(low + 1, high + 1))
-        n_rows = selections.shape[1] * len(batch)
-        # A callable target may want all examples at once: rows go selection by
-        # selection, and each holds every example in order.
-        size = len(batch) if batch.scorer.whole_batch else batch.max_rows
-        scores = []
-        for start in range(0, n_rows, size):
-            index = torch.arange(start, min(start + size, n_rows))
-            examples, which = index % len(batch), index // len(batch)
-            where = examples.to(batch.inputs.device)
-            chosen = selections[examples, which].to(where.device)[:, :, None]
-            edit = partial(self._patch, source=source, rows=where, chosen=chosen)
-            with batch.as_called():
-                outputs = source.run(blank.tokens[low][where], low, examples, edit)
-            scores.append(batch.score_rows(outputs, examples))
-        patched = torch.cat(scores).reshape(-1, len(batch)).T  # (B, K)
+
+        def run(examples: Tensor, which: Tensor) -> Tensor:
+            rows = examples.to(batch.inputs.device)
+            chosen = selections[examples, which].to(rows.device)[:, :, None]
+            edit = partial(self._patch, source=source, rows=rows, chosen=chosen)
+            return source.run(blank.tokens[low][rows], low, examples, edit)
+
+        counts = [selections.shape[1]] * len(batch)
+        scores = torch.stack(batch.score_each(counts, run))
         if self.subtract_blank:
             everything = torch.arange(len(batch))
-            patched = patched - batch.score_rows(blank.outputs, everything)[:, None]
-        return patched
+            scores = scores - batch.score_rows(blank.outputs, everything)[:, None]
+        return scores
 
     def _patch(
         self,
@@ -238,7 +240,10 @@ class CausalActivationPatching(ViTAttribution):
         """Replace the chosen tokens behind a block of the range with the image's."""
         if not self.layers[0] <= block < self.layers[1]:
             return tokens
-        return torch.where(chosen, source.tokens[block + 1][rows], tokens)
+        image = source.tokens[block + 1][rows]
+        if chosen.dtype == torch.bool:
+            return torch.where(chosen, image, tokens)
+        return torch.lerp(tokens, image, chosen.to(tokens.dtype))
 
     def _blank_images(self, batch: Batch) -> Tensor:
         images = batch.inputs
@@ -261,12 +266,46 @@ class CausalActivationPatching(ViTAttribution):
         return height * width
 
 
-def patch_windows(height: int, width: int, radius: int) -> Tensor:
-    """List each patch's window on the grid: bool (P, P), cut off at the borders."""
-    rows = torch.arange(height).repeat_interleave(width)
-    columns = torch.arange(width).repeat(height)
-    near_rows = (rows[:, None] - rows).abs() <= radius
-    return near_rows & ((columns[:, None] - columns).abs() <= radius)
+def patch_windows(height: int, width: int, window: Tensor) -> Tensor:
+    """List what each patch's window (kh, kw) covers of the grid: (P, P), cut off."""
+    n_patches, (reach_down, reach_right) = height * width, window.shape
+    canvas = window.new_zeros(
+        n_patches, height + reach_down - 1, width + reach_right - 1
+    )
+    for patch in range(n_patches):
+        row, column = divmod(patch, width)
+        canvas[patch, row : row + reach_down, column : column + reach_right] = window
+    down, right = reach_down // 2, reach_right // 2
+    return canvas[:, down : down + height, right : right + width].flatten(1)
+
+
+def _window(support: int | Tensor) -> Tensor:
+    """Make a window of a support: bool, or its weights (kh, kw)."""
+    if not isinstance(support, Tensor):
+        if isinstance(support, bool) or not isinstance(support, int) or support < 0:
+            raise ValueError(
+                f"support: got {support!r}, takes an integer from 0 on, or a tensor of "
+                "weights"
+            )
+        side = 2 * support + 1
+        return torch.ones(side, side, dtype=torch.bool)
+    if support.dim() != 2 or support.shape[0] % 2 == 0 or support.shape[1] % 2 == 0:
+        raise ValueError(
+            f"support: got shape {tuple(support.shape)}, takes (kh, kw), both odd, so "
+            "that the patch is in the middle"
+        )
+    _require_shares("support", support)
+    weights = support.detach().clone().cpu()
+    return weights if weights.dtype == torch.bool else weights.float()
+
+
+def _require_shares(name: str, shares: Tensor) -> None:
+    require_finite(name, shares)
+    if shares.numel() and not 0 <= float(shares.min()) <= float(shares.max()) <= 1:
+        raise ValueError(
+            f"{name}: got values from {float(shares.min()):g} to "
+            f"{float(shares.max()):g}, takes shares in [0, 1]"
+        )
 
 
 def _layer_range(layers: tuple[int, int] | None, depth: int) -> tuple[int, int]:

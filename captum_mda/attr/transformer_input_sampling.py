@@ -144,25 +144,32 @@ class TransformerInputSampling(ViTAttribution):
     def _token_map(self, batch: Batch, **options: Any) -> Tensor:
         depth, n_prefix = self.adapter.depth, self.adapter.n_prefix_tokens
         stream = batch.stream(batch.inputs, places=range(depth + 1))
-        maps = []
+        masks, copies = [], []  # of each image: int64 (K', k), equal ones once
         for index in range(len(batch)):
             channels = [
                 full_precision(stream.tokens[place][index, n_prefix:])
                 for place in range(1, depth + 1)
             ]
             seed = options["seeds"][int(batch.examples[index])]
-            kept = self._kept_patches(torch.cat(channels, dim=1).T, seed)  # (K, k)
-            kept, copies = kept.unique(dim=0, return_counts=True)  # equal ones run once
-            tokens = stream.tokens[0][index]
-            prefix = torch.arange(n_prefix, device=kept.device).expand(len(kept), -1)
-            kept = torch.cat([prefix, kept + n_prefix], dim=1)
-            scores = []
-            for rows in kept.split(1 if batch.scorer.whole_batch else batch.max_rows):
-                examples = torch.full((len(rows),), index)
-                with batch.as_called():
-                    outputs = stream.run(tokens[rows], 0, examples, kept=rows)
-                scores.append(batch.score_rows(outputs, examples))
-            maps.append(_mean_scores(torch.cat(scores), copies, kept, len(tokens)))
+            patches = self._kept_patches(torch.cat(channels, dim=1).T, seed)
+            patches, counts = patches.unique(dim=0, return_counts=True)
+            prefix = torch.arange(n_prefix, device=patches.device)
+            prefix = prefix.expand(len(patches), -1)
+            masks.append(torch.cat([prefix, patches + n_prefix], dim=1))
+            copies.append(counts)
+
+        def run(examples: Tensor, which: Tensor) -> Tensor:
+            pairs = zip(examples.tolist(), which.tolist(), strict=True)
+            kept = torch.stack([masks[index][row] for index, row in pairs])
+            rows = examples.to(kept.device)[:, None]
+            return stream.run(stream.tokens[0][rows, kept], 0, examples, kept=kept)
+
+        scores = batch.score_each([len(kept) for kept in masks], run)
+        n_tokens = stream.tokens[0].shape[1]
+        maps = []
+        for index, kept in enumerate(masks):
+            maps.append(_mean_scores(scores[index], copies[index], kept, n_tokens))
+            batch.progress.update(self.n_masks - len(kept))
         worth = torch.stack(maps)
         return scale_patches(worth, n_prefix)[0] if self.normalize else worth
 

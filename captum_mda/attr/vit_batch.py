@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from captum_mda._captum import NullProgress
 from captum_mda.attr.vit_target import Scorer
 from captum_mda.perturbation.response import arguments_of_rows, validated_outputs
 from captum_mda.vit import BiasCapture, Observation, observe, TokenStream, ViTAdapter
@@ -113,13 +114,67 @@ class Batch:
         self.progress.update(len(inputs))
         return stream
 
-    def score(self, inputs: Tensor, rows: Tensor) -> Tensor:
-        """Score inputs (R, C, H, W) that stem from some of these examples: (R,)."""
+    def score_each(
+        self, counts: Sequence[int], run: Callable[[Tensor, Tensor], Tensor]
+    ) -> list[Tensor]:
+        """Score many rows of each example, as many in a forward as fit.
+
+        A callable target wants all examples in order: every forward then holds one row
+        of each, and an example that has fewer rows repeats its last one.
+
+        Args:
+            counts (sequence of int): (B,), how many rows each example has, at least 1.
+            run (callable): Takes int64 (R,) twice, both on the CPU: which example, and
+                which of its rows. Returns the model's outputs (R, ...); runs under the
+                caller's autocast.
+
+        Returns:
+            *list[Tensor]*: of each example its rows' scores, (counts[i],).
+
+        Raises:
+            ValueError: An output is NaN or infinite, with the example.
+        """
+        quiet = replace(self, progress=NullProgress())
+        found: list[dict[int, Tensor]] = [{} for _ in counts]
+        for examples, rows in self._row_chunks(torch.tensor(counts)):
+            with self.as_called():
+                outputs = run(examples, rows)
+            scores = quiet.score_rows(outputs, examples)
+            before = sum(map(len, found))
+            for example, row, score in zip(
+                examples.tolist(), rows.tolist(), scores.unbind(), strict=True
+            ):
+                found[example][row] = score
+            self.progress.update(sum(map(len, found)) - before)
+        return [torch.stack(list(scores.values())) for scores in found]
+
+    def _row_chunks(self, counts: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """Divide rows into forwards: int64 (R,) twice, the example and its row."""
+        if self.scorer.whole_batch:
+            everyone = torch.arange(len(self))
+            for row in range(int(counts.max())):
+                yield everyone, (counts - 1).clamp(max=row)
+            return
+        examples = torch.arange(len(self)).repeat_interleave(counts)
+        starts = (counts.cumsum(0) - counts).repeat_interleave(counts)
+        rows = torch.arange(len(examples)) - starts
+        yield from zip(
+            examples.split(self.max_rows), rows.split(self.max_rows), strict=True
+        )
+
+    def outputs(self, inputs: Tensor, rows: Tensor) -> Tensor:
+        """Run the model on inputs (R, C, H, W) that stem from some of these examples.
+
+        Args:
+            inputs (Tensor): (R, C, H, W).
+            rows (Tensor): int64 (R,) on the CPU, which of these examples.
+
+        Returns:
+            *Tensor*: (R, ...).
+        """
         examples = self.examples[rows]
         arguments = arguments_of_rows(self.arguments, examples, self.n_examples)
-        with self.as_called():
-            outputs = self.adapter(inputs, *arguments)
-        return self.score_rows(outputs, rows)
+        return self.adapter(inputs, *arguments)
 
     def score_rows(self, outputs: Tensor, rows: Tensor) -> Tensor:
         """Score outputs that stem from some of these examples, and count them.

@@ -125,7 +125,7 @@ class VitCx(ViTAttribution):
             generator = torch.Generator().manual_seed(0)
         resize_mode = interpolate_mode or "bilinear"
         maps = self._ask(
-            partial(self._pixel_maps, generator=generator, mode=resize_mode),
+            partial(self._pixel_maps, draw=_Draws(generator), mode=resize_mode),
             inputs,
             target,
             additional_forward_args,
@@ -138,26 +138,26 @@ class VitCx(ViTAttribution):
         return maps
 
     @torch.no_grad()
-    def _pixel_maps(
-        self, batch: Batch, generator: torch.Generator, mode: str
-    ) -> Tensor:
+    def _pixel_maps(self, batch: Batch, draw: _Draws, mode: str) -> Tensor:
         """Explain each image by masks of its own: (B, 1, H, W)."""
         quiet = replace(batch, progress=NullProgress())
         outputs, features = self._features(quiet)
         whole = batch.scorer.score(outputs, batch.examples)  # p_c(x)
+        size = batch.inputs.shape[-2:]
+        # A callable target wants all images at once; else one at a time saves memory.
+        n_together = len(batch) if batch.scorer.whole_batch else 1
         maps = []
-        for index in range(len(batch)):
-            size = batch.inputs.shape[-2:]
-            masks = feature_masks(features[index], size, self.threshold, mode)
-            noise = torch.randn(
-                len(masks), *batch.inputs.shape[1:], generator=generator
-            )
-            scores = self._mask_scores(quiet, index, masks, noise.to(batch.inputs))
-            scores = scores + whole[index]
-            covered = masks.sum(dim=0)
-            share = torch.where(covered > 0, masks / covered.clamp(min=1e-12), 0.0)
-            batch.progress.update(1)
-            maps.append((scores[:, None, None] * share).sum(dim=0) / max(len(masks), 1))
+        for start in range(0, len(batch), n_together):
+            part = quiet.select(slice(start, start + n_together))
+            masks, noise = [], []
+            for index, example in enumerate(part.examples.tolist(), start):
+                masks.append(feature_masks(features[index], size, self.threshold, mode))
+                shape = (len(masks[-1]), *batch.inputs.shape[1:])
+                noise.append(self.noise * draw(example, shape).to(batch.inputs))
+            for index, scores in enumerate(_mask_scores(part, masks, noise)):
+                scores = scores + whole[start + index]
+                maps.append(_mean_mask(scores, masks[index]))
+                batch.progress.update(1)
         return torch.stack(maps)[:, None]
 
     def _features(self, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -178,23 +178,62 @@ class VitCx(ViTAttribution):
         patches = full_precision(seen[-1])[:, self.adapter.n_prefix_tokens :]
         return outputs, patches.transpose(1, 2).unflatten(2, (height, width))
 
-    def _mask_scores(
-        self, batch: Batch, index: int, masks: Tensor, noise: Tensor
-    ) -> Tensor:
-        """Score an image behind each mask, less what the noise alone does: (N,)."""
-        image = batch.inputs[index]
-        rows = torch.tensor([index])
-        size = 1 if batch.scorer.whole_batch else max(1, batch.max_rows // 2)
-        differences = []
-        for start in range(0, len(masks), size):
-            mask = masks[start : start + size, None].to(image)
-            added = noise[start : start + size] * self.noise * (1 - mask)
-            both = torch.cat([image * mask + added, image + added])
-            parts = both.split(1) if batch.scorer.whole_batch else (both,)
-            scores = torch.cat([batch.score(p, rows.expand(len(p))) for p in parts])
-            masked, noised = scores.chunk(2)
-            differences.append(masked - noised)
-        return torch.cat(differences) if differences else image.new_zeros(0)
+
+class _Draws:
+    """Draws the noise of each example; again the same one if it is asked for again.
+
+    Args:
+        generator (torch.Generator): Goes from one example to the next.
+    """
+
+    def __init__(self, generator: torch.Generator) -> None:
+        self._generator = generator
+        self._states: dict[int, Tensor] = {}
+
+    def __call__(self, example: int, shape: Sequence[int]) -> Tensor:
+        # A chunk that ran out of memory is begun anew, in smaller ones.
+        if example in self._states:
+            self._generator.set_state(self._states[example])
+        self._states[example] = self._generator.get_state()
+        return torch.randn(shape, generator=self._generator)
+
+
+def _mask_scores(
+    batch: Batch, masks: Sequence[Tensor], noise: Sequence[Tensor]
+) -> list[Tensor]:
+    """Score images behind masks, less what the noise alone does: (N,) for each image.
+
+    Args:
+        batch (Batch): The images.
+        masks (sequence of Tensor): Of each image (N, H, W).
+        noise (sequence of Tensor): Of each image (N, C, H, W).
+    """
+
+    def run(examples: Tensor, rows: Tensor) -> Tensor:
+        inputs = []
+        for example, row in zip(examples.tolist(), rows.tolist(), strict=True):
+            image, pair = batch.inputs[example], row // 2
+            if not len(masks[example]):  # features that are all constant
+                inputs.append(image)
+                continue
+            mask = masks[example][pair].to(image)
+            added = noise[example][pair] * (1 - mask)
+            inputs.append((image if row % 2 else image * mask) + added)
+        return batch.outputs(torch.stack(inputs), examples)
+
+    counts = [2 * max(1, len(images_masks)) for images_masks in masks]
+    scores = batch.score_each(counts, run)
+    return [
+        (of_image[0::2] - of_image[1::2])[: len(masks[index])]
+        for index, of_image in enumerate(scores)
+    ]
+
+
+def _mean_mask(scores: Tensor, masks: Tensor) -> Tensor:
+    """Average masks (N, H, W), each pixel's shares summing to 1, by scores (N,)."""
+    covered = masks.sum(dim=0)
+    share = torch.where(covered > 0, masks / covered.clamp(min=1e-12), 0.0)
+    return (scores[:, None, None] * share).sum(dim=0) / max(len(masks), 1)
 
 
 def feature_masks(

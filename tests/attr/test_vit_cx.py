@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from vit_models import BY_NAME, images, shared_model
 
 from captum_mda import VitCx
 from captum_mda.attr.vit_cx import feature_masks
+from captum_mda.vit import resolve
 
 VIT = BY_NAME["timm ViT not square"]
 
@@ -120,6 +122,36 @@ def test_a_generator_decides_the_noise() -> None:
     torch.testing.assert_close(split, first, rtol=0, atol=1e-5)
     with pytest.raises(TypeError, match="generator"):
         vit_cx.attribute(x, 1, generator=3)  # type: ignore[arg-type]
+
+
+class ShortOfMemory(nn.Module):
+    """Runs out of memory once, on the forward with that number."""
+
+    def __init__(self, at: int) -> None:
+        super().__init__()
+        self.model, self.at, self.calls = shared_model(VIT.name), at, 0
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        self.calls += 1
+        if self.calls == self.at:
+            raise RuntimeError("CUDA out of memory: not really")
+        outputs: Tensor = self.model(inputs)
+        return outputs
+
+
+@pytest.mark.parametrize("at", [2, 3, 4])
+def test_noise_is_the_same_after_running_out_of_memory(at: int) -> None:
+    x, generators = images(VIT, n=3), [torch.Generator() for _ in range(2)]
+    adapter = resolve(shared_model(VIT.name))
+    wanted = VitCx(adapter).attribute(x, 1, generator=generators[0].manual_seed(5))
+    model = ShortOfMemory(at + 2)  # the check of the adapter takes two forwards
+    found = VitCx(replace(adapter, model=model)).attribute(
+        x, 1, generator=generators[1].manual_seed(5)
+    )
+    assert model.calls > at + 2
+    torch.testing.assert_close(found, wanted, rtol=0, atol=1e-6)
+    states = [generator.get_state() for generator in generators]
+    assert torch.equal(*states)
 
 
 @pytest.mark.real_model

@@ -270,7 +270,7 @@ def test_a_misspelt_word_of_metric_driven_attribution_is_refused() -> None:
 
 
 @every_method
-def test_the_bar_counts_images_under_the_name_of_the_method(
+def test_the_bar_ends_full_under_the_name_of_the_method(
     method: Method, capsys: pytest.CaptureFixture[str]
 ) -> None:
     attribution = method.shared()
@@ -280,8 +280,10 @@ def test_the_bar_counts_images_under_the_name_of_the_method(
         explain(attribution, internal_batch_size=2, show_progress=True)
     shown = capsys.readouterr().err
     assert attribution.get_name() in shown
-    assert "100%" in shown
-    assert f"{sum(rows)}/{sum(rows)}" in shown
+    done, total = re.findall(r"(\d+)/(\d+) ", shown)[-1]
+    assert done == total
+    if method.differentiates:  # others run parts of the model, or count images
+        assert int(total) == sum(rows)
 
 
 def test_names_are_words_and_differ() -> None:

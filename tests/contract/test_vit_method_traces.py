@@ -14,6 +14,7 @@ from torch import nn, Tensor
 from vit_methods import (
     CASE,
     every_class_method,
+    every_gradient_method,
     every_method,
     explain,
     IMAGES,
@@ -137,7 +138,7 @@ def test_nothing_remains_after_an_accident(
         before.assert_unchanged()
 
 
-@every_class_method
+@every_gradient_method
 def test_nothing_remains_after_an_accident_in_the_backward_pass(
     method: Method,
 ) -> None:

@@ -17,6 +17,7 @@ from vit_methods import (
     CASE,
     counted_rows,
     every_method,
+    every_patch_method,
     explain,
     few_steps,
     IMAGES,
@@ -36,10 +37,6 @@ pytestmark = pytest.mark.filterwarnings("ignore:inputs. examples:UserWarning")
 SIZE, GRID = (3, 1, *CASE.size), (3, 1, *CASE.grid)
 
 
-# These perturb images or tokens and partly draw random numbers: tests of their own.
-PERTURBING = {"CausalActivationPatching", "TransformerInputSampling", "VitCx"}
-
-
 def test_the_table_holds_every_method() -> None:
     public = {
         name
@@ -47,13 +44,17 @@ def test_the_table_holds_every_method() -> None:
         if isinstance(value := getattr(captum_mda, name), type)
         and issubclass(value, ViTAttribution)
     }
-    assert {method.kind.__name__ for method in METHODS} == public - PERTURBING
+    assert {method.kind.__name__ for method in METHODS} == public
 
 
 @pytest.mark.parametrize("case", PARAMETERS)
 @every_method
 def test_every_family_of_models(method: Method, case: Case) -> None:
     attribution = method.shared(case.name)
+    if case.name == method.refuses:
+        with pytest.raises(ValueError, match=r"^model: "):
+            explain(attribution, images(case), target=[1, 2])
+        return
     grid = explain(attribution, images(case), target=[1, 2])
     assert grid.shape == (2, 1, *case.grid)
     assert grid.dtype == torch.float32
@@ -75,12 +76,16 @@ def test_shapes(method: Method) -> None:
         assert attributions.dtype == torch.float32
         assert not attributions.requires_grad
         assert attributions.grad_fn is None
+    if method.of_pixels:
+        patches = F.adaptive_avg_pool2d(full, CASE.grid)
+        assert_same_maps(grid, patches, tolerance=1e-6)
+        return
     # A bilinear map is the default.
     resized = F.interpolate(grid, CASE.size, mode="bilinear", align_corners=False)
     assert_same_maps(full, resized, tolerance=1e-6)
 
 
-@every_method
+@every_patch_method
 def test_nearest_repeats_the_value_of_each_patch(method: Method) -> None:
     attribution = method.shared()
     grid = explain(attribution)
@@ -93,7 +98,7 @@ def test_nearest_repeats_the_value_of_each_patch(method: Method) -> None:
     assert_same_maps(full, bicubic, tolerance=1e-6)
 
 
-@every_method
+@every_patch_method
 def test_the_map_moves_with_the_image(method: Method) -> None:
     """Without positions, patches may change places: the map has them in its rows."""
     model = build_model(CASE)

@@ -1,4 +1,4 @@
-"""Every white-box attribution method, one line each, and what the contracts share."""
+"""Every method on the parts of a model, one line each, and what contracts share."""
 
 from __future__ import annotations
 
@@ -25,12 +25,15 @@ from captum_mda import (
     AttentionIntegratedGradients,
     AttentionRollout,
     BidirectionalAttention,
+    CausalActivationPatching,
     FullGradPlus,
     LeGrad,
     RawAttention,
     TokenInputXGradient,
     TransformerAttribution,
+    TransformerInputSampling,
     TransitionAttention,
+    VitCx,
 )
 from captum_mda.attr import ViTAttribution
 from captum_mda.vit import ViTAdapter
@@ -49,11 +52,17 @@ class Method:
         kind (type): Its class.
         options (Mapping): What its constructor gets besides the model.
         follows_target (bool): Whether the map depends on the target.
+        differentiates (bool): Whether it takes gradients, and runs the model whole.
+        of_pixels (bool): Whether maps have more detail than one value for each patch.
+        refuses (str): A case whose model it cannot explain, and says so.
     """
 
     kind: type[ViTAttribution]
     options: Mapping[str, Any] = field(default_factory=dict)
     follows_target: bool = True
+    differentiates: bool = True
+    of_pixels: bool = False
+    refuses: str = ""
 
     @property
     def name(self) -> str:
@@ -89,6 +98,26 @@ METHODS = [
     Method(FullGradPlus),
     Method(TokenInputXGradient, {"biases": False}),
     Method(TokenInputXGradient, {"biases": True}),
+    # Windows end at borders: not so those of one patch.
+    Method(CausalActivationPatching, {"support": 0}, differentiates=False),
+    # One mask for each channel, whatever is drawn.
+    Method(
+        TransformerInputSampling,
+        {
+            "n_masks": 1000,
+            "empty_clusters": "avoid",
+            "normalize": False,
+            "score": "identity",
+        },
+        differentiates=False,
+        refuses="timm BEiT",
+    ),
+    Method(
+        VitCx,
+        {"noise": 0.0, "score": "identity"},
+        differentiates=False,
+        of_pixels=True,
+    ),
 ]
 
 
@@ -98,6 +127,10 @@ def _parametrize(methods: list[Method]) -> pytest.MarkDecorator:
 
 every_method = _parametrize(METHODS)
 every_class_method = _parametrize([m for m in METHODS if m.follows_target])
+every_gradient_method = _parametrize(
+    [m for m in METHODS if m.follows_target and m.differentiates]
+)
+every_patch_method = _parametrize([m for m in METHODS if not m.of_pixels])
 
 
 def small_model() -> nn.Module:
