@@ -145,8 +145,9 @@ def main() -> None:
         told = {
             "forwards": statistics.median(costs),
             "most": max(costs),
-            "reference": REFERENCE_FORWARDS.get(name, float("nan")),
         }
+        if name in REFERENCE_FORWARDS:
+            told["reference"] = REFERENCE_FORWARDS[name]
         if PROCESS_STATUS.exists():
             told["peak_megabytes"] = peak_growth(name)
         result["summary"][name] = told

@@ -43,6 +43,7 @@ from captum_mda.ordering import (
 from captum_mda.perturbation import (
     Features,
     format_baselines,
+    Path,
     Ranking,
     Response,
     Score,
@@ -419,7 +420,8 @@ def _sweep_positions(order: Tensor, responses: SubsetResponses) -> Tensor:
     rank = -order.argsort(dim=1).double()
     height = fine.features.mean(responses.features.paint(rank))  # (B, positions)
     ranking = Ranking.of(height.argsort(dim=1, stable=True).flip(1), PIXEL_STEPS)
-    return Sweep(ranking, deletes=[False, True]).run(fine)
+    paths = [Path(ranking, deletes=False), Path(ranking, deletes=True, kind=1)]
+    return torch.stack(Sweep(paths).run(fine))
 
 
 def _rows_per_forward(

@@ -21,18 +21,15 @@ Transformers", ICLR 2025, and its published code.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import get_args
 
 from torch import Tensor
 
 from captum_mda._captum import BaselineType, log_usage, TargetType
 from captum_mda.curves import Mode
-from captum_mda.metrics.response_curves import (
-    Convention,
-    MODES,
-    Question,
-    ResponseCurve,
-    sweep,
-)
+from captum_mda.metrics.degenerate import OnDegenerate
+from captum_mda.metrics.questions import Convention, Direction, Question
+from captum_mda.metrics.response_curves import ResponseCurve, sweep
 from captum_mda.perturbation import Score
 from captum_mda.perturbation.inputs import require_choice
 
@@ -53,6 +50,7 @@ def response_curve(
     mode: Mode = "insertion",
     convention: Convention = "mas",
     score: Score = "softmax",
+    on_degenerate: OnDegenerate = "raise",
 ) -> ResponseCurve:
     """Follow the score while features are inserted, or deleted, in their ranking.
 
@@ -62,7 +60,7 @@ def response_curve(
         inputs (Tensor or tuple[Tensor, ...]): The explained inputs, examples along
             dimension 0.
         attributions (Tensor or tuple[Tensor, ...]): Attributions that broadcast to the
-            inputs, not all zero.
+            inputs, not all the same.
         baselines (Tensor, number, tuple of those, optional): What stands where a
             feature is absent; the papers blur for insertion and take 0 for deletion.
             None: 0.
@@ -85,15 +83,19 @@ def response_curve(
         convention (str, optional): "mas" or "rise", see the module. Default: "mas"
         score (str or callable, optional): "softmax", "identity", or a callable from
             outputs to scores. Default: "softmax"
+        on_degenerate (str, optional): What to do about examples that cannot be scored:
+            a map that is constant, or under "mas" an input that scores no higher than
+            its baseline. "raise" refuses the batch; "nan" warns, and their scores are
+            NaN, with the reason in the curve's status. Default: "raise"
 
     Returns:
         *ResponseCurve*: raw scores, response, density and penalty, each float64
-        (B, n + 1).
+        (B, n + 1), a status for each example, and what can be read off the curve: its
+        areas, AOPC and monotonicity.
 
     Raises:
         TypeError, ValueError: An argument does not fit (before the first forward), the
-            scores are not finite, or under "mas" an input scores no higher than its
-            baseline.
+            scores are not finite, or an example is degenerate, see above.
 
     Example::
 
@@ -105,11 +107,10 @@ def response_curve(
         >>> metrics.response_curve(sum_model, x, attributions=x).raw
         tensor([[0., 3., 4., 4.]], dtype=torch.float64)
     """
-    require_choice("mode", mode, MODES)
+    require_choice("mode", mode, get_args(Mode))
     question = Question(
         forward_func,
         inputs,
-        attributions,
         feature_mask,
         additional_forward_args,
         target,
@@ -118,8 +119,10 @@ def response_curve(
         show_progress,
         convention,
         score,
+        on_degenerate,
     )
-    return sweep(question, [(mode, baselines, "baselines")])[0]
+    maps = {"attributions": attributions}
+    return sweep(question, maps, [Direction(mode, baselines)])[0][0]
 
 
 @log_usage(part_of_slo=True)
@@ -137,6 +140,7 @@ def insertion(
     *,
     convention: Convention = "mas",
     score: Score = "softmax",
+    on_degenerate: OnDegenerate = "raise",
 ) -> Tensor:
     """Compute the insertion score; higher is better.
 
@@ -158,6 +162,7 @@ def insertion(
         show_progress (bool, optional): Default: False
         convention (str, optional): "mas" or "rise", see the module. Default: "mas"
         score (str or callable, optional): Default: "softmax"
+        on_degenerate (str, optional): Default: "raise"
 
     Returns:
         *Tensor*: float64 (B,), in [0, 1] under "mas" and in the score's unit under
@@ -193,6 +198,7 @@ def insertion(
         mode="insertion",
         convention=convention,
         score=score,
+        on_degenerate=on_degenerate,
     )
     return curve.area
 
@@ -212,6 +218,7 @@ def deletion(
     *,
     convention: Convention = "mas",
     score: Score = "softmax",
+    on_degenerate: OnDegenerate = "raise",
 ) -> Tensor:
     """Compute the deletion score; lower is better.
 
@@ -232,6 +239,7 @@ def deletion(
         show_progress (bool, optional): Default: False
         convention (str, optional): "mas" or "rise", see the module. Default: "mas"
         score (str or callable, optional): Default: "softmax"
+        on_degenerate (str, optional): Default: "raise"
 
     Returns:
         *Tensor*: float64 (B,), in [0, 1] under "mas" and in the score's unit under
@@ -267,6 +275,7 @@ def deletion(
         mode="deletion",
         convention=convention,
         score=score,
+        on_degenerate=on_degenerate,
     )
     return curve.area
 
@@ -285,6 +294,7 @@ def mas_insertion(
     show_progress: bool = False,
     *,
     score: Score = "softmax",
+    on_degenerate: OnDegenerate = "raise",
 ) -> Tensor:
     """Compute the magnitude-aligned insertion score; higher is better.
 
@@ -306,6 +316,7 @@ def mas_insertion(
         max_examples_per_batch (int, optional): Default: None
         show_progress (bool, optional): Default: False
         score (str or callable, optional): Default: "softmax"
+        on_degenerate (str, optional): Default: "raise"
 
     Returns:
         *Tensor*: float64 (B,) in [0, 1].
@@ -339,6 +350,7 @@ def mas_insertion(
         show_progress,
         mode="insertion",
         score=score,
+        on_degenerate=on_degenerate,
     )
     return curve.mas_area
 
@@ -357,6 +369,7 @@ def mas_deletion(
     show_progress: bool = False,
     *,
     score: Score = "softmax",
+    on_degenerate: OnDegenerate = "raise",
 ) -> Tensor:
     """Compute the magnitude-aligned deletion score; lower is better.
 
@@ -377,6 +390,7 @@ def mas_deletion(
         max_examples_per_batch (int, optional): Default: None
         show_progress (bool, optional): Default: False
         score (str or callable, optional): Default: "softmax"
+        on_degenerate (str, optional): Default: "raise"
 
     Returns:
         *Tensor*: float64 (B,) in [0, 1].
@@ -410,5 +424,6 @@ def mas_deletion(
         show_progress,
         mode="deletion",
         score=score,
+        on_degenerate=on_degenerate,
     )
     return curve.mas_area

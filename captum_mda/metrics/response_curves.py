@@ -2,36 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import get_args, Literal
 
 import torch
 from torch import Tensor
 
 from captum_mda import curves
-from captum_mda._captum import BaselineType, progress_bar, TargetType
-from captum_mda._state import preserved_state
 from captum_mda.curves import Mode
-from captum_mda.perturbation import (
-    Features,
-    format_baselines,
-    Ranking,
-    Response,
-    Score,
-    SubsetResponses,
-    Sweep,
-    validate_inputs,
-)
-from captum_mda.perturbation.inputs import (
-    broadcasts_to,
-    require_choice,
-    require_finite,
-    require_positive_integer,
-)
+from captum_mda.metrics.questions import Direction, Maps, Question
+from captum_mda.metrics.ranked_maps import CONSTANT_MAP, rank_correlation, RankedMap
+from captum_mda.perturbation import format_baselines, Path, Ranking, validate_inputs
 
-Convention = Literal["mas", "rise"]
-MODES: tuple[Mode, ...] = get_args(Mode)
+NO_CONTRAST = "input scores no higher than its baseline"
+FLAT_ALIGNED = "flat aligned curve"
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +33,11 @@ class ResponseCurve:
         mas (Tensor): float64 (B, n + 1), magnitude-aligned response in [0, 1]; NaN
             where the penalty is.
         mode (str): "insertion" or "deletion".
+        status (tuple[str, ...]): Of each example "ok"; "constant map", which ranks
+            nothing: all curves but the raw one are NaN; "input scores no higher than
+            its baseline": the normalised curves are; or "flat aligned curve": clipping
+            leaves nothing of the aligned response to stretch, and by the published rule
+            ``mas`` is a straight line, of area 0.5.
     """
 
     raw: Tensor
@@ -56,6 +46,7 @@ class ResponseCurve:
     penalty: Tensor
     mas: Tensor
     mode: Mode
+    status: tuple[str, ...] = ()
 
     @property
     def area(self) -> Tensor:
@@ -67,91 +58,134 @@ class ResponseCurve:
         """The magnitude-aligned insertion or deletion score, float64 (B,) in [0, 1]."""
         return curves.area(self.mas)
 
+    @property
+    def raw_area(self) -> Tensor:
+        """The area under the raw scores, float64 (B,), in the score's unit."""
+        return curves.area(self._ranked(self.raw))
 
-@dataclass(frozen=True)
-class Question:
-    """What a response metric is asked: the arguments that all of them share."""
+    @property
+    def aopc(self) -> Tensor:
+        """The mean fall of the raw score from the full input, float64 (B,).
 
-    forward_func: Callable[..., Tensor]
-    inputs: Tensor | tuple[Tensor, ...]
-    attributions: Tensor | tuple[Tensor, ...]
-    feature_mask: Tensor | tuple[Tensor, ...] | None
-    additional_forward_args: object
-    target: TargetType
-    n_steps: int
-    max_examples_per_batch: int | None
-    show_progress: bool
-    convention: Convention
-    score: Score
+        Over all points, the full input included. Higher is better for deletion, most
+        important first. (Samek et al. 2017, Eq. 12.)
+        """
+        full = self.raw[:, 0 if self.mode == "deletion" else -1]
+        return self._ranked(full[:, None] - self.raw).mean(dim=1)
+
+    @property
+    def monotonicity(self) -> Tensor:
+        """Spearman's rank correlation of steps and raw scores, float64 (B,).
+
+        In [-1, 1]; higher is better: insertion should raise the score, deletion lower
+        it. NaN where the raw scores are all equal.
+        """
+        steps = torch.arange(self.raw.shape[1]).double().expand_as(self.raw)
+        signed = steps if self.mode == "insertion" else -steps
+        return rank_correlation(signed, self._ranked(self.raw))
+
+    def _ranked(self, values: Tensor) -> Tensor:
+        """Leave values of examples that a map has not ranked out: NaN."""
+        constant = [status == CONSTANT_MAP for status in self.status]
+        return values.masked_fill(_mask(constant)[:, None], torch.nan)
 
 
 def sweep(
-    question: Question, directions: Sequence[tuple[Mode, BaselineType, str]]
-) -> list[ResponseCurve]:
-    """Compute response curves in one or both directions, in one job.
+    question: Question, maps: Mapping[str, Maps], directions: Sequence[Direction]
+) -> list[list[ResponseCurve]]:
+    """Compute response curves of one or more maps, in one job.
 
     Args:
         question (Question): The arguments of the metric.
-        directions (sequence): For each curve its mode, its baselines, and the name of
-            the argument they came in.
+        maps (mapping of str to Tensor or tuple): Attributions, by what to call them in
+            errors.
+        directions (sequence of Direction): Which curves to compute of each map.
 
     Returns:
-        *list[ResponseCurve]*: one for each direction.
+        *list[list[ResponseCurve]]*: of each map, one for each direction.
 
     Raises:
         TypeError, ValueError: An argument does not fit (before the first forward), the
-            outputs are not finite, or an input scores no higher than its baseline under
-            "mas".
+            outputs are not finite, or an example is degenerate.
     """
-    require_choice("convention", question.convention, get_args(Convention))
-    require_positive_integer("n_steps", question.n_steps)
-    if question.max_examples_per_batch is not None:
-        require_positive_integer(
-            "max_examples_per_batch", question.max_examples_per_batch
-        )
+    question.require_options()
+    features = question.features()
     inputs = validate_inputs(question.inputs)
-    features = (
-        Features.positions(inputs)
-        if question.feature_mask is None
-        else Features.from_mask(inputs, question.feature_mask)
-    )
-    baselines = [format_baselines(inputs, value, name) for _, value, name in directions]
-    scores = _feature_scores(question.attributions, inputs, features)  # (B, N)
-    order = _order(scores, question.convention)
-    ranking = Ranking.of(order, question.n_steps)
-    job = Sweep(ranking, [mode == "deletion" for mode, _, _ in directions])
-    bar = progress_bar(job.n_rows, "Response curves", question.show_progress)
-    response = Response(
-        question.forward_func,
-        features.batch_size,
-        question.target,
-        question.additional_forward_args,
-        question.score,
-        question.max_examples_per_batch,
-        bar,
-    )
-    with bar, preserved_state(question.forward_func, inputs):
-        raw = job.run(SubsetResponses(response, inputs, baselines, features))
-    moved = scores.abs().gather(1, order).cpu()
-    mass = _mass_of_steps(moved, ranking.counts)
-    return [
-        _curve(raw[kind], job.full_step(kind), mass, mode, question.convention)
-        for kind, (mode, _, _) in enumerate(directions)
+    kinds = [format_baselines(inputs, d.baselines, d.argument) for d in directions]
+    numbers = _equal_kinds(kinds)
+    ranked = [
+        RankedMap.of(attributions, features, question, name)
+        for name, attributions in maps.items()
     ]
+    paths = []
+    for each in ranked:
+        rankings = [
+            Ranking.of(o, question.n_steps) for o in (each.order, each.order.flip(1))
+        ]
+        for direction, number in zip(directions, numbers, strict=True):
+            ranking = rankings[direction.least_first]
+            paths.append(Path(ranking, direction.mode == "deletion", number))
+    raw = iter(zip(paths, question.run(paths, kinds, features), strict=True))
+    found = []
+    for each in ranked:
+        found.append([_curve(*next(raw), each, d, question) for d in directions])
+    return found
 
 
-def _order(scores: Tensor, convention: Convention) -> Tensor:
-    """Rank the features: int64 (B, N), the one that moves first first."""
-    empty = (scores == 0).all(dim=1).nonzero().flatten().tolist()
-    if empty:
-        raise ValueError(
-            f"attributions: all zero for example {empty[0]}, which ranks nothing; drop "
-            "such examples"
-        )
-    if convention == "mas":
-        # As published: ascending and reversed, so ties go to the higher index.
-        return scores.abs().argsort(dim=1, stable=True).flip(1)
-    return scores.argsort(dim=1, stable=True, descending=True)
+def _equal_kinds(kinds: Sequence[tuple[Tensor, ...]]) -> list[int]:
+    """Number kinds of baseline, equal ones alike, so that they share inputs."""
+    numbers: list[int] = []
+    for kind in kinds:
+        for number in numbers:
+            other = kinds[number]
+            if all(map(torch.equal, kind, other)):
+                numbers.append(number)
+                break
+        else:
+            numbers.append(len(numbers))
+    return numbers
+
+
+def _curve(
+    path: Path, raw: Tensor, ranked: RankedMap, direction: Direction, question: Question
+) -> ResponseCurve:
+    """Make everything that a curve shows of its raw scores, (B, n + 1)."""
+    full = raw[:, path.full_point]
+    baseline = raw[:, path.ranking.n_steps - path.full_point]
+    status = list(ranked.status)
+    for example, (high, low) in enumerate(zip(full, baseline, strict=True)):
+        if high <= low and status[example] == "ok":
+            status[example] = NO_CONTRAST
+    no_contrast = _mask([each == NO_CONTRAST for each in status])
+    constant = _mask([each == CONSTANT_MAP for each in status])
+    if question.convention == "mas" and question.normalizes:
+        _report_no_contrast(no_contrast, full, baseline, direction, question)
+    moved = ranked.scores.abs().gather(1, path.ranking.order).cpu()
+    density = curves.density_response(
+        _mass_of_steps(moved, path.ranking.counts), direction.mode
+    )
+    monotone = curves.monotone_response(raw, baseline, full, direction.mode)
+    monotone[no_contrast | constant] = torch.nan  # nothing to normalise by, or to rank
+    penalty = curves.alignment_penalty(monotone, density)
+    clipped = curves.aligned_response(monotone, penalty, direction.mode)
+    flat = clipped.amax(dim=1) == clipped.amin(dim=1)
+    response = raw.masked_fill(constant[:, None], torch.nan)
+    return ResponseCurve(
+        raw=raw,
+        response=monotone if question.convention == "mas" else response,
+        density=density.masked_fill(constant[:, None], torch.nan),
+        penalty=penalty,
+        mas=curves.mas_curve(monotone, penalty, direction.mode),
+        mode=direction.mode,
+        status=tuple(
+            FLAT_ALIGNED if is_flat and each == "ok" else each
+            for each, is_flat in zip(status, flat.tolist(), strict=True)
+        ),
+    )
+
+
+def _mask(values: Sequence[bool]) -> Tensor:
+    return torch.tensor(list(values), dtype=torch.bool)
 
 
 def _mass_of_steps(moved: Tensor, counts: Tensor) -> Tensor:
@@ -160,54 +194,21 @@ def _mass_of_steps(moved: Tensor, counts: Tensor) -> Tensor:
     return total[:, counts].diff(dim=1)
 
 
-def _feature_scores(
-    attributions: Tensor | tuple[Tensor, ...],
-    inputs: tuple[Tensor, ...],
-    features: Features,
-) -> Tensor:
-    """Sum attributions over each feature's elements, channels included: (B, N)."""
-    maps = attributions if isinstance(attributions, tuple) else (attributions,)
-    if len(maps) != len(inputs):
-        raise ValueError(
-            f"attributions: got {len(maps)} tensors for {len(inputs)} inputs, takes "
-            "one for each"
-        )
-    for value, tensor in zip(maps, inputs, strict=True):
-        if not isinstance(value, Tensor):
-            raise TypeError(f"attributions: got {type(value).__name__}, takes a tensor")
-        if value.dim() != tensor.dim() or not broadcasts_to(value, tensor):
-            raise ValueError(
-                f"attributions: shape {tuple(value.shape)} does not broadcast to the "
-                f"input's {tuple(tensor.shape)}; give 1 or the input's size in each "
-                "dimension"
-            )
-        require_finite("attributions", value)
-    return features.sum(tuple(value.detach() for value in maps))
-
-
-def _curve(
-    raw: Tensor, full_step: int, mass: Tensor, mode: Mode, convention: Convention
-) -> ResponseCurve:
-    """Make everything that a curve shows of its raw scores, (B, n + 1)."""
-    n_steps = raw.shape[1] - 1
-    full, baseline = raw[:, full_step], raw[:, n_steps - full_step]
-    degenerate = full <= baseline
-    if convention == "mas" and bool(degenerate.any()):
-        example = int(degenerate.nonzero()[0])
-        raise ValueError(
-            f"inputs: example {example} scores {full[example]:.6g} on the target and "
-            f"its {mode} baseline {baseline[example]:.6g}, so its responses cannot be "
-            'normalised; drop it, choose another baseline, or take convention="rise"'
-        )
-    monotone = curves.monotone_response(raw, baseline, full, mode)
-    monotone[degenerate] = torch.nan  # nothing to normalise by
-    density = curves.density_response(mass, mode)
-    penalty = curves.alignment_penalty(monotone, density)
-    return ResponseCurve(
-        raw=raw,
-        response=monotone if convention == "mas" else raw,
-        density=density,
-        penalty=penalty,
-        mas=curves.mas_curve(monotone, penalty, mode),
-        mode=mode,
+def _report_no_contrast(
+    no_contrast: Tensor,
+    full: Tensor,
+    baseline: Tensor,
+    direction: Direction,
+    question: Question,
+) -> None:
+    if not bool(no_contrast.any()):
+        return
+    example = int(no_contrast.nonzero()[0])
+    message = (
+        f"inputs: example {example} scores {full[example]:.6g} on the target and its "
+        f"{direction.mode} baseline {baseline[example]:.6g}, so its responses cannot "
+        'be normalised; drop it, choose another baseline, or take convention="rise"'
     )
+    if question.on_degenerate == "raise":
+        raise ValueError(message + ' or on_degenerate="nan"')
+    warnings.warn(message + "; its scores are NaN", stacklevel=5)

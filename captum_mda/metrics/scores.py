@@ -5,18 +5,15 @@ The conventions are those of `captum_mda.metrics.insertion_deletion`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from torch import Tensor
 
 from captum_mda._captum import BaselineType, log_usage, TargetType
-from captum_mda.metrics.response_curves import (
-    Convention,
-    Question,
-    ResponseCurve,
-    sweep,
-)
+from captum_mda.metrics.degenerate import OnDegenerate
+from captum_mda.metrics.questions import Convention, Direction, Maps, Question
+from captum_mda.metrics.response_curves import ResponseCurve, sweep
 from captum_mda.perturbation import Score
 
 
@@ -36,6 +33,8 @@ class PerturbationScores:
         mas_insertion_deletion (Tensor): ``mas_insertion - mas_deletion``.
         insertion_curve (ResponseCurve): What the insertion scores are the areas of.
         deletion_curve (ResponseCurve): What the deletion scores are the areas of.
+        least_first_curve (ResponseCurve, optional): The deletion curve of the reversed
+            ranking. Default: None
     """
 
     insertion: Tensor
@@ -46,6 +45,41 @@ class PerturbationScores:
     mas_insertion_deletion: Tensor
     insertion_curve: ResponseCurve
     deletion_curve: ResponseCurve
+    least_first_curve: ResponseCurve | None = None
+
+    @property
+    def monotonicity(self) -> Tensor:
+        """That of the insertion curve, float64 (B,) in [-1, 1]; higher is better."""
+        return self.insertion_curve.monotonicity
+
+    @property
+    def aopc(self) -> Tensor:
+        """That of the deletion curve, float64 (B,); higher is better."""
+        return self.deletion_curve.aopc
+
+    @property
+    def symmetric_relevance_gain(self) -> Tensor:
+        """Raw area of least-first less most-first deletion; higher is better.
+
+        float64 (B,), in [-1, 1] for probabilities; asked for with ``least_first=True``.
+        """
+        if self.least_first_curve is None:
+            raise ValueError(
+                "symmetric_relevance_gain: the least-first curve was not computed; "
+                "pass least_first=True"
+            )
+        return self.least_first_curve.raw_area - self.deletion_curve.raw_area
+
+    @property
+    def status(self) -> tuple[str, ...]:
+        """Of each example "ok", or the reason why a score of it is not what it seems.
+
+        See `ResponseCurve`.
+        """
+        pairs = zip(
+            self.insertion_curve.status, self.deletion_curve.status, strict=True
+        )
+        return tuple(one if one != "ok" else other for one, other in pairs)
 
 
 @log_usage(part_of_slo=True)
@@ -64,6 +98,8 @@ def perturbation_scores(
     *,
     convention: Convention = "mas",
     score: Score = "softmax",
+    on_degenerate: OnDegenerate = "raise",
+    least_first: bool = False,
 ) -> PerturbationScores:
     """Compute all six insertion, deletion and MAS scores from one sweep each way.
 
@@ -85,6 +121,9 @@ def perturbation_scores(
         show_progress (bool, optional): Default: False
         convention (str, optional): "mas" or "rise", see the module. Default: "mas"
         score (str or callable, optional): Default: "softmax"
+        on_degenerate (str, optional): Default: "raise"
+        least_first (bool, optional): Whether to sweep the reversed ranking, too, for
+            the symmetric relevance gain. Default: False
 
     Returns:
         *PerturbationScores*: six scores, each float64 (B,), in [0, 1] under "mas"
@@ -104,10 +143,93 @@ def perturbation_scores(
         >>> scores.insertion, scores.deletion
         (tensor([0.7500], dtype=torch.float64), tensor([0.2500], dtype=torch.float64))
     """
+    return perturbation_scores_of_maps(
+        forward_func,
+        inputs,
+        {"attributions": attributions},
+        insertion_baselines,
+        deletion_baselines,
+        feature_mask,
+        additional_forward_args,
+        target,
+        n_steps,
+        max_examples_per_batch,
+        show_progress,
+        convention=convention,
+        score=score,
+        on_degenerate=on_degenerate,
+        least_first=least_first,
+    )["attributions"]
+
+
+@log_usage(part_of_slo=True)
+def perturbation_scores_of_maps(
+    forward_func: Callable[..., Tensor],
+    inputs: Maps,
+    maps: Mapping[str, Maps],
+    insertion_baselines: BaselineType = None,
+    deletion_baselines: BaselineType = None,
+    feature_mask: Maps | None = None,
+    additional_forward_args: object = None,
+    target: TargetType = None,
+    n_steps: int = 224,
+    max_examples_per_batch: int | None = None,
+    show_progress: bool = False,
+    *,
+    convention: Convention = "mas",
+    score: Score = "softmax",
+    on_degenerate: OnDegenerate = "raise",
+    least_first: bool = False,
+) -> dict[str, PerturbationScores]:
+    """Compute the scores of several maps of the same inputs, in one job.
+
+    What two maps ask alike is asked once: both ends, and every subset of features that
+    their rankings have in common. K maps cost at most K (n - 1) + 2 forwards each way.
+
+    Args:
+        forward_func (callable): As all arguments but the next, see
+            `perturbation_scores`.
+        inputs (Tensor or tuple[Tensor, ...]): The explained inputs.
+        maps (mapping of str to Tensor or tuple[Tensor, ...]): Attributions by the name
+            of their method.
+        insertion_baselines (Tensor, number, tuple of those, optional): Default: None
+        deletion_baselines (Tensor, number, tuple of those, optional): Default: None
+        feature_mask (Tensor or tuple[Tensor, ...], optional): Default: None
+        additional_forward_args (any, optional): Default: None
+        target (int, tuple, Tensor, list, optional): Default: None
+        n_steps (int, optional): Default: 224
+        max_examples_per_batch (int, optional): Default: None
+        show_progress (bool, optional): Default: False
+        convention (str, optional): Default: "mas"
+        score (str or callable, optional): Default: "softmax"
+        on_degenerate (str, optional): Default: "raise"
+        least_first (bool, optional): Default: False
+
+    Returns:
+        *dict[str, PerturbationScores]*: of each map.
+
+    Raises:
+        TypeError, ValueError: As `response_curve`; messages name the map.
+
+    Example::
+
+        >>> import torch
+        >>> from captum_mda import metrics
+        >>> sum_model = lambda x: x.sum(dim=1)
+        >>> x = torch.tensor([[3.0, 1.0, 0.0]])
+        >>> maps = {"good": x, "bad": torch.tensor([[1.0, 2.0, 3.0]])}
+        >>> scores = metrics.perturbation_scores_of_maps(sum_model, x, maps)
+        >>> {name: float(each.insertion_deletion) for name, each in scores.items()}
+        {'good': 0.5, 'bad': -0.5}
+    """
+    if not isinstance(maps, Mapping) or not maps:
+        raise TypeError(
+            f"maps: got {type(maps).__name__}, takes a mapping from names to "
+            "attributions with at least one entry"
+        )
     question = Question(
         forward_func,
         inputs,
-        attributions,
         feature_mask,
         additional_forward_args,
         target,
@@ -116,14 +238,23 @@ def perturbation_scores(
         show_progress,
         convention,
         score,
+        on_degenerate,
     )
-    inserted, deleted = sweep(
-        question,
-        [
-            ("insertion", insertion_baselines, "insertion_baselines"),
-            ("deletion", deletion_baselines, "deletion_baselines"),
-        ],
-    )
+    directions = [
+        Direction("insertion", insertion_baselines, "insertion_baselines"),
+        Direction("deletion", deletion_baselines, "deletion_baselines"),
+    ]
+    if least_first:
+        directions.append(
+            Direction("deletion", deletion_baselines, "deletion_baselines", True)
+        )
+    found = sweep(question, maps, directions)
+    return {name: _scores(*of) for name, of in zip(maps, found, strict=True)}
+
+
+def _scores(
+    inserted: ResponseCurve, deleted: ResponseCurve, last: ResponseCurve | None = None
+) -> PerturbationScores:
     return PerturbationScores(
         insertion=inserted.area,
         deletion=deleted.area,
@@ -133,4 +264,5 @@ def perturbation_scores(
         mas_insertion_deletion=inserted.mas_area - deleted.mas_area,
         insertion_curve=inserted,
         deletion_curve=deleted,
+        least_first_curve=last,
     )

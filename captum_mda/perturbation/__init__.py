@@ -14,10 +14,11 @@ from captum_mda.perturbation.features import Features, patch_feature_mask
 from captum_mda.perturbation.inputs import validate_inputs
 from captum_mda.perturbation.response import Response, Score
 from captum_mda.perturbation.subsets import SubsetResponses
-from captum_mda.perturbation.sweep import Ranking, Sweep
+from captum_mda.perturbation.sweep import Path, Ranking, Sweep
 
 __all__ = [
     "Features",
+    "Path",
     "Ranking",
     "Response",
     "Score",

@@ -9,7 +9,7 @@ from hypothesis import given, settings, strategies as st
 from torch import Tensor
 
 from captum_mda.perturbation import Features, Response, SubsetResponses
-from captum_mda.perturbation.sweep import Ranking, Sweep
+from captum_mda.perturbation.sweep import Path, Ranking, Sweep
 
 
 def weighted(rows: Tensor) -> Tensor:
@@ -61,8 +61,10 @@ def test_every_response_is_the_one_of_a_loop(
         [(baseline,) for baseline in baselines],
         Features.from_mask((inputs,), None),
     )
-    sweep = Sweep(Ranking.of(order, n_steps), deletes)
-    raw = sweep.run(responses)
+    ranking = Ranking.of(order, n_steps)
+    paths = [Path(ranking, delete, kind) for kind, delete in enumerate(deletes)]
+    sweep = Sweep(paths)
+    raw = torch.stack(sweep.run(responses))
 
     n = min(n_steps, n_features)
     assert raw.shape == (len(deletes), n_examples, n + 1)
@@ -75,5 +77,5 @@ def test_every_response_is_the_one_of_a_loop(
                 row[moved] = (baselines[kind] if delete else inputs)[example, moved]
                 expected = weighted(row[None])[0]
                 torch.testing.assert_close(raw[kind, example, step], expected)
-        assert sweep.full_step(kind) == (0 if delete else n)
+        assert paths[kind].full_point == (0 if delete else n)
     assert model.rows == sweep.n_rows == n_examples * (len(deletes) * n + 1)

@@ -1,0 +1,70 @@
+"""Examples that a metric cannot score: an error, or NaN and a warning."""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from collections.abc import Sequence
+from typing import Literal
+
+OnDegenerate = Literal["raise", "nan"]
+
+OK = "ok"
+"""The status of an example that can be scored."""
+
+_MOST_NAMED = 10
+
+
+def report_degenerate(
+    name: str, status: Sequence[str], on_degenerate: OnDegenerate, remedy: str
+) -> None:
+    """Raise, or warn, if a status says that its example cannot be scored.
+
+    Args:
+        name (str): The argument that is to blame.
+        status (sequence of str): One word or phrase for each example, "ok" where it can
+            be scored.
+        on_degenerate (str): "raise", or "nan" to warn that the values are NaN.
+        remedy (str): How to mend it, the end of the error's sentence.
+
+    Raises:
+        ValueError: Under "raise", where an example is not "ok"; it names the first.
+
+    Example::
+
+        >>> report_degenerate("masks", ["ok", "empty mask"], "raise", "drop them")
+        Traceback (most recent call last):
+        ...
+        ValueError: masks: empty mask in example 1; drop them, or pass
+        on_degenerate="nan"
+    """
+    bad = [example for example, word in enumerate(status) if word != OK]
+    if not bad:
+        return
+    if on_degenerate == "raise":
+        more = f" and {len(bad) - 1} more" if len(bad) > 1 else ""
+        raise ValueError(
+            f"{name}: {status[bad[0]]} in example {bad[0]}{more}; {remedy}, or pass "
+            'on_degenerate="nan"'
+        )
+    named = ", ".join(f"{example} ({status[example]})" for example in bad[:_MOST_NAMED])
+    more = f" and {len(bad) - _MOST_NAMED} more" if len(bad) > _MOST_NAMED else ""
+    warnings.warn(
+        f"{name}: cannot score examples {named}{more}; their values are NaN",
+        UserWarning,
+        stacklevel=_callers_level(),
+    )
+
+
+def _callers_level() -> int:
+    """Count the frames from `report_degenerate` to the line outside the package.
+
+    Metrics lie at different depths, below the wrapper that Captum puts around them.
+    """
+    level, frame = 0, inspect.currentframe()
+    while frame is not None:
+        package = str(frame.f_globals.get("__name__", "")).partition(".")[0]
+        if package not in ("captum", "captum_mda"):
+            break
+        level, frame = level + 1, frame.f_back
+    return level

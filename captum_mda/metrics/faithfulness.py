@@ -1,0 +1,358 @@
+"""Numbers read off deletion and insertion curves: AOPC, monotonicity, relevance gain.
+
+All of them see the raw scores, without the normalisation of the MDA tables. Whoever
+wants several of them for one map takes `perturbation_scores`, which sweeps once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from captum_mda._captum import BaselineType, log_usage, TargetType
+from captum_mda._state import preserved_state
+from captum_mda.curves import Mode
+from captum_mda.metrics.degenerate import OnDegenerate, report_degenerate
+from captum_mda.metrics.insertion_deletion import response_curve
+from captum_mda.metrics.questions import Convention, Direction, Maps, Question
+from captum_mda.metrics.response_curves import sweep
+from captum_mda.perturbation import (
+    format_baselines,
+    Response,
+    Score,
+    validate_inputs,
+)
+from captum_mda.perturbation.inputs import require_finite
+
+
+@log_usage(part_of_slo=True)
+def aopc(
+    forward_func: Callable[..., Tensor],
+    inputs: Maps,
+    attributions: Maps,
+    baselines: BaselineType = None,
+    feature_mask: Maps | None = None,
+    additional_forward_args: object = None,
+    target: TargetType = None,
+    n_steps: int = 224,
+    max_examples_per_batch: int | None = None,
+    show_progress: bool = False,
+    *,
+    score: Score = "softmax",
+    on_degenerate: OnDegenerate = "raise",
+) -> Tensor:
+    r"""Compute the area over the perturbation curve; higher is better.
+
+    The mean fall of the score while features are deleted, most important first:
+    :math:`\frac 1 {n+1} \sum_{k=0}^n f(x) - f(x_k)`. Features are ranked by their
+    signed attribution.
+
+    Args:
+        forward_func (callable): As all arguments, see `response_curve`.
+        inputs (Tensor or tuple[Tensor, ...]): The explained inputs.
+        attributions (Tensor or tuple[Tensor, ...]): Their attributions.
+        baselines (Tensor, number, tuple of those, optional): None: 0. Default: None
+        feature_mask (Tensor or tuple[Tensor, ...], optional): Default: None
+        additional_forward_args (any, optional): Default: None
+        target (int, tuple, Tensor, list, optional): Default: None
+        n_steps (int, optional): Default: 224
+        max_examples_per_batch (int, optional): Default: None
+        show_progress (bool, optional): Default: False
+        score (str or callable, optional): Default: "softmax"
+        on_degenerate (str, optional): Default: "raise"
+
+    Returns:
+        *Tensor*: float64 (B,), in the score's unit; within [-1, 1] for probabilities.
+
+    Raises:
+        TypeError, ValueError: As `response_curve`.
+
+    Reference:
+        Samek, Binder, Montavon, Lapuschkin, Müller, "Evaluating the Visualization of
+        What a Deep Neural Network Has Learned", IEEE TNNLS 2017, Eq. 12.
+
+    Example::
+
+        >>> import torch
+        >>> from captum_mda import metrics
+        >>> sum_model = lambda x: x.sum(dim=1)
+        >>> x = torch.tensor([[3.0, 1.0, 0.0]])
+        >>> metrics.aopc(sum_model, x, attributions=x)
+        tensor([2.7500], dtype=torch.float64)
+    """
+    curve = response_curve(
+        forward_func,
+        inputs,
+        attributions,
+        baselines,
+        feature_mask,
+        additional_forward_args,
+        target,
+        n_steps,
+        max_examples_per_batch,
+        show_progress,
+        mode="deletion",
+        convention="rise",
+        score=score,
+        on_degenerate=on_degenerate,
+    )
+    return curve.aopc
+
+
+@log_usage(part_of_slo=True)
+def monotonicity(
+    forward_func: Callable[..., Tensor],
+    inputs: Maps,
+    attributions: Maps,
+    baselines: BaselineType = None,
+    feature_mask: Maps | None = None,
+    additional_forward_args: object = None,
+    target: TargetType = None,
+    n_steps: int = 224,
+    max_examples_per_batch: int | None = None,
+    show_progress: bool = False,
+    *,
+    mode: Mode = "insertion",
+    convention: Convention = "mas",
+    score: Score = "softmax",
+    on_degenerate: OnDegenerate = "raise",
+) -> Tensor:
+    """Compute how steadily the score follows the ranking; higher is better.
+
+    Spearman's rank correlation of the number of steps and the raw score, while features
+    are inserted, most important first; under ``mode="deletion"`` they are deleted, and
+    the score should fall. The MDA tables take 224 steps from the blurred image, and
+    blur again for deletion.
+
+    Args:
+        forward_func (callable): As all arguments, see `response_curve`.
+        inputs (Tensor or tuple[Tensor, ...]): The explained inputs.
+        attributions (Tensor or tuple[Tensor, ...]): Their attributions.
+        baselines (Tensor, number, tuple of those, optional): Usually the blurred
+            inputs. None: 0. Default: None
+        feature_mask (Tensor or tuple[Tensor, ...], optional): Default: None
+        additional_forward_args (any, optional): Default: None
+        target (int, tuple, Tensor, list, optional): Default: None
+        n_steps (int, optional): Default: 224
+        max_examples_per_batch (int, optional): Default: None
+        show_progress (bool, optional): Default: False
+        mode (str, optional): "insertion" or "deletion". Default: "insertion"
+        convention (str, optional): How features are ranked: "mas", by the absolute
+            attribution, or "rise", by the signed one. Default: "mas"
+        score (str or callable, optional): Default: "softmax"
+        on_degenerate (str, optional): Also about scores that are all the same.
+            Default: "raise"
+
+    Returns:
+        *Tensor*: float64 (B,) in [-1, 1].
+
+    Raises:
+        TypeError, ValueError: As `response_curve`.
+
+    Reference:
+        Walker, Jha, Ewetz, ICLR 2025, Appendix A.3, and published code.
+
+    Example::
+
+        >>> import torch
+        >>> from captum_mda import metrics
+        >>> sum_model = lambda x: x.sum(dim=1)
+        >>> x = torch.tensor([[3.0, -1.0, 2.0]])
+        >>> metrics.monotonicity(sum_model, x, attributions=x, convention="rise")
+        tensor([0.8000], dtype=torch.float64)
+    """
+    question = Question(
+        forward_func,
+        inputs,
+        feature_mask,
+        additional_forward_args,
+        target,
+        n_steps,
+        max_examples_per_batch,
+        show_progress,
+        convention,
+        score,
+        on_degenerate,
+        normalizes=False,
+    )
+    direction = Direction(mode, baselines)
+    ((curve,),) = sweep(question, {"attributions": attributions}, [direction])
+    flat = (curve.raw == curve.raw[:, :1]).all(dim=1).tolist()
+    status = ["constant curve" if each else "ok" for each in flat]
+    remedy = "its score does not change at all; drop it or choose another baseline"
+    report_degenerate("inputs", status, on_degenerate, remedy)
+    return curve.monotonicity
+
+
+@log_usage(part_of_slo=True)
+def symmetric_relevance_gain(
+    forward_func: Callable[..., Tensor],
+    inputs: Maps,
+    attributions: Maps,
+    baselines: BaselineType = None,
+    feature_mask: Maps | None = None,
+    additional_forward_args: object = None,
+    target: TargetType = None,
+    n_steps: int = 224,
+    max_examples_per_batch: int | None = None,
+    show_progress: bool = False,
+    *,
+    score: Score = "softmax",
+    on_degenerate: OnDegenerate = "raise",
+) -> Tensor:
+    """Compute the symmetric relevance gain (SRG); higher is better.
+
+    The area under the score's curve while features are deleted least important first
+    (LIF), less that while they are deleted most important first (MIF), in one job. What
+    the baseline does to the model by itself cancels: random maps have 0 in expectation.
+    Features are ranked by their signed attribution.
+
+    Args:
+        forward_func (callable): As all arguments, see `response_curve`.
+        inputs (Tensor or tuple[Tensor, ...]): The explained inputs.
+        attributions (Tensor or tuple[Tensor, ...]): Their attributions.
+        baselines (Tensor, number, tuple of those, optional): None: 0. Default: None
+        feature_mask (Tensor or tuple[Tensor, ...], optional): Default: None
+        additional_forward_args (any, optional): Default: None
+        target (int, tuple, Tensor, list, optional): Default: None
+        n_steps (int, optional): Default: 224
+        max_examples_per_batch (int, optional): Default: None
+        show_progress (bool, optional): Default: False
+        score (str or callable, optional): Default: "softmax"
+        on_degenerate (str, optional): Default: "raise"
+
+    Returns:
+        *Tensor*: float64 (B,), in the score's unit; within [-1, 1] for probabilities.
+
+    Raises:
+        TypeError, ValueError: As `response_curve`.
+
+    Reference:
+        Blücher, Vielhaben, Strodthoff, "Decoupling Pixel Flipping and Occlusion
+        Strategy for Consistent XAI Benchmarks", TMLR 2024.
+
+    Example::
+
+        >>> import torch
+        >>> from captum_mda import metrics
+        >>> sum_model = lambda x: x.sum(dim=1)
+        >>> x = torch.tensor([[3.0, 1.0, 0.0]])
+        >>> metrics.symmetric_relevance_gain(sum_model, x, attributions=x)
+        tensor([2.], dtype=torch.float64)
+    """
+    question = Question(
+        forward_func,
+        inputs,
+        feature_mask,
+        additional_forward_args,
+        target,
+        n_steps,
+        max_examples_per_batch,
+        show_progress,
+        "rise",
+        score,
+        on_degenerate,
+    )
+    directions = [
+        Direction("deletion", baselines),
+        Direction("deletion", baselines, least_first=True),
+    ]
+    maps = {"attributions": attributions}
+    most_first, least_first = sweep(question, maps, directions)[0]
+    return least_first.raw_area - most_first.raw_area
+
+
+@log_usage(part_of_slo=True)
+def completeness_error(
+    forward_func: Callable[..., Tensor],
+    inputs: Maps,
+    attributions: Maps,
+    baselines: BaselineType = None,
+    additional_forward_args: object = None,
+    target: TargetType = None,
+    max_examples_per_batch: int | None = None,
+    *,
+    score: Score = "identity",
+) -> Tensor:
+    r"""Compute by how much attributions miss the score they share out; lower is better.
+
+    :math:`|f(x) - \sum_i A_i|`, or with baselines :math:`|f(x) - f(x') - \sum_i A_i|`,
+    which methods with a baseline (Integrated Gradients, Shapley values) promise to keep
+    at 0. Maps that were resized or scaled share out nothing any more: give the
+    attributions of elements, or of the patch grid.
+
+    Args:
+        forward_func (callable): As the other arguments, see `response_curve`.
+        inputs (Tensor or tuple[Tensor, ...]): The explained inputs.
+        attributions (Tensor or tuple[Tensor, ...]): (B, ...), of any shape; all values
+            of an example are summed.
+        baselines (Tensor, number, tuple of those, optional): None: the score itself is
+            shared out. Default: None
+        additional_forward_args (any, optional): Default: None
+        target (int, tuple, Tensor, list, optional): Default: None
+        max_examples_per_batch (int, optional): Default: None
+        score (str or callable, optional): Default: "identity"
+
+    Returns:
+        *Tensor*: float64 (B,), not negative, in the score's unit.
+
+    Raises:
+        TypeError, ValueError: An argument does not fit.
+
+    Reference:
+        Mehri et al., "LibraGrad", CVPR 2025, Eq. 1; Sundararajan, Taly,
+        Yan, "Axiomatic Attribution for Deep Networks", ICML 2017.
+
+    Example::
+
+        >>> import torch
+        >>> from captum_mda import metrics
+        >>> sum_model = lambda x: x.sum(dim=1)
+        >>> x = torch.tensor([[3.0, 1.0, 0.0]])
+        >>> metrics.completeness_error(sum_model, x, attributions=x * 0.5)
+        tensor([2.], dtype=torch.float64)
+    """
+    tensors = validate_inputs(inputs)
+    maps = validate_maps(attributions, len(tensors[0]))
+    response = Response(
+        forward_func,
+        len(tensors[0]),
+        target,
+        additional_forward_args,
+        score,
+        max_examples_per_batch,
+    )
+    examples = torch.arange(len(tensors[0]))
+    sources = [tensors]
+    if baselines is not None:
+        absent = format_baselines(tensors, baselines)
+        pairs = zip(absent, tensors, strict=True)
+        sources.append(tuple(value.expand(tensor.shape) for value, tensor in pairs))
+    with preserved_state(forward_func, tensors):
+        scores = [
+            response(_rows_of(source), examples).cpu().double() for source in sources
+        ]
+    total = sum(each.double().flatten(1).sum(dim=1).cpu() for each in maps)
+    shared = scores[0] - (scores[1] if len(scores) > 1 else 0.0)
+    return (shared - total).abs()
+
+
+def validate_maps(attributions: Maps, n_examples: int) -> tuple[Tensor, ...]:
+    """Check attributions of any shape, examples along dimension 0."""
+    maps = attributions if isinstance(attributions, tuple) else (attributions,)
+    for each in maps:
+        if not isinstance(each, Tensor):
+            raise TypeError(f"attributions: got {type(each).__name__}, takes a tensor")
+        if each.dim() == 0 or len(each) != n_examples:
+            raise ValueError(
+                f"attributions: got shape {tuple(each.shape)} for {n_examples} "
+                "examples, takes one map for each along dimension 0"
+            )
+        require_finite("attributions", each)
+    return tuple(each.detach() for each in maps)
+
+
+def _rows_of(source: tuple[Tensor, ...]) -> Callable[[slice], tuple[Tensor, ...]]:
+    return lambda rows: tuple(tensor[rows] for tensor in source)

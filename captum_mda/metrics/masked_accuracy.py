@@ -1,0 +1,289 @@
+"""Positive and negative perturbation: does the class survive growing masks?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import get_args, Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from captum_mda import curves
+from captum_mda._captum import BaselineType, log_usage, TargetType
+from captum_mda.metrics.degenerate import OnDegenerate
+from captum_mda.metrics.questions import Maps, Question
+from captum_mda.metrics.ranked_maps import RankedMap
+from captum_mda.perturbation import (
+    format_baselines,
+    Path,
+    Ranking,
+    validate_inputs,
+)
+from captum_mda.perturbation.inputs import require_choice
+
+First = Literal["most", "least"]
+FRACTIONS = tuple(tenths / 10 for tenths in range(1, 10))
+
+
+@dataclass(frozen=True, eq=False)
+class MaskedHits:
+    """Whether the model's first class is still the target, with features masked.
+
+    Args:
+        fractions (Tensor): float64 (K,), the shares of features that are masked.
+        hits (Tensor): float64 (B, K), 1 where the target is still the first class; NaN
+            for an example whose map is constant.
+        status (tuple[str, ...]): Of each example "ok" or "constant map".
+    """
+
+    fractions: Tensor
+    hits: Tensor
+    status: tuple[str, ...]
+
+    @property
+    def area(self) -> Tensor:
+        """The area under each example's hits, by the trapezoid rule: float64 (B,)."""
+        return curves.area(self.hits)
+
+
+@log_usage(part_of_slo=True)
+def masked_hits(
+    forward_func: Callable[..., Tensor],
+    inputs: Maps,
+    attributions: Maps,
+    baselines: BaselineType = None,
+    feature_mask: Maps | None = None,
+    additional_forward_args: object = None,
+    target: TargetType = None,
+    max_examples_per_batch: int | None = None,
+    show_progress: bool = False,
+    *,
+    first: First = "most",
+    fractions: Sequence[float] = FRACTIONS,
+    on_degenerate: OnDegenerate = "raise",
+) -> MaskedHits:
+    """Mask growing shares of the features, and see whether the target stays first.
+
+    Features are ranked by their signed attribution, ties by the lower index.
+
+    Args:
+        forward_func (callable): Returns logits or probabilities (B, classes).
+        inputs (Tensor or tuple[Tensor, ...]): The explained inputs.
+        attributions (Tensor or tuple[Tensor, ...]): Their attributions.
+        baselines (Tensor, number, tuple of those, optional): What masked features are
+            set to. The papers take black, which is ``-mean / std`` for inputs that are
+            normalised. None: 0, the data's mean colour. Default: None
+        feature_mask (Tensor or tuple[Tensor, ...], optional): Default: None
+        additional_forward_args (any, optional): Default: None
+        target (int, tuple, Tensor, list, optional): The label. Default: None
+        max_examples_per_batch (int, optional): Default: None
+        show_progress (bool, optional): Default: False
+        first (str, optional): Which features are masked first: the "most" important
+            ones (positive perturbation) or the "least" (negative). Default: "most"
+        fractions (sequence of float, optional): Ascending, in [0, 1]; of N features
+            the first int(fraction * N) are masked. Default: 0.1, 0.2, ..., 0.9
+        on_degenerate (str, optional): See `response_curve`. Default: "raise"
+
+    Returns:
+        *MaskedHits*: for a data set, average the hits of its examples.
+
+    Raises:
+        TypeError, ValueError: As `response_curve`.
+
+    Example::
+
+        >>> import torch
+        >>> from captum_mda import metrics
+        >>> def logits(x):
+        ...     return torch.stack([x.sum(dim=1), torch.full((len(x),), 2.5)], 1)
+        >>> x = torch.tensor([[3.0, 1.0, 0.0, 1.0]])
+        >>> halves = (0.25, 0.5, 0.75)
+        >>> metrics.masked_hits(logits, x, x, target=0, fractions=halves).hits
+        tensor([[0., 0., 0.]], dtype=torch.float64)
+    """
+    require_choice("first", first, get_args(First))
+    shares = read_fractions(fractions)
+    question = Question(
+        forward_func,
+        inputs,
+        feature_mask,
+        additional_forward_args,
+        target,
+        1,
+        max_examples_per_batch,
+        show_progress,
+        "rise",
+        is_first,
+        on_degenerate,
+    )
+    question.require_options()
+    features = question.features()
+    ranked = RankedMap.of(attributions, features, question, "attributions")
+    order = ranked.order if first == "most" else ranked.least_first_order
+    # As int(fraction * N), but 0.29 * 100 is 28.999999999999996.
+    counts = (shares * features.n_features + 1e-9).long()
+    path = Path(Ranking(order, counts), deletes=True)
+    kind = format_baselines(validate_inputs(inputs), baselines)
+    (hits,) = question.run([path], [kind], features)
+    constant = torch.tensor([each != "ok" for each in ranked.status])
+    hits = hits.masked_fill(constant[:, None], torch.nan)
+    return MaskedHits(shares, hits, tuple(ranked.status))
+
+
+@log_usage(part_of_slo=True)
+def positive_perturbation(
+    forward_func: Callable[..., Tensor],
+    inputs: Maps,
+    attributions: Maps,
+    baselines: BaselineType = None,
+    feature_mask: Maps | None = None,
+    additional_forward_args: object = None,
+    target: TargetType = None,
+    max_examples_per_batch: int | None = None,
+    show_progress: bool = False,
+    *,
+    on_degenerate: OnDegenerate = "raise",
+) -> Tensor:
+    """Compute the positive perturbation score; lower is better.
+
+    The share of masking steps, 10 % to 90 % of the features and the most important ones
+    first, at which the model still says the target: the area under nine hits by the
+    trapezoid rule. A data set's score is the mean over its examples.
+
+    Args:
+        forward_func (callable): As all arguments, see `masked_hits`.
+        inputs (Tensor or tuple[Tensor, ...]): The explained inputs.
+        attributions (Tensor or tuple[Tensor, ...]): Their attributions.
+        baselines (Tensor, number, tuple of those, optional): The papers take black,
+            ``-mean / std`` in normalised inputs. None: 0. Default: None
+        feature_mask (Tensor or tuple[Tensor, ...], optional): Default: None
+        additional_forward_args (any, optional): Default: None
+        target (int, tuple, Tensor, list, optional): The label. Default: None
+        max_examples_per_batch (int, optional): Default: None
+        show_progress (bool, optional): Default: False
+        on_degenerate (str, optional): Default: "raise"
+
+    Returns:
+        *Tensor*: float64 (B,) in [0, 1], a multiple of 1/16.
+
+    Raises:
+        TypeError, ValueError: As `masked_hits`.
+
+    Reference:
+        Chefer, Gur, Wolf, "Transformer Interpretability Beyond Attention
+        Visualization", CVPR 2021.
+
+    Example::
+
+        >>> import torch
+        >>> from captum_mda import metrics
+        >>> def logits(x):
+        ...     return torch.stack([x.sum(dim=1), torch.full((len(x),), 2.5)], 1)
+        >>> x = torch.tensor([[3.0, 1.0, 0.0, 1.0]])
+        >>> metrics.positive_perturbation(logits, x, x, target=0)
+        tensor([0.1875], dtype=torch.float64)
+    """
+    return masked_hits(
+        forward_func,
+        inputs,
+        attributions,
+        baselines,
+        feature_mask,
+        additional_forward_args,
+        target,
+        max_examples_per_batch,
+        show_progress,
+        on_degenerate=on_degenerate,
+    ).area
+
+
+@log_usage(part_of_slo=True)
+def negative_perturbation(
+    forward_func: Callable[..., Tensor],
+    inputs: Maps,
+    attributions: Maps,
+    baselines: BaselineType = None,
+    feature_mask: Maps | None = None,
+    additional_forward_args: object = None,
+    target: TargetType = None,
+    max_examples_per_batch: int | None = None,
+    show_progress: bool = False,
+    *,
+    on_degenerate: OnDegenerate = "raise",
+) -> Tensor:
+    """Compute the negative perturbation score; higher is better.
+
+    As `positive_perturbation`, but the least important features are masked first: what
+    a good map calls unimportant can go without changing the class.
+
+    Args:
+        forward_func (callable): As all arguments, see `masked_hits`.
+        inputs (Tensor or tuple[Tensor, ...]): The explained inputs.
+        attributions (Tensor or tuple[Tensor, ...]): Their attributions.
+        baselines (Tensor, number, tuple of those, optional): The papers take black,
+            ``-mean / std`` in normalised inputs. None: 0. Default: None
+        feature_mask (Tensor or tuple[Tensor, ...], optional): Default: None
+        additional_forward_args (any, optional): Default: None
+        target (int, tuple, Tensor, list, optional): The label. Default: None
+        max_examples_per_batch (int, optional): Default: None
+        show_progress (bool, optional): Default: False
+        on_degenerate (str, optional): Default: "raise"
+
+    Returns:
+        *Tensor*: float64 (B,) in [0, 1], a multiple of 1/16.
+
+    Raises:
+        TypeError, ValueError: As `masked_hits`.
+
+    Reference:
+        Chefer, Gur, Wolf, CVPR 2021.
+
+    Example::
+
+        >>> import torch
+        >>> from captum_mda import metrics
+        >>> def logits(x):
+        ...     return torch.stack([x.sum(dim=1), torch.full((len(x),), 2.5)], 1)
+        >>> x = torch.tensor([[3.0, 1.0, 0.0, 1.0]])
+        >>> metrics.negative_perturbation(logits, x, x, target=0)
+        tensor([1.], dtype=torch.float64)
+    """
+    return masked_hits(
+        forward_func,
+        inputs,
+        attributions,
+        baselines,
+        feature_mask,
+        additional_forward_args,
+        target,
+        max_examples_per_batch,
+        show_progress,
+        first="least",
+        on_degenerate=on_degenerate,
+    ).area
+
+
+def is_first(outputs: Tensor) -> Tensor:
+    """Score every class 1 where it is the first: (R, classes)."""
+    if outputs.dim() != 2 or outputs.shape[1] < 2:
+        raise ValueError(
+            f"forward_func: returned shape {tuple(outputs.shape)}, takes scores of at "
+            "least two classes (B, classes), of which one is the first"
+        )
+    if bool(torch.isnan(outputs).any()):
+        return torch.full_like(outputs, torch.nan)  # refused, with the example
+    return F.one_hot(outputs.argmax(dim=1), outputs.shape[1]).to(outputs.dtype)
+
+
+def read_fractions(fractions: Sequence[float]) -> Tensor:
+    """Check fractions: float64 (K,)."""
+    shares = torch.tensor(list(fractions), dtype=torch.float64)
+    fits = len(shares) > 1 and bool((shares.diff() > 0).all())
+    if not fits or float(shares[0]) < 0 or float(shares[-1]) > 1:
+        raise ValueError(
+            f"fractions: got {tuple(fractions)}, takes at least two ascending numbers "
+            "in [0, 1]"
+        )
+    return shares

@@ -1,0 +1,114 @@
+"""What the metrics without a model take: maps, and masks of the object in an image."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from captum_mda.metrics.degenerate import OK
+from captum_mda.perturbation.inputs import require_finite
+
+
+def require_values(name: str, value: object) -> None:
+    """Raise unless ``value`` is a dense tensor of finite real numbers, not empty."""
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{name}: got {type(value).__name__}, takes a tensor")
+    if value.is_complex():
+        raise TypeError(f"{name}: got dtype {value.dtype}, takes real numbers")
+    if value.is_meta or value.layout != torch.strided:
+        raise TypeError(
+            f"{name}: got a {value.layout} tensor on {value.device}, takes a dense "
+            "tensor that holds values; convert it with to_dense() or load it"
+        )
+    if value.dim() == 0 or value.numel() == 0:
+        raise ValueError(
+            f"{name}: got shape {tuple(value.shape)}, takes at least one example along "
+            "dimension 0, and no empty dimension"
+        )
+    require_finite(name, value)
+
+
+def as_maps(attributions: Tensor) -> Tensor:
+    """Check attributions of images and sum their channels.
+
+    Args:
+        attributions (Tensor): (B, C, H, W) or (B, H, W).
+
+    Returns:
+        *Tensor*: float64 (B, H, W), on the attributions' device.
+    """
+    require_values("attributions", attributions)
+    if attributions.dim() not in (3, 4):
+        raise ValueError(
+            f"attributions: got shape {tuple(attributions.shape)}, takes (B, C, H, W) "
+            "or (B, H, W); give a single map its batch with unsqueeze(0)"
+        )
+    maps = attributions.detach().double()
+    return maps.sum(dim=1) if maps.dim() == 4 else maps
+
+
+def as_masks(masks: Tensor, maps: Tensor) -> Tensor:
+    """Check masks against the maps they belong to.
+
+    Args:
+        masks (Tensor): bool, or integers 0 and 1, (B, H, W) or (B, 1, H, W).
+        maps (Tensor): (B, H, W).
+
+    Returns:
+        *Tensor*: bool (B, H, W), on the maps' device.
+    """
+    require_values("masks", masks)
+    if masks.is_floating_point():
+        raise TypeError(
+            f"masks: got dtype {masks.dtype}, takes booleans, or integers 0 and 1; "
+            "convert them with masks > 0.5"
+        )
+    one_channel = masks.dim() == 4 and masks.shape[1] == 1
+    flat = masks.detach().squeeze(1) if one_channel else masks.detach()
+    if flat.shape != maps.shape:
+        examples, height, width = maps.shape
+        raise ValueError(
+            f"masks: got shape {tuple(masks.shape)}, takes one mask for each map, "
+            f"{tuple(maps.shape)} or {(examples, 1, height, width)}; bring maps to the "
+            "size of the masks with torch.nn.functional.interpolate"
+        )
+    other = (flat != 0) & (flat != 1)
+    if bool(other.any()):
+        raise ValueError(
+            f"masks: got the value {int(flat[other][0])}, takes booleans, or integers "
+            "0 and 1; compare with the object's number, as in masks == 1"
+        )
+    return flat.to(maps.device, torch.bool)
+
+
+def map_status(maps: Tensor) -> list[str]:
+    """Tell which maps (B, H, W) are the same everywhere, and so say nothing."""
+    flat = maps.flatten(1)
+    constant = (flat.amax(dim=1) == flat.amin(dim=1)).tolist()
+    return ["constant map" if each else OK for each in constant]
+
+
+def mask_status(masks: Tensor) -> list[str]:
+    """Tell which masks (B, H, W) have no foreground, or no background."""
+    flat = masks.flatten(1)
+    full, some = flat.all(dim=1).tolist(), flat.any(dim=1).tolist()
+    words = {(True, True): "full mask", (False, False): "empty mask"}
+    return [words.get(each, OK) for each in zip(full, some, strict=True)]
+
+
+def distance_to_object(maps: Tensor, masks: Tensor) -> Tensor:
+    """Measure how far each map's largest value lies from its mask, in pixels.
+
+    Args:
+        maps (Tensor): (B, H, W); of several largest values the first counts.
+        masks (Tensor): bool (B, H, W).
+
+    Returns:
+        *Tensor*: float64 (B,), Euclidean; infinite where a mask is empty.
+    """
+    height, width = maps.shape[1:]
+    peak = maps.flatten(1).argmax(dim=1)[:, None, None]
+    rows = torch.arange(height, device=maps.device)[:, None] - peak // width
+    columns = torch.arange(width, device=maps.device) - peak % width
+    distance = (rows**2 + columns**2).double().sqrt()  # (B, H, W)
+    return distance.masked_fill(~masks, torch.inf).amin(dim=(1, 2))

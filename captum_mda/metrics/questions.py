@@ -1,0 +1,107 @@
+"""What a perturbation metric is asked: the arguments that all of them share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import get_args, Literal
+
+from torch import Tensor
+
+from captum_mda._captum import BaselineType, progress_bar, TargetType
+from captum_mda._state import preserved_state
+from captum_mda.curves import Mode
+from captum_mda.metrics.degenerate import OnDegenerate
+from captum_mda.perturbation import (
+    Features,
+    Path,
+    Response,
+    Score,
+    SubsetResponses,
+    Sweep,
+    validate_inputs,
+)
+from captum_mda.perturbation.inputs import require_choice, require_positive_integer
+
+Convention = Literal["mas", "rise"]
+Maps = Tensor | tuple[Tensor, ...]
+"""Attributions of one method."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """What a response metric is asked: the arguments that all of them share.
+
+    With ``normalizes`` off, nobody looks at normalised curves, and an input may score
+    less than its baseline under "mas", too.
+    """
+
+    forward_func: Callable[..., Tensor]
+    inputs: Maps
+    feature_mask: Maps | None
+    additional_forward_args: object
+    target: TargetType
+    n_steps: int
+    max_examples_per_batch: int | None
+    show_progress: bool
+    convention: Convention = "mas"
+    score: Score = "softmax"
+    on_degenerate: OnDegenerate = "raise"
+    normalizes: bool = True
+
+    def features(self) -> Features:
+        """Check the inputs and the mask, and read the features."""
+        inputs = validate_inputs(self.inputs)
+        if self.feature_mask is None:
+            return Features.positions(inputs)
+        return Features.from_mask(inputs, self.feature_mask)
+
+    def require_options(self) -> None:
+        """Check what does not depend on the inputs."""
+        require_choice("convention", self.convention, get_args(Convention))
+        require_choice("on_degenerate", self.on_degenerate, get_args(OnDegenerate))
+        require_positive_integer("n_steps", self.n_steps)
+        if self.max_examples_per_batch is not None:
+            require_positive_integer(
+                "max_examples_per_batch", self.max_examples_per_batch
+            )
+
+    def run(
+        self,
+        paths: Sequence[Path],
+        baselines: Sequence[tuple[Tensor, ...]],
+        features: Features,
+    ) -> list[Tensor]:
+        """Score all inputs on some paths: float64 (B, n + 1) of each, raw scores."""
+        job = Sweep(paths)
+        bar = progress_bar(job.n_rows, "Response curves", self.show_progress)
+        response = Response(
+            self.forward_func,
+            features.batch_size,
+            self.target,
+            self.additional_forward_args,
+            self.score,
+            self.max_examples_per_batch,
+            bar,
+        )
+        inputs = validate_inputs(self.inputs)
+        with bar, preserved_state(self.forward_func, inputs):
+            return job.run(SubsetResponses(response, inputs, baselines, features))
+
+
+@dataclass(frozen=True)
+class Direction:
+    """Which way a curve goes.
+
+    Args:
+        mode (str): "insertion" or "deletion".
+        baselines (Tensor, number, tuple, None): What stands where a feature is absent.
+        argument (str): The argument that the baselines came in.
+        least_first (bool, optional): Whether the least important features move first.
+            Default: False
+    """
+
+    mode: Mode
+    baselines: BaselineType
+    argument: str = "baselines"
+    least_first: bool = False

@@ -1,0 +1,103 @@
+"""From attributions to features in order."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy.stats import rankdata
+from torch import Tensor
+
+from captum_mda.metrics.degenerate import report_degenerate
+from captum_mda.metrics.questions import Maps, Question
+from captum_mda.perturbation import Features, validate_inputs
+from captum_mda.perturbation.inputs import broadcasts_to, require_finite
+
+CONSTANT_MAP = "constant map"
+
+
+@dataclass(frozen=True, eq=False)
+class RankedMap:
+    """A map's features in order.
+
+    Args:
+        scores (Tensor): float64 (B, N), of each feature, signed.
+        order (Tensor): int64 (B, N), most important first.
+        status (list[str]): Of each example "ok" or "constant map".
+    """
+
+    scores: Tensor
+    order: Tensor
+    status: list[str]
+
+    @classmethod
+    def of(
+        cls, attributions: Maps, features: Features, question: Question, name: str
+    ) -> RankedMap:
+        """Check a map, and rank its features by the question's convention."""
+        inputs = validate_inputs(question.inputs)
+        scores = feature_scores(attributions, inputs, features, name)
+        if question.convention == "mas":
+            # As published: ascending and reversed, so ties go to the higher index.
+            ranked = scores.abs()
+            order = ranked.argsort(dim=1, stable=True).flip(1)
+        else:
+            ranked = scores
+            order = ranked.argsort(dim=1, stable=True, descending=True)
+        constant = (ranked == ranked[:, :1]).all(dim=1).tolist()
+        status = [CONSTANT_MAP if each else "ok" for each in constant]
+        remedy = "it ranks nothing; drop such examples"
+        report_degenerate(name, status, question.on_degenerate, remedy)
+        return cls(scores, order, status)
+
+    @property
+    def least_first_order(self) -> Tensor:
+        """Rank the negated map: int64 (B, N), ties again at the lower index first."""
+        return self.scores.argsort(dim=1, stable=True)
+
+
+def feature_scores(
+    attributions: Maps,
+    inputs: tuple[Tensor, ...],
+    features: Features,
+    name: str = "attributions",
+) -> Tensor:
+    """Sum attributions over each feature's elements, channels included: (B, N)."""
+    maps = attributions if isinstance(attributions, tuple) else (attributions,)
+    if len(maps) != len(inputs):
+        raise ValueError(
+            f"{name}: got {len(maps)} tensors for {len(inputs)} inputs, takes "
+            "one for each"
+        )
+    for value, tensor in zip(maps, inputs, strict=True):
+        if not isinstance(value, Tensor):
+            raise TypeError(f"{name}: got {type(value).__name__}, takes a tensor")
+        if value.dim() != tensor.dim() or not broadcasts_to(value, tensor):
+            raise ValueError(
+                f"{name}: shape {tuple(value.shape)} does not broadcast to the "
+                f"input's {tuple(tensor.shape)}; give 1 or the input's size in each "
+                "dimension"
+            )
+        require_finite(name, value)
+    return features.sum(tuple(value.detach() for value in maps))
+
+
+def rank_correlation(first: Tensor, second: Tensor) -> Tensor:
+    """Compute Spearman's rank correlation of each row, ties at their mean rank.
+
+    Args:
+        first (Tensor): (B, K).
+        second (Tensor): (B, K).
+
+    Returns:
+        *Tensor*: float64 (B,), in [-1, 1]; NaN where a row holds NaN or is constant.
+    """
+    ranks = [
+        torch.from_numpy(np.asarray(rankdata(rows.double().cpu().numpy(), axis=1)))
+        for rows in (first, second)
+    ]
+    one, other = (each - each.mean(dim=1, keepdim=True) for each in ranks)
+    lengths = one.norm(dim=1) * other.norm(dim=1)
+    correlation: Tensor = (one * other).sum(dim=1) / lengths
+    return correlation.clamp(-1.0, 1.0)

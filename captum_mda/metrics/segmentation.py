@@ -1,0 +1,288 @@
+"""How well a map finds the object that a mask marks.
+
+Two conventions are in use, and their numbers must not be mixed:
+
+``convention="exact"`` is what the names say: the average precision is that of the
+continuous map, F1 and pixel accuracy are taken over all pixels of an image.
+
+``convention="mda"`` is that of the MDA tables, inherited from Chefer et al. in part.
+The average precision is that of the binarised map, F1 is averaged over image rows, and
+pixel accuracy is the share of the foreground that was found.
+
+References: Guillaumin, Küttel, Ferrari, "ImageNet Auto-Annotation with Segmentation
+Propagation", IJCV 2014 (the data); Chefer, Gur, Wolf, "Transformer Interpretability
+Beyond Attention Visualization", CVPR 2021; Walker, Jha, Ewetz, "Metric-Driven
+Attributions for Vision Transformers", ICLR 2025, and its published code.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import get_args, Literal
+
+import torch
+from torch import Tensor
+
+from captum_mda._captum import log_usage
+from captum_mda.metrics.degenerate import OK, OnDegenerate, report_degenerate
+from captum_mda.metrics.masked_maps import (
+    as_maps,
+    as_masks,
+    distance_to_object,
+    map_status,
+    mask_status,
+)
+from captum_mda.metrics.thresholds import foreground, require_threshold, Threshold
+from captum_mda.perturbation.inputs import require_choice
+
+Convention = Literal["exact", "mda"]
+
+_NO_MAP = "it tells no pixel from another; drop such examples"
+_NO_MASK = "there is nothing to tell apart; drop such examples"
+
+
+@dataclass(frozen=True, eq=False)
+class SegmentationScores:
+    """The segmentation scores of a batch of maps; all are better when higher.
+
+    Scores are float64 (B,) on the CPU, in [0, 1], and NaN for a degenerate example.
+    Counts are int64 (B, 2) on the CPU, of background and foreground, and 0 for a
+    degenerate example; sum them over the batches of a data set.
+
+    Args:
+        iou (Tensor): Intersection over union of the foreground.
+        average_precision (Tensor): Area under the precision-recall curve.
+        f1 (Tensor): Harmonic mean of the foreground's precision and recall.
+        pixel_accuracy (Tensor): Share of the pixels that are right; under "mda" of the
+            foreground's pixels.
+        intersection (Tensor): Pixels that map and mask both take for the class.
+        union (Tensor): Pixels that map or mask take for the class.
+        pixels (Tensor): Pixels of the class in the mask.
+        status (tuple[str, ...]): Of each example "ok", "constant map", "empty mask" or
+            "full mask".
+    """
+
+    iou: Tensor
+    average_precision: Tensor
+    f1: Tensor
+    pixel_accuracy: Tensor
+    intersection: Tensor
+    union: Tensor
+    pixels: Tensor
+    status: tuple[str, ...]
+
+    @property
+    def correct(self) -> Tensor:
+        """Pixels of each class that are right, int64 (B, 2): the intersection."""
+        return self.intersection
+
+    @property
+    def mean_iou(self) -> float:
+        """Mean over both classes of intersection over union, each summed over images.
+
+        NaN where no example could be scored.
+        """
+        return float((self.intersection.sum(0) / self.union.sum(0).double()).mean())
+
+
+@log_usage(part_of_slo=True)
+def segmentation_scores(
+    attributions: Tensor,
+    masks: Tensor,
+    threshold: float | Threshold = "mean",
+    convention: Convention = "exact",
+    on_degenerate: OnDegenerate = "raise",
+) -> SegmentationScores:
+    """Compare maps with masks: IoU, average precision, F1, accuracy; higher is better.
+
+    Args:
+        attributions (Tensor): Maps (B, C, H, W), whose channels are summed, or
+            (B, H, W), of the masks' height and width.
+        masks (Tensor): Where the object is: bool, or integers 0 and 1, (B, H, W) or
+            (B, 1, H, W).
+        threshold (str or float, optional): Above what a pixel is foreground, always
+            strictly. "mean": the map's mean. A number in [0, 1]: that, after the map
+            was scaled to [0, 1]. "oracle": the map is scaled to start at 0 and have
+            the mean 0.5, and of 0.40, 0.45, ..., 0.95 the threshold with the highest
+            foreground IoU is taken, the lowest at ties. The oracle is how the MDA
+            tables score MDA, but no other method: **it peeks at the ground truth** of
+            each image and flatters the map, so compare it only with itself.
+            Default: "mean"
+        convention (str, optional): "exact" or "mda", see the module.
+            Default: "exact"
+        on_degenerate (str, optional): What becomes of a constant map, or a mask without
+            foreground or without background: "raise", or "nan" to score it NaN, leave
+            it out of the counts, and warn. Default: "raise"
+
+    Returns:
+        *SegmentationScores*: four scores, each float64 (B,) in [0, 1], the pixel counts
+        and the status of each example. Average precision depends on the threshold under
+        "mda" only.
+
+    Raises:
+        TypeError: An argument is of the wrong type.
+        ValueError: A shape or a value does not fit, or under "raise" an example is
+            degenerate.
+
+    Reference:
+        Chefer, Gur, Wolf, CVPR 2021, section 4; Walker, Jha, Ewetz, ICLR 2025, and its
+        published code.
+
+    Example::
+
+        >>> import torch
+        >>> from captum_mda.metrics.segmentation import segmentation_scores
+        >>> masks = torch.tensor([[[1, 1], [0, 0]]])
+        >>> maps = torch.tensor([[[0.9, 0.2], [0.3, 0.0]]])
+        >>> scores = segmentation_scores(maps, masks)
+        >>> scores.iou, scores.pixel_accuracy
+        (tensor([0.5000], dtype=torch.float64), tensor([0.7500], dtype=torch.float64))
+        >>> round(scores.mean_iou, 4)
+        0.5833
+    """
+    require_choice("convention", convention, get_args(Convention))
+    require_choice("on_degenerate", on_degenerate, get_args(OnDegenerate))
+    require_threshold(threshold)
+    maps = as_maps(attributions)
+    truth = as_masks(masks, maps)
+    of_maps, of_masks = map_status(maps), mask_status(truth)
+    report_degenerate("attributions", of_maps, on_degenerate, _NO_MAP)
+    report_degenerate("masks", of_masks, on_degenerate, _NO_MASK)
+    found = foreground(maps, truth, threshold)
+    return _scores(maps, truth, found, convention, _joined(of_maps, of_masks))
+
+
+@log_usage(part_of_slo=True)
+def pointing_game(
+    attributions: Tensor,
+    masks: Tensor,
+    tolerance: float = 0,
+    on_degenerate: OnDegenerate = "raise",
+) -> Tensor:
+    """Tell whether a map's largest value lies on the object; higher is better.
+
+    Args:
+        attributions (Tensor): Maps (B, C, H, W), whose channels are summed, or
+            (B, H, W), of the masks' height and width. Of several largest values the
+            first in raster order counts.
+        masks (Tensor): Where the object is: bool, or integers 0 and 1, (B, H, W) or
+            (B, 1, H, W). A mask without background is always hit.
+        tolerance (float, optional): How far from the object, in pixels between centres,
+            a hit may lie; the paper takes 15. Default: 0
+        on_degenerate (str, optional): What becomes of a constant map or a mask without
+            foreground: "raise", or "nan" to score it NaN and warn. Default: "raise"
+
+    Returns:
+        *Tensor*: float64 (B,), on the CPU, 1 for a hit and 0 for a miss.
+
+    Raises:
+        TypeError: An argument is of the wrong type.
+        ValueError: A shape or a value does not fit, or under "raise" an example is
+            degenerate.
+
+    Reference:
+        Zhang, Bargal, Lin, Brandt, Shen, Sclaroff, "Top-down Neural Attention by
+        Excitation Backprop", IJCV 2018.
+
+    Example::
+
+        >>> import torch
+        >>> from captum_mda.metrics.segmentation import pointing_game
+        >>> maps, masks = torch.tensor([[[0.0, 0.2, 0.9]]]), torch.tensor([[[1, 1, 0]]])
+        >>> pointing_game(maps, masks), pointing_game(maps, masks, tolerance=1)
+        (tensor([0.], dtype=torch.float64), tensor([1.], dtype=torch.float64))
+    """
+    require_choice("on_degenerate", on_degenerate, get_args(OnDegenerate))
+    _require_tolerance(tolerance)
+    maps = as_maps(attributions)
+    truth = as_masks(masks, maps)
+    of_maps = map_status(maps)
+    of_masks = [OK if word == "full mask" else word for word in mask_status(truth)]
+    report_degenerate("attributions", of_maps, on_degenerate, _NO_MAP)
+    report_degenerate("masks", of_masks, on_degenerate, "drop such examples")
+    hits = (distance_to_object(maps, truth) <= tolerance).double().cpu()
+    hits[_degenerate(_joined(of_maps, of_masks))] = torch.nan
+    return hits
+
+
+def _require_tolerance(tolerance: float) -> None:
+    if isinstance(tolerance, bool) or not isinstance(tolerance, (int, float)):
+        raise TypeError(f"tolerance: got {tolerance!r}, takes a number of pixels")
+    if not 0 <= tolerance < math.inf:
+        raise ValueError(f"tolerance: got {tolerance!r}, takes 0 or more pixels")
+
+
+def _joined(of_maps: Sequence[str], of_masks: Sequence[str]) -> tuple[str, ...]:
+    """Say of each example what is wrong with its map, or else with its mask."""
+    return tuple(
+        of_mask if of_map == OK else of_map
+        for of_map, of_mask in zip(of_maps, of_masks, strict=True)
+    )
+
+
+def _degenerate(status: Sequence[str]) -> Tensor:
+    return torch.tensor([word != OK for word in status])
+
+
+def _scores(
+    maps: Tensor,
+    truth: Tensor,
+    found: Tensor,
+    convention: Convention,
+    status: tuple[str, ...],
+) -> SegmentationScores:
+    """Score maps, and the foreground found in them, against the truth."""
+    intersection, union, pixels = _counts(truth, found)
+    hits, either = intersection[:, 1].double(), union[:, 1].double()  # TP, TP + FP + FN
+    right = intersection.sum(dim=1).double() / truth[0].numel()
+    if convention == "exact":
+        average_precision = _average_precision(maps.flatten(1), truth.flatten(1))
+        f1, pixel_accuracy = 2 * hits / (hits + either), right
+    else:
+        # Flat scores of both channels, n pixels: above the one threshold lie n scores,
+        # right * n of them of the n positives, so precision = recall = right. Below it
+        # recall gains 1 - right, at the precision of all scores, n / 2n.
+        average_precision = right**2 + (1 - right) / 2
+        f1, pixel_accuracy = _row_f1(found, truth), hits / pixels[:, 1]
+    degenerate = _degenerate(status)
+    iou, average_precision, f1, pixel_accuracy = (
+        score.cpu().masked_fill(degenerate, torch.nan)
+        for score in (hits / either, average_precision, f1, pixel_accuracy)
+    )
+    intersection, union, pixels = (
+        count.cpu().masked_fill(degenerate[:, None], 0)
+        for count in (intersection, union, pixels)
+    )
+    return SegmentationScores(
+        iou, average_precision, f1, pixel_accuracy, intersection, union, pixels, status
+    )
+
+
+def _counts(truth: Tensor, found: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Count intersection, union and true pixels of both classes: each int64 (B, 2)."""
+    true, taken = (
+        torch.stack([~mask, mask], dim=1).flatten(2) for mask in (truth, found)
+    )  # (B, 2, H * W)
+    return (true & taken).sum(dim=2), (true | taken).sum(dim=2), true.sum(dim=2)
+
+
+def _row_f1(found: Tensor, truth: Tensor) -> Tensor:
+    """Average over image rows the foreground's F1 within the row: (B, H, W) to (B,)."""
+    hits = (found & truth).sum(dim=2)
+    both = found.sum(dim=2) + truth.sum(dim=2)  # 2 TP + FP + FN
+    return (2 * hits / both.clamp(min=1).double()).mean(dim=1)  # 0 where there are none
+
+
+def _average_precision(scores: Tensor, relevant: Tensor) -> Tensor:
+    """Sum precision times gain in recall over the distinct scores: (B, N) to (B,)."""
+    scores, order = scores.sort(dim=1, descending=True, stable=True)
+    hits = relevant.gather(1, order)
+    rank = torch.arange(scores.shape[1], device=scores.device)
+    ends_tie = torch.ones_like(hits)
+    ends_tie[:, :-1] = scores[:, :-1] != scores[:, 1:]
+    # Equal scores pass the threshold together: each takes the precision at their end.
+    end = torch.where(ends_tie, rank, len(rank)).flip(1).cummin(dim=1).values.flip(1)
+    precision = hits.cumsum(dim=1).gather(1, end).double() / (end + 1)
+    return (precision * hits).sum(dim=1) / hits.sum(dim=1)

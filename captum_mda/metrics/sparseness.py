@@ -1,0 +1,104 @@
+"""Sparseness: how few features carry an attribution map."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+import torch
+from torch import Tensor
+
+from captum_mda._captum import log_usage
+from captum_mda.metrics.degenerate import OK, OnDegenerate, report_degenerate
+from captum_mda.metrics.masked_maps import require_values
+from captum_mda.perturbation import Features
+from captum_mda.perturbation.inputs import require_choice
+
+
+@log_usage(part_of_slo=True)
+def sparseness(
+    attributions: Tensor | tuple[Tensor, ...],
+    feature_mask: Tensor | tuple[Tensor, ...] | None = None,
+    on_degenerate: OnDegenerate = "raise",
+) -> Tensor:
+    """Compute the Gini index of the absolute attributions; higher is sparser.
+
+    It is 0 where all features weigh the same, and 1 - 1/N where one of N features
+    carries everything. Scale and sign do not matter, the number of features does:
+    compare maps over the same features.
+
+    Args:
+        attributions (Tensor or tuple[Tensor, ...]): Attributions, examples along
+            dimension 0, with the inputs' dimensions: an image's map without channels is
+            (B, 1, H, W).
+        feature_mask (Tensor or tuple[Tensor, ...], optional): Integers that broadcast
+            to the attributions. A feature weighs the absolute sum of its attributions.
+            None: every position is a feature, its channels (dimension 1 of three or
+            more) summed. Default: None
+        on_degenerate (str, optional): What becomes of a map that is zero on all
+            features: "raise", or "nan" to score it NaN with a warning.
+            Default: "raise"
+
+    Returns:
+        *Tensor*: float64 (B,), on the CPU, in [0, 1 - 1/N].
+
+    Raises:
+        TypeError: An argument is of the wrong type.
+        ValueError: A shape or a value does not fit, or under "raise" a map is zero on
+            all features.
+
+    Reference:
+        Chalasani, Chen, Chowdhury, Jha, Wu, "Concise Explanations of Neural Networks
+        using Adversarial Training", ICML 2020.
+
+    Example::
+
+        >>> import torch
+        >>> from captum_mda.metrics.sparseness import sparseness
+        >>> sparseness(torch.tensor([[1.0, 1.0, 1.0, 1.0], [0.0, 0.0, -3.0, 0.0]]))
+        tensor([0.0000, 0.7500], dtype=torch.float64)
+    """
+    require_choice("on_degenerate", on_degenerate, get_args(OnDegenerate))
+    maps = _validated(attributions)
+    features = (
+        Features.positions(maps)
+        if feature_mask is None
+        else Features.from_mask(maps, feature_mask)
+    )
+    weights = features.sum(maps).abs()  # (B, N)
+    empty = (weights == 0).all(dim=1).tolist()
+    report_degenerate(
+        "attributions",
+        ["all-zero map" if each else OK for each in empty],
+        on_degenerate,
+        "its features weigh nothing; drop such examples",
+    )
+    return _gini_index(weights).cpu()
+
+
+def _validated(attributions: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """Check the attributions and return them as a tuple of detached tensors."""
+    maps = attributions if isinstance(attributions, tuple) else (attributions,)
+    if not maps:
+        raise ValueError("attributions: got an empty tuple, takes at least one tensor")
+    for each in maps:
+        require_values("attributions", each)
+        if each.shape[0] != maps[0].shape[0]:
+            raise ValueError(
+                f"attributions: the tensors hold {maps[0].shape[0]} and "
+                f"{each.shape[0]} examples along dimension 0; give them the same number"
+            )
+    return tuple(each.detach() for each in maps)
+
+
+def _gini_index(weights: Tensor) -> Tensor:
+    """Compute the Gini index of each row of non-negative weights: (B, N) to (B,).
+
+    Half the mean difference of two weights over their mean; sorted in ascending order,
+    the k-th weight enters with k - 1 positive and N - k negative differences.
+    """
+    n_features = weights.shape[1]
+    rank = torch.arange(1, n_features + 1, device=weights.device)
+    differences = (2 * rank - n_features - 1).double()
+    ascending = weights.sort(dim=1).values
+    index = (differences * ascending).sum(dim=1) / (n_features * weights.sum(dim=1))
+    return index.clamp(0.0, 1.0 - 1.0 / n_features)  # rounding may leave the range

@@ -1,0 +1,318 @@
+"""MIF and LIF deletion: does the class survive when tokens are taken away?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import get_args, Literal
+
+import torch
+from torch import nn, Tensor
+from torch.nn import functional as F
+
+from captum_mda._captum import (
+    BaselineType,
+    format_additional_forward_args,
+    log_usage,
+    TargetType,
+)
+from captum_mda.metrics.degenerate import OnDegenerate, report_degenerate
+from captum_mda.metrics.masked_accuracy import First, FRACTIONS, read_fractions
+from captum_mda.metrics.ranked_maps import CONSTANT_MAP
+from captum_mda.metrics.token_runs import (
+    CannotDropError,
+    drop_tokens,
+    FIRST,
+    mask_patches,
+    TokenQuestion,
+)
+from captum_mda.perturbation import validate_inputs
+from captum_mda.perturbation.inputs import (
+    require_choice,
+    require_finite,
+    require_positive_integer,
+)
+from captum_mda.vit import find_adapter, ViTAdapter
+
+Removal = Literal["auto", "tokens", "mask"]
+
+
+@dataclass(frozen=True, eq=False)
+class TokenDeletion:
+    """What a model says with growing shares of its patches taken away.
+
+    Args:
+        fractions (Tensor): float64 (K,), the shares that are taken away.
+        probabilities (Tensor): float64 (B, K), of the target.
+        hits (Tensor): float64 (B, K), 1 where the target is the first class.
+        full_probability (Tensor): float64 (B,), of the target, with all patches.
+        removal (str): "tokens" or "mask", what was done.
+        status (tuple[str, ...]): Of each example "ok" or "constant map"; all values of
+            the latter are NaN but its full probability.
+    """
+
+    fractions: Tensor
+    probabilities: Tensor
+    hits: Tensor
+    full_probability: Tensor
+    removal: str
+    status: tuple[str, ...]
+
+    @property
+    def accuracy(self) -> Tensor:
+        """The share of fractions at which the target stays first, float64 (B,)."""
+        return self.hits.mean(dim=1)
+
+    @property
+    def aopc(self) -> Tensor:
+        """The mean fall of the target's probability, float64 (B,) in [-1, 1]."""
+        return (self.full_probability[:, None] - self.probabilities).mean(dim=1)
+
+
+@log_usage(part_of_slo=True)
+def token_deletion(
+    model: nn.Module | ViTAdapter,
+    inputs: Tensor,
+    attributions: Tensor,
+    baselines: BaselineType = None,
+    additional_forward_args: object = None,
+    target: TargetType = None,
+    max_examples_per_batch: int | None = None,
+    show_progress: bool = False,
+    *,
+    first: First = "most",
+    fractions: Sequence[float] = FRACTIONS,
+    removal: Removal = "auto",
+    on_degenerate: OnDegenerate = "raise",
+) -> TokenDeletion:
+    """Take growing shares of the patches away from a Vision Transformer.
+
+    Tokens are really dropped behind the position embeddings, so that the model sees
+    fewer of them and nothing stands in their place; prefix tokens stay. Patches are
+    ranked by the signed mean of the attribution over them, ties by the lower index.
+
+    Args:
+        model (nn.Module or ViTAdapter): A Vision Transformer that
+            `captum_mda.vit.resolve` knows, or an adapter.
+        inputs (Tensor): (B, C, H, W).
+        attributions (Tensor): (B, C or 1, H, W), or the patch grid (B, 1, h, w).
+        baselines (Tensor, number, tuple of those, optional): What masked patches are
+            set to, where tokens cannot be dropped. None: 0. Default: None
+        additional_forward_args (any, optional): Default: None
+        target (int, tuple, Tensor, list, optional): The class. Default: None
+        max_examples_per_batch (int, optional): Default: None
+        show_progress (bool, optional): Default: False
+        first (str, optional): Which patches go first: the "most" important features
+            (MIF) or the "least" (LIF). Default: "most"
+        fractions (sequence of float, optional): Ascending, in [0, 1); of P patches the
+            first int(fraction * P) go. Default: 0.1, 0.2, ..., 0.9
+        removal (str, optional): "tokens" drops them, "mask" sets pixels to the
+            baselines, "auto" masks only where attention has positions of its own, as
+            in BEiT, that dropped tokens leave without a partner. Default: "auto"
+        on_degenerate (str, optional): See `response_curve`. Default: "raise"
+
+    Returns:
+        *TokenDeletion*: hits and probabilities of every example.
+
+    Raises:
+        TypeError, ValueError: An argument does not fit (before the first forward); the
+            model is not known; its outputs are not finite, or have no classes.
+
+    Example::
+
+        >>> from captum_mda import demo, metrics, RawAttention
+        >>> model = demo.load_model()
+        >>> images, labels, _ = demo.make_samples(n=2, seed=2)
+        >>> grid = RawAttention(model).attribute(images, interpolate_mode=None)
+        >>> found = metrics.token_deletion(model, images, grid, target=labels)
+        >>> found.hits.shape, found.removal
+        (torch.Size([2, 9]), 'tokens')
+    """
+    require_choice("first", first, get_args(First))
+    require_choice("removal", removal, get_args(Removal))
+    require_choice("on_degenerate", on_degenerate, get_args(OnDegenerate))
+    if max_examples_per_batch is not None:
+        require_positive_integer("max_examples_per_batch", max_examples_per_batch)
+    shares = read_fractions(fractions)
+    (images,) = validate_inputs(inputs)
+    adapter = find_adapter(model)
+    height, width = adapter.patch_grid(images)
+    scores = _patch_scores(attributions, images, (height, width))
+    constant = (scores == scores[:, :1]).all(dim=1)
+    status = tuple(CONSTANT_MAP if each else "ok" for each in constant.tolist())
+    remedy = "it ranks nothing; drop such examples"
+    report_degenerate("attributions", status, on_degenerate, remedy)
+    order = scores.argsort(dim=1, stable=True, descending=first == "most")
+    counts = (shares * height * width + 1e-9).long()
+    arguments = format_additional_forward_args(additional_forward_args) or ()
+    question = TokenQuestion(
+        adapter, images, tuple(arguments), target, max_examples_per_batch, show_progress
+    )
+    used = "mask"
+    if removal != "mask":
+        try:
+            values, used = drop_tokens(question, order, counts), "tokens"
+        except CannotDropError as error:
+            if removal == "tokens":
+                raise ValueError(f"{error}; take removal='mask'") from error
+    if used == "mask":
+        values = mask_patches(question, order, counts, baselines)
+    hits = (values >= FIRST).double()
+    probabilities = values - FIRST * hits
+    skipped = constant.cpu()[:, None]
+    return TokenDeletion(
+        shares,
+        probabilities[:, 1:].masked_fill(skipped, torch.nan),
+        hits[:, 1:].masked_fill(skipped, torch.nan),
+        probabilities[:, 0],
+        used,
+        status,
+    )
+
+
+@log_usage(part_of_slo=True)
+def mif_deletion(
+    model: nn.Module | ViTAdapter,
+    inputs: Tensor,
+    attributions: Tensor,
+    baselines: BaselineType = None,
+    additional_forward_args: object = None,
+    target: TargetType = None,
+    max_examples_per_batch: int | None = None,
+    show_progress: bool = False,
+    *,
+    removal: Removal = "auto",
+    on_degenerate: OnDegenerate = "raise",
+) -> Tensor:
+    """Compute the accuracy under most-important-first deletion; lower is better.
+
+    The share of nine steps, 10 % to 90 % of the patches taken away, at which the model
+    still says the target. LibraGrad's tables state 1 less this as "MIF accuracy".
+
+    Args:
+        model (nn.Module or ViTAdapter): As all arguments, see `token_deletion`.
+        inputs (Tensor): (B, C, H, W).
+        attributions (Tensor): (B, C or 1, H, W), or the patch grid.
+        baselines (Tensor, number, tuple of those, optional): Default: None
+        additional_forward_args (any, optional): Default: None
+        target (int, tuple, Tensor, list, optional): Default: None
+        max_examples_per_batch (int, optional): Default: None
+        show_progress (bool, optional): Default: False
+        removal (str, optional): Default: "auto"
+        on_degenerate (str, optional): Default: "raise"
+
+    Returns:
+        *Tensor*: float64 (B,) in [0, 1], a multiple of 1/9.
+
+    Raises:
+        TypeError, ValueError: As `token_deletion`.
+
+    Reference:
+        Mehri et al., "LibraGrad", CVPR 2025.
+
+    Example::
+
+        >>> from captum_mda import demo, metrics, RawAttention
+        >>> model = demo.load_model()
+        >>> images, labels, _ = demo.make_samples(n=2, seed=2)
+        >>> grid = RawAttention(model).attribute(images, interpolate_mode=None)
+        >>> metrics.mif_deletion(model, images, grid, target=labels).shape
+        torch.Size([2])
+    """
+    return token_deletion(
+        model,
+        inputs,
+        attributions,
+        baselines,
+        additional_forward_args,
+        target,
+        max_examples_per_batch,
+        show_progress,
+        removal=removal,
+        on_degenerate=on_degenerate,
+    ).accuracy
+
+
+@log_usage(part_of_slo=True)
+def lif_deletion(
+    model: nn.Module | ViTAdapter,
+    inputs: Tensor,
+    attributions: Tensor,
+    baselines: BaselineType = None,
+    additional_forward_args: object = None,
+    target: TargetType = None,
+    max_examples_per_batch: int | None = None,
+    show_progress: bool = False,
+    *,
+    removal: Removal = "auto",
+    on_degenerate: OnDegenerate = "raise",
+) -> Tensor:
+    """Compute the accuracy under least-important-first deletion; higher is better.
+
+    As `mif_deletion`, but the least important patches go first: a good map leaves the
+    class standing.
+
+    Args:
+        model (nn.Module or ViTAdapter): As all arguments, see `token_deletion`.
+        inputs (Tensor): (B, C, H, W).
+        attributions (Tensor): (B, C or 1, H, W), or the patch grid.
+        baselines (Tensor, number, tuple of those, optional): Default: None
+        additional_forward_args (any, optional): Default: None
+        target (int, tuple, Tensor, list, optional): Default: None
+        max_examples_per_batch (int, optional): Default: None
+        show_progress (bool, optional): Default: False
+        removal (str, optional): Default: "auto"
+        on_degenerate (str, optional): Default: "raise"
+
+    Returns:
+        *Tensor*: float64 (B,) in [0, 1], a multiple of 1/9.
+
+    Raises:
+        TypeError, ValueError: As `token_deletion`.
+
+    Reference:
+        Mehri et al., "LibraGrad", CVPR 2025.
+
+    Example::
+
+        >>> from captum_mda import demo, metrics, RawAttention
+        >>> model = demo.load_model()
+        >>> images, labels, _ = demo.make_samples(n=2, seed=2)
+        >>> grid = RawAttention(model).attribute(images, interpolate_mode=None)
+        >>> metrics.lif_deletion(model, images, grid, target=labels).shape
+        torch.Size([2])
+    """
+    return token_deletion(
+        model,
+        inputs,
+        attributions,
+        baselines,
+        additional_forward_args,
+        target,
+        max_examples_per_batch,
+        show_progress,
+        first="least",
+        removal=removal,
+        on_degenerate=on_degenerate,
+    ).accuracy
+
+
+def _patch_scores(
+    attributions: Tensor, images: Tensor, grid: tuple[int, int]
+) -> Tensor:
+    """Average a map over patches: float64 (B, P)."""
+    if not isinstance(attributions, Tensor):
+        raise TypeError(
+            f"attributions: got {type(attributions).__name__}, takes a tensor"
+        )
+    sizes = (tuple(images.shape[-2:]), grid)
+    fits = attributions.dim() == 4 and len(attributions) == len(images)
+    if not fits or tuple(attributions.shape[-2:]) not in sizes:
+        raise ValueError(
+            f"attributions: got shape {tuple(attributions.shape)}, takes a map of each "
+            f"of {len(images)} images, {sizes[0]} pixels or {grid} patches: "
+            "(B, 1, H, W)"
+        )
+    require_finite("attributions", attributions)
+    values = attributions.detach().double().sum(dim=1)
+    return F.adaptive_avg_pool2d(values, grid).flatten(1)

@@ -1,0 +1,152 @@
+"""Runs of a Vision Transformer with patches taken away, dropped or masked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from captum_mda._captum import BaselineType, progress_bar, TargetType
+from captum_mda._state import preserved_state
+from captum_mda.metrics.masked_accuracy import is_first
+from captum_mda.metrics.questions import Question
+from captum_mda.perturbation import (
+    Features,
+    format_baselines,
+    patch_feature_mask,
+    Path,
+    Ranking,
+)
+from captum_mda.perturbation.response import (
+    arguments_of_rows,
+    default_rows,
+    ran_out_of_memory,
+)
+from captum_mda.perturbation.targets import select_target, target_indices
+from captum_mda.vit import eager_execution, TokenStream, ViTAdapter
+
+
+@dataclass(frozen=True, eq=False)
+class TokenQuestion:
+    """What is asked of the model."""
+
+    adapter: ViTAdapter
+    images: Tensor
+    arguments: tuple[Any, ...]
+    target: TargetType
+    max_rows: int | None
+    show_progress: bool
+
+
+class CannotDropError(ValueError):
+    """The model's attention needs every token."""
+
+
+def drop_tokens(question: TokenQuestion, order: Tensor, counts: Tensor) -> Tensor:
+    """Drop tokens: float64 (B, K + 1) on the CPU, as `probability_and_hit` says.
+
+    Args:
+        question (TokenQuestion): The question.
+        order (Tensor): int64 (B, P), patches in the order in which they go.
+        counts (Tensor): int64 (K,), how many go at each step.
+    """
+    images, adapter = question.images, question.adapter
+    targets = target_indices(question.target, len(images))
+    total = len(images) * (len(counts) + 1)
+    bar = progress_bar(total, "Token deletion", question.show_progress)
+
+    def answer(rows: Tensor) -> Tensor:
+        arguments = arguments_of_rows(question.arguments, rows, len(images))
+        stream = TokenStream(adapter, images[rows], *arguments, places=[0])
+        target = targets if targets is None or len(targets) == 1 else targets[rows]
+        values = [_value(stream.outputs, target, rows)]
+        for count in counts.tolist():
+            patches = order[rows][:, count:].sort(dim=1).values
+            prefix = torch.arange(adapter.n_prefix_tokens, device=patches.device)
+            prefix = prefix.expand(len(patches), -1)
+            kept = torch.cat([prefix, patches + adapter.n_prefix_tokens], dim=1)
+            tokens = stream.tokens[0].gather(
+                1, kept[:, :, None].expand(-1, -1, stream.tokens[0].shape[2])
+            )
+            try:
+                outputs = stream.run(tokens, 0, torch.arange(len(rows)), kept=kept)
+            except ValueError as error:
+                raise CannotDropError(str(error)) from error
+            values.append(_value(outputs, target, rows))
+        bar.update(len(rows) * len(values))
+        return torch.stack(values, dim=1)
+
+    size = question.max_rows or default_rows(images.device)
+    may_shrink = question.max_rows is None
+    with (
+        bar,
+        eager_execution(adapter.model),
+        preserved_state(adapter.model, (images,)),
+        torch.no_grad(),
+    ):
+        chunks = torch.arange(len(images)).split(size)
+        return torch.cat([_in_halves(answer, rows, may_shrink) for rows in chunks])
+
+
+def _in_halves(
+    answer: Callable[[Tensor], Tensor], rows: Tensor, may_shrink: bool
+) -> Tensor:
+    """Answer for rows, for fewer at a time when memory runs out."""
+    try:
+        return answer(rows)
+    except RuntimeError as error:
+        if not (may_shrink and len(rows) > 1 and ran_out_of_memory(error)):
+            raise
+    halves = rows.chunk(2)
+    return torch.cat([_in_halves(answer, half, may_shrink) for half in halves])
+
+
+def mask_patches(
+    question: TokenQuestion, order: Tensor, counts: Tensor, baselines: BaselineType
+) -> Tensor:
+    """Set patches to the baselines: float64 (B, K + 1), as `drop_tokens`."""
+    images = question.images
+    height, width = question.adapter.patch_grid(images)
+    size = images.shape[-2] // height, images.shape[-1] // width
+    features = Features.from_mask((images,), patch_feature_mask(images, size))
+    masking = Question(
+        question.adapter,
+        images,
+        None,
+        question.arguments or None,
+        question.target,
+        1,
+        question.max_rows,
+        question.show_progress,
+        "rise",
+        probability_and_hit,
+    )
+    ranking = Ranking(order, torch.cat([torch.zeros(1, dtype=torch.int64), counts]))
+    path = Path(ranking, deletes=True)
+    kind = format_baselines((images,), baselines)
+    model = question.adapter.model
+    with eager_execution(model), preserved_state(model, (images,)):
+        return masking.run([path], [kind], features)[0]
+
+
+def _value(outputs: Tensor, target: Tensor | None, rows: Tensor) -> Tensor:
+    finite = torch.isfinite(outputs).flatten(1).all(dim=1).cpu()
+    if not bool(finite.all()):
+        raise ValueError(
+            f"model: its output for example {int(rows[~finite][0])} is NaN or infinite "
+            "with patches taken away"
+        )
+    return select_target(probability_and_hit(outputs), target).cpu()
+
+
+# A probability is below it, so that one number holds both.
+FIRST = 2.0
+
+
+def probability_and_hit(outputs: Tensor) -> Tensor:
+    """Score classes (R, classes) float64: probabilities, the first one's more by 2."""
+    first = is_first(outputs)
+    return outputs.double().softmax(dim=1) + FIRST * first
