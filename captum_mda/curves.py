@@ -77,18 +77,6 @@ def alignment_penalty(response: Tensor, density: Tensor) -> Tensor:
     return (response - density).abs()
 
 
-def aligned_response(response: Tensor, penalty: Tensor, mode: Mode) -> Tensor:
-    """Subtract or add the alignment penalty, clipped to [0, 1]: (..., n + 1).
-
-    Args:
-        response (Tensor): (..., n + 1) monotone response MR.
-        penalty (Tensor): (..., n + 1) alignment penalty AP.
-        mode (str): "insertion" subtracts the penalty, "deletion" adds it.
-    """
-    curve = response - penalty if mode == "insertion" else response + penalty
-    return curve.clamp(0.0, 1.0)
-
-
 def mas_curve(response: Tensor, penalty: Tensor, mode: Mode) -> Tensor:
     """Compute the magnitude-aligned response, as published: clipped and stretched.
 
@@ -102,7 +90,8 @@ def mas_curve(response: Tensor, penalty: Tensor, mode: Mode) -> Tensor:
         extremes are 0 and 1. A curve that the clipping leaves constant is replaced by
         the straight line, whose area is 0.5.
     """
-    curve = aligned_response(response, penalty, mode)
+    curve = response - penalty if mode == "insertion" else response + penalty
+    curve = curve.clamp(0.0, 1.0)
     low, high = curve.amin(-1, keepdim=True), curve.amax(-1, keepdim=True)
     ends = (0.0, 1.0) if mode == "insertion" else (1.0, 0.0)
     line = torch.linspace(

@@ -10,7 +10,7 @@ from torch import nn, Tensor
 from torch.nn import functional as F
 
 from captum_mda._captum import log_usage
-from captum_mda.attr.vit_attribution import ViTAttribution
+from captum_mda.attr.vit_attribution import unwrapped, ViTAttribution
 from captum_mda.attr.vit_batch import Batch
 from captum_mda.attr.vit_target import Target
 from captum_mda.perturbation import blur_baseline, Score
@@ -136,7 +136,7 @@ class CausalActivationPatching(ViTAttribution):
             interpolate_mode,
             internal_batch_size,
             show_progress,
-            forwards_per_example=self._n_patches(inputs) + 2,
+            forwards_per_example=self._n_patches(unwrapped(inputs)) + 2,
         )
 
     def patched_scores(

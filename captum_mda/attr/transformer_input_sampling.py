@@ -10,7 +10,7 @@ from torch import nn, Tensor
 
 from captum_mda._captum import log_usage
 from captum_mda.attr._clustering import require_scikit_learn
-from captum_mda.attr.vit_attribution import ViTAttribution
+from captum_mda.attr.vit_attribution import unwrapped, ViTAttribution
 from captum_mda.attr.vit_batch import Batch, full_precision, scale_patches
 from captum_mda.attr.vit_target import Target
 from captum_mda.perturbation import Score
@@ -127,7 +127,8 @@ class TransformerInputSampling(ViTAttribution):
             TypeError, ValueError: As `ViTAttribution.attribute`.
         """
         require_generator(generator)
-        n_examples = len(inputs) if isinstance(inputs, Tensor) and inputs.dim() else 0
+        images = unwrapped(inputs)
+        n_examples = len(images) if isinstance(images, Tensor) and images.dim() else 0
         seeds = torch.randint(2**31 - 1, (n_examples,), generator=_own(generator))
         return self._attribute(
             inputs,

@@ -15,6 +15,8 @@ from torch.nn import functional as F
 
 from captum_mda._captum import (
     format_additional_forward_args,
+    format_output,
+    is_tuple,
     log_usage,
     progress_bar,
 )
@@ -97,7 +99,8 @@ class ViTAttribution(Attribution):
         r"""Attribute the score of the target to the patches of the inputs.
 
         Args:
-            inputs (Tensor): (B, C, H, W), as the model takes them.
+            inputs (Tensor): (B, C, H, W), as the model takes them. In a tuple of one,
+                as Captum's metrics pass them, the map comes in one, too.
             target (int, tuple, Tensor, list, callable, optional): What is explained.
                 Captum's forms of classes, for all examples or for each; a
                 floating-point tensor (E,) or (B, E), whose cosine similarity with the
@@ -155,20 +158,23 @@ class ViTAttribution(Attribution):
         """Answer chunk by chunk, and resize the grids."""
         if interpolate_mode is not None:
             require_choice("interpolate_mode", interpolate_mode, INTERPOLATE_MODES)
+        images = unwrapped(inputs)
         grids = self._ask(
             partial(self._grid, **options),
-            inputs,
+            images,
             target,
             additional_forward_args,
             internal_batch_size,
             show_progress,
             forwards_per_example or self._forwards_per_example,
         )
-        if interpolate_mode is None:
-            return grids
-        align = None if interpolate_mode.startswith("nearest") else False
-        size = inputs.shape[-2:]
-        return F.interpolate(grids, size, mode=interpolate_mode, align_corners=align)
+        if interpolate_mode is not None:
+            align = None if interpolate_mode.startswith("nearest") else False
+            size = images.shape[-2:]
+            grids = F.interpolate(
+                grids, size, mode=interpolate_mode, align_corners=align
+            )
+        return wrapped(grids, inputs)
 
     def _grid(self, batch: Batch, **options: Any) -> Tensor:
         """Lay the tokens' values out on the grid of patches: (B, 1, h, w)."""
@@ -305,6 +311,20 @@ def _in_chunks(
         parts.append(part)
         start += len(rows)
     return torch.cat(parts)
+
+
+def unwrapped(inputs: Tensor) -> Tensor:
+    """Take the images out of a tuple of one, as Captum's metrics pass them."""
+    if isinstance(inputs, tuple) and len(inputs) == 1:
+        only: Tensor = inputs[0]
+        return only
+    return inputs
+
+
+def wrapped(attributions: Tensor, inputs: Tensor) -> Tensor:
+    """Put attributions into a tuple where the inputs are in one."""
+    output: Tensor = format_output(is_tuple(inputs), (attributions,))
+    return output
 
 
 def _images(inputs: Tensor) -> Tensor:

@@ -14,7 +14,12 @@ from torch.nn import functional as F
 
 from captum_mda._captum import log_usage, NullProgress
 from captum_mda.attr._clustering import require_scikit_learn
-from captum_mda.attr.vit_attribution import INTERPOLATE_MODES, ViTAttribution
+from captum_mda.attr.vit_attribution import (
+    INTERPOLATE_MODES,
+    unwrapped,
+    ViTAttribution,
+    wrapped,
+)
 from captum_mda.attr.vit_batch import Batch, full_precision
 from captum_mda.attr.vit_target import Target
 from captum_mda.perturbation import Score
@@ -126,7 +131,7 @@ class VitCx(ViTAttribution):
         resize_mode = interpolate_mode or "bilinear"
         maps = self._ask(
             partial(self._pixel_maps, draw=_Draws(generator), mode=resize_mode),
-            inputs,
+            unwrapped(inputs),
             target,
             additional_forward_args,
             internal_batch_size,
@@ -134,8 +139,9 @@ class VitCx(ViTAttribution):
             forwards_per_example=1,
         )
         if interpolate_mode is None:
-            return F.adaptive_avg_pool2d(maps, self.adapter.patch_grid(inputs))
-        return maps
+            grid = self.adapter.patch_grid(unwrapped(inputs))
+            maps = F.adaptive_avg_pool2d(maps, grid)
+        return wrapped(maps, inputs)
 
     @torch.no_grad()
     def _pixel_maps(self, batch: Batch, draw: _Draws, mode: str) -> Tensor:

@@ -1,5 +1,10 @@
-"""Attribution quality, as Captum-style functions with one value for each example."""
+"""Attribution quality, as Captum-style functions with one value for each example.
 
+What a data set's scores say together is in `captum_mda.metrics.statistics`, and sums
+over shards are in `captum_mda.metrics.accumulators`.
+"""
+
+from captum_mda.metrics import accumulators, statistics
 from captum_mda.metrics.faithfulness import (
     aopc,
     completeness_error,
@@ -25,6 +30,12 @@ from captum_mda.metrics.scores import (
     perturbation_scores_of_maps,
     PerturbationScores,
 )
+from captum_mda.metrics.segmentation import (
+    pointing_game,
+    segmentation_scores,
+    SegmentationScores,
+)
+from captum_mda.metrics.sparseness import sparseness
 from captum_mda.metrics.token_deletion import (
     lif_deletion,
     mif_deletion,
@@ -36,7 +47,9 @@ __all__ = [
     "MaskedHits",
     "PerturbationScores",
     "ResponseCurve",
+    "SegmentationScores",
     "TokenDeletion",
+    "accumulators",
     "aopc",
     "completeness_error",
     "deletion",
@@ -50,8 +63,12 @@ __all__ = [
     "negative_perturbation",
     "perturbation_scores",
     "perturbation_scores_of_maps",
+    "pointing_game",
     "positive_perturbation",
     "response_curve",
+    "segmentation_scores",
+    "sparseness",
+    "statistics",
     "symmetric_relevance_gain",
     "token_deletion",
 ]

@@ -16,7 +16,6 @@ from captum_mda.metrics.ranked_maps import CONSTANT_MAP, rank_correlation, Ranke
 from captum_mda.perturbation import format_baselines, Path, Ranking, validate_inputs
 
 NO_CONTRAST = "input scores no higher than its baseline"
-FLAT_ALIGNED = "flat aligned curve"
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,10 +33,8 @@ class ResponseCurve:
             where the penalty is.
         mode (str): "insertion" or "deletion".
         status (tuple[str, ...]): Of each example "ok"; "constant map", which ranks
-            nothing: all curves but the raw one are NaN; "input scores no higher than
-            its baseline": the normalised curves are; or "flat aligned curve": clipping
-            leaves nothing of the aligned response to stretch, and by the published rule
-            ``mas`` is a straight line, of area 0.5.
+            nothing: all curves but the raw one are NaN; or "input scores no higher than
+            its baseline": the normalised curves are.
     """
 
     raw: Tensor
@@ -167,8 +164,6 @@ def _curve(
     monotone = curves.monotone_response(raw, baseline, full, direction.mode)
     monotone[no_contrast | constant] = torch.nan  # nothing to normalise by, or to rank
     penalty = curves.alignment_penalty(monotone, density)
-    clipped = curves.aligned_response(monotone, penalty, direction.mode)
-    flat = clipped.amax(dim=1) == clipped.amin(dim=1)
     response = raw.masked_fill(constant[:, None], torch.nan)
     return ResponseCurve(
         raw=raw,
@@ -177,10 +172,7 @@ def _curve(
         penalty=penalty,
         mas=curves.mas_curve(monotone, penalty, direction.mode),
         mode=direction.mode,
-        status=tuple(
-            FLAT_ALIGNED if is_flat and each == "ok" else each
-            for each, is_flat in zip(status, flat.tolist(), strict=True)
-        ),
+        status=tuple(status),
     )
 
 

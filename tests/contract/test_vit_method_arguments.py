@@ -92,6 +92,16 @@ def test_a_text_embedding_is_explained_by_its_similarity(method: Method) -> None
     assert_same_maps(longer, together)  # its direction counts
 
 
+@every_method
+def test_a_tuple_of_one_gets_a_tuple(method: Method) -> None:
+    attribution = method.shared()
+    for mode in (None, "bilinear"):
+        expected = explain(attribution, interpolate_mode=mode)
+        found = explain(attribution, (IMAGES,), interpolate_mode=mode)  # type: ignore[arg-type]
+        assert isinstance(found, tuple) and len(found) == 1
+        assert torch.equal(found[0], expected)
+
+
 def reshaped(pick: Callable[[Tensor], Tensor]) -> ViTAdapter:
     """The small model, with outputs of another shape."""
     adapter = resolve(small_model())
@@ -160,7 +170,7 @@ REFUSED: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"target": torch.ones(2, 5)}, ValueError, "target: got an embedding of shape"),
     ({"target": EMBEDDINGS / 0}, ValueError, "target: NaN or infinite"),
     ({"inputs": [IMAGES]}, TypeError, "inputs: got list"),
-    ({"inputs": (IMAGES,)}, TypeError, "inputs: got tuple"),
+    ({"inputs": (IMAGES, IMAGES)}, TypeError, "inputs: got tuple"),
     ({"inputs": IMAGES[0]}, ValueError, r"inputs: got shape \(3, 32, 48\)"),
     ({"inputs": IMAGES[:0]}, ValueError, "inputs: got shape"),
     ({"inputs": IMAGES.long()}, ValueError, "torch.int64"),

@@ -1,0 +1,277 @@
+"""Every method under every metric, with intervals and Holm-corrected verdicts.
+
+Two sets of pictures: the reference photos of ``CAPTUM_MDA_DATA`` with DeiT-Tiny, for the
+class stored with each, and fresh samples of the packaged model, whose objects have exact
+masks. Each map's features are the model's patches, in 28 steps on photos and 32 on
+samples, so that all metrics of all methods are affordable.
+
+    OMP_NUM_THREADS=1 CAPTUM_MDA_DATA=DATA python benchmarks/metrics_table.py --workers 2
+
+prints the tables, and writes docs/metrics_table.md and metrics_table.json beside itself.
+Scores of finished pictures are kept in ``--cache`` and not computed again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import as_completed, ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from captum_mda import demo, metrics
+from captum_mda._cli.method_option import TITLES
+from captum_mda._cli.methods import compute_map
+from captum_mda._cli.models import Classifier, load_classifier
+from captum_mda._cli.question import ask, Question
+from captum_mda._files import replacing
+from captum_mda.metrics import statistics
+
+ROOT = Path(__file__).resolve().parents[1]
+PHOTOS, SAMPLES = "photos", "samples"
+STEPS = {PHOTOS: 28, SAMPLES: 32}
+
+
+@dataclass(frozen=True)
+class Column:
+    """A metric: its heading, whether higher is better, and where it applies."""
+
+    heading: str
+    higher_is_better: bool
+    sets: tuple[str, ...] = (PHOTOS, SAMPLES)
+
+
+COLUMNS = {
+    "insertion": Column("Ins", True),
+    "deletion": Column("Del", False),
+    "mas_insertion_deletion": Column("MAS", True),
+    "monotonicity": Column("Monotonicity", True),
+    "aopc": Column("AOPC", True),
+    "symmetric_relevance_gain": Column("SRG", True),
+    "positive_perturbation": Column("Positive", False),
+    "negative_perturbation": Column("Negative", True),
+    "mif_deletion": Column("MIF", False),
+    "lif_deletion": Column("LIF", True),
+    "average_precision": Column("AP", True, (SAMPLES,)),
+    "iou": Column("IoU", True, (SAMPLES,)),
+    "pointing_game": Column("Pointing", True, (SAMPLES,)),
+}
+
+
+def score_maps(
+    question: Question, maps: Mapping[str, Tensor], n_steps: int
+) -> dict[str, dict[str, float]]:
+    """Score all maps of one picture: of each method each metric."""
+    model, target = question.classifier.model, question.target
+    shared: dict[str, Any] = {
+        "feature_mask": question.mask,
+        "target": target,
+        "n_steps": n_steps,
+        "on_degenerate": "nan",
+    }
+    found = metrics.perturbation_scores_of_maps(
+        model,
+        question.images,
+        maps,
+        insertion_baselines=question.blurred,
+        deletion_baselines=question.deleted,
+        **shared,
+    )
+    signed = metrics.perturbation_scores_of_maps(
+        model,
+        question.images,
+        maps,
+        insertion_baselines=question.deleted,
+        deletion_baselines=question.deleted,
+        convention="rise",
+        least_first=True,
+        **shared,
+    )
+    black = ask(question.classifier, question.images[0], target, "black", None).deleted
+    scores = {}
+    for name, values in maps.items():
+        masked = (model, question.images, values, black.expand_as(question.images))
+        dropped = (model, question.images, values)
+        few: dict[str, Any] = {"target": target, "on_degenerate": "nan"}
+        per_patch: dict[str, Any] = few | {"feature_mask": question.mask}
+        row = {
+            "insertion": found[name].insertion,
+            "deletion": found[name].deletion,
+            "mas_insertion_deletion": found[name].mas_insertion_deletion,
+            "monotonicity": found[name].monotonicity,
+            "aopc": signed[name].aopc,
+            "symmetric_relevance_gain": signed[name].symmetric_relevance_gain,
+            "positive_perturbation": metrics.positive_perturbation(
+                *masked, **per_patch
+            ),
+            "negative_perturbation": metrics.negative_perturbation(
+                *masked, **per_patch
+            ),
+            "mif_deletion": metrics.mif_deletion(*dropped, **few),
+            "lif_deletion": metrics.lif_deletion(*dropped, **few),
+        }
+        scores[name] = {metric: float(value) for metric, value in row.items()}
+    return scores
+
+
+def score_picture(task: tuple[str, int], names: Sequence[str]) -> dict[str, Any]:
+    """Compute and score all maps of one picture, in a process of its own."""
+    torch.set_num_threads(1)
+    warnings.filterwarnings("ignore")
+    kind, number = task
+    classifier, image, target, mask = _picture(kind, number)
+    question = ask(classifier, image, target, "mean", None)
+    maps = {name: compute_map(name, question) for name in names}
+    scores = score_maps(question, maps, STEPS[kind])
+    if mask is not None:
+        for name, values in maps.items():
+            found = metrics.segmentation_scores(values, mask, on_degenerate="nan")
+            scores[name] |= {
+                "average_precision": float(found.average_precision),
+                "iou": float(found.iou),
+                "pointing_game": float(
+                    metrics.pointing_game(values, mask, on_degenerate="nan")
+                ),
+            }
+    return {"kind": kind, "number": number, "scores": scores}
+
+
+def _picture(kind: str, number: int) -> tuple[Classifier, Tensor, int, Tensor | None]:
+    if kind == SAMPLES:
+        # The model was trained on the samples of seeds 0 and 1.
+        images, labels, masks = demo.make_samples(number + 1, 11)
+        classifier = load_classifier("demo", None, None, None, "cpu")
+        return classifier, images[-1], int(labels[-1]), masks[-1:]
+    data = Path(os.environ["CAPTUM_MDA_DATA"])
+    name = "deit_tiny_patch16_224"
+    weights = data / "models" / f"{name}.safetensors"
+    classifier = load_classifier(name, weights, None, None, "cpu")
+    with np.load(data / "oracles" / "maps.npz") as stored:
+        photo = _photos(stored.files)[number]
+        image = torch.from_numpy(stored[f"{photo}/x"])
+        return classifier, image, int(stored[f"{photo}/target"]), None
+
+
+def _photos(files: Sequence[str]) -> list[str]:
+    return sorted({name.split("/")[0] for name in files if name[0].isdigit()})
+
+
+def compute(options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Score all pictures that are not in the cache."""
+    options.cache.mkdir(parents=True, exist_ok=True)
+    tasks = [(PHOTOS, number) for number in range(options.photos)]
+    tasks += [(SAMPLES, number) for number in range(options.samples)]
+    files = {task: options.cache / f"{task[0]}-{task[1]}.json" for task in tasks}
+    missing = [task for task in tasks if not files[task].exists()]
+    context = get_context("spawn")
+    with ProcessPoolExecutor(options.workers, mp_context=context) as pool:
+        jobs = {
+            pool.submit(score_picture, task, list(TITLES)): task for task in missing
+        }
+        for job in tqdm(as_completed(jobs), total=len(jobs), desc="pictures"):
+            with replacing(files[jobs[job]]) as beside:
+                beside.write_text(json.dumps(job.result()))
+    return [json.loads(file.read_text()) for file in files.values()]
+
+
+def table(pictures: Sequence[Mapping[str, Any]], kind: str) -> str:
+    """Write the means of all metrics, the best bold, those as good marked."""
+    columns = {name: c for name, c in COLUMNS.items() if kind in c.sets}
+    cells: dict[str, list[str]] = {name: [TITLES[name]] for name in TITLES}
+    for metric, column in columns.items():
+        values = {name: _values(pictures, kind, name, metric) for name in TITLES}
+        known = {name: each for name, each in values.items() if not _all_nan(each)}
+        found = statistics.compare(known, column.higher_is_better)
+        best = found[0].reference
+        same = {each.method for each in found if not each.distinguishable}
+        for name in TITLES:
+            if name not in known:
+                cells[name].append("n/a")
+                continue
+            mean = statistics.mean_interval(known[name])
+            text = f"{mean.mean:.3f}"
+            text = f"**{text}**" if name == best else text
+            text = f"{text}\N{ASTERISK OPERATOR}" if name in same else text
+            cells[name].append(f"{text} [{mean.low:.2f}, {mean.high:.2f}]")
+    arrow = {True: "\N{UPWARDS ARROW}", False: "\N{DOWNWARDS ARROW}"}
+    heads = [f"{c.heading} {arrow[c.higher_is_better]}" for c in columns.values()]
+    rows = [["method", *heads], ["---"] * (len(heads) + 1), *cells.values()]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def verdicts(pictures: Sequence[Mapping[str, Any]], kind: str) -> str:
+    """Say in words, for each metric, which methods are worse than the best."""
+    lines = []
+    for metric, column in COLUMNS.items():
+        if kind not in column.sets:
+            continue
+        values = {name: _values(pictures, kind, name, metric) for name in TITLES}
+        known = {name: each for name, each in values.items() if not _all_nan(each)}
+        found = statistics.compare(known, column.higher_is_better)
+        best = found[0].reference
+        worse = [TITLES[each.method] for each in found if each.outcome == "worse"]
+        told = f"worse: {', '.join(worse)}" if worse else "no other is worse"
+        lines.append(f"- **{column.heading}**: best {TITLES[best]}; {told}.")
+    return "\n".join(lines)
+
+
+def _values(
+    pictures: Sequence[Mapping[str, Any]], kind: str, method: str, metric: str
+) -> list[float]:
+    return [
+        float(picture["scores"][method].get(metric, math.nan))
+        for picture in pictures
+        if picture["kind"] == kind
+    ]
+
+
+def _all_nan(values: Sequence[float]) -> bool:
+    return all(map(math.isnan, values))
+
+
+def write_page(pictures: Sequence[Mapping[str, Any]], page: Path) -> None:
+    """Fill in the tables between the page's marks; what is said of them stays."""
+    text = page.read_text(encoding="utf-8")
+    parts: dict[str, Callable[..., str]] = {"table": table, "verdicts": verdicts}
+    for kind in (PHOTOS, SAMPLES):
+        for part, write in parts.items():
+            begin, end = f"<!-- {kind} {part} -->", f"<!-- end {kind} {part} -->"
+            before, rest = text.split(begin)
+            _, after = rest.split(end)
+            made = write(pictures, kind)
+            text = f"{before}{begin}\n\n{made}\n\n{end}{after}"
+    with replacing(page) as beside:
+        beside.write_text(text, encoding="utf-8")
+
+
+def main() -> None:
+    """Run what the command line asks for."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--photos", type=int, default=8)
+    parser.add_argument("--samples", type=int, default=24)
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--cache", type=Path, default=Path("metrics_table_cache"))
+    parser.add_argument("--page", type=Path, default=ROOT / "docs/metrics_table.md")
+    options = parser.parse_args()
+    pictures = compute(options)
+    for kind in (PHOTOS, SAMPLES):
+        print(f"\n{kind}\n\n{table(pictures, kind)}\n\n{verdicts(pictures, kind)}")
+    out = Path(__file__).with_suffix(".json")
+    with replacing(out) as beside:
+        beside.write_text(json.dumps(pictures, indent=1) + "\n")
+    write_page(pictures, options.page)
+
+
+if __name__ == "__main__":
+    main()
