@@ -21,7 +21,7 @@ from types import ModuleType
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PAGES = ("adapters.md", "attribution.md")
+PAGES = ("adapters.md", "attribution.md", "metrics.md")
 NOT_RUN = "# not run:"
 _FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 

@@ -1,0 +1,146 @@
+"""How sure a mean over examples is."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from captum_mda.metrics.exact_means import example_values, Values
+from captum_mda.perturbation.inputs import (
+    require_in_unit_interval,
+    require_positive_integer,
+)
+
+
+@dataclass(frozen=True)
+class MeanInterval:
+    """A mean over examples and its bootstrap confidence interval, see `mean_interval`.
+
+    Args:
+        mean (float): The mean of the scores that are there.
+        low (float): Lower end; ``-inf`` where there is one score.
+        high (float): Upper end; ``inf`` where there is one score.
+        n (int): How many scores the mean is of.
+        n_missing (int): How many were NaN and left out.
+        confidence (float): The nominal coverage, such as 0.95.
+        method (str): "BCa"; "percentile" where BCa is undefined; "exact" where all
+            scores are equal, so that every resample gives the same mean; "none" for one
+            score.
+    """
+
+    mean: float
+    low: float
+    high: float
+    n: int
+    n_missing: int
+    confidence: float
+    method: Literal["BCa", "percentile", "exact", "none"]
+
+    def __str__(self) -> str:
+        """Write ``0.812 [0.790, 0.834]``, with more decimals for a narrow interval."""
+        width = self.high - self.low
+        finite = 0 < width < math.inf
+        decimals = min(max(3, 1 - math.floor(math.log10(width))), 15) if finite else 3
+        # Adding 0 turns a rounded -0.0 into 0.0.
+        mean, low, high = (
+            f"{round(value, decimals) + 0.0:.{decimals}f}"
+            for value in (self.mean, self.low, self.high)
+        )
+        return f"{mean} [{low}, {high}]"
+
+
+def mean_interval(
+    values: Values, confidence: float = 0.95, n_resamples: int = 9999, seed: int = 0
+) -> MeanInterval:
+    """Compute a mean over examples and its BCa bootstrap confidence interval.
+
+    No global random number generator is used. The time grows with the number of
+    examples times the larger of that number and ``n_resamples``.
+
+    Args:
+        values (Tensor, array or sequence): The scores of the examples, (B,); NaN is
+            left out and counted.
+        confidence (float, optional): Nominal coverage, between 0 and 1. Default: 0.95
+        n_resamples (int, optional): Bootstrap resamples. Default: 9999
+        seed (int, optional): Of the resamples, at least 0. Default: 0
+
+    Returns:
+        *MeanInterval*: Ends are never NaN. One example says nothing about the spread:
+        its interval is from ``-inf`` to ``inf``.
+
+    Raises:
+        TypeError: An argument of the wrong type, or complex values.
+        ValueError: ``values`` is not of shape (B,), holds an infinity or nothing but
+            NaN, or another argument is out of range.
+
+    Reference:
+        Efron, Tibshirani, An Introduction to the Bootstrap, 1993, chapter 14.
+
+    Example::
+
+        >>> from captum_mda.metrics.statistics import mean_interval
+        >>> print(mean_interval([0.5, 0.75, float("nan"), 0.75, 1.0]))
+        0.750 [0.562, 0.938]
+    """
+    require_settings(confidence, n_resamples, seed)
+    everything = example_values("values", values)
+    present = everything[~np.isnan(everything)]
+    n, n_missing = present.size, everything.size - present.size
+    if n == 0:
+        raise ValueError(f"values: all {n_missing} scores are NaN or there are none")
+    if n == 1:
+        alone = float(present[0])
+        return MeanInterval(
+            alone, -math.inf, math.inf, 1, n_missing, confidence, "none"
+        )
+    if (present == present[0]).all():
+        same = float(present[0])
+        return MeanInterval(same, same, same, n, n_missing, confidence, "exact")
+    if not math.isfinite(float(np.abs(present).max()) * n):
+        raise ValueError("values: their sum exceeds float64; scale them down")
+    low, high, method = bootstrap_mean(present, confidence, n_resamples, seed)
+    mean = float(np.mean(present))
+    return MeanInterval(mean, low, high, n, n_missing, confidence, method)
+
+
+def require_settings(confidence: float, n_resamples: int, seed: int) -> None:
+    """Raise unless these are a probability between 0 and 1, and fit for a bootstrap."""
+    require_in_unit_interval("confidence", confidence)
+    if confidence in (0, 1):
+        raise ValueError(f"confidence: got {confidence!r}, takes less than 1, above 0")
+    require_positive_integer("n_resamples", n_resamples)
+    if isinstance(seed, bool) or not isinstance(seed, int):
+        raise TypeError(f"seed: got {seed!r}, takes an integer of at least 0")
+    if seed < 0:
+        raise ValueError(f"seed: got {seed!r}, takes an integer of at least 0")
+
+
+def bootstrap_mean(
+    values: NDArray[np.float64], confidence: float, n_resamples: int, seed: int
+) -> tuple[float, float, Literal["BCa", "percentile"]]:
+    """Bootstrap the mean: by BCa, or by percentiles where that is undefined."""
+    # Importing it takes longer than the rest of this package's metrics together.
+    from scipy import stats
+
+    methods: tuple[Literal["BCa", "percentile"], ...] = ("BCa", "percentile")
+    for method in methods:
+        with warnings.catch_warnings():
+            # SciPy warns where BCa is undefined, which the field ``method`` tells.
+            warnings.simplefilter("ignore", RuntimeWarning)
+            interval = stats.bootstrap(
+                (values,),
+                np.mean,
+                n_resamples=n_resamples,
+                batch=max(1, 2**22 // values.size),  # bounds the memory
+                confidence_level=confidence,
+                method=method,
+                rng=np.random.default_rng(seed),
+            ).confidence_interval
+        if math.isfinite(interval.low) and math.isfinite(interval.high):
+            break
+    return float(interval.low), float(interval.high), method
