@@ -1,14 +1,15 @@
 """Every method under every metric, with intervals and Holm-corrected verdicts.
 
-Two sets of pictures: the reference photos of ``CAPTUM_MDA_DATA`` with DeiT-Tiny, for the
-class stored with each, and fresh samples of the packaged model, whose objects have exact
-masks. Each map's features are the model's patches, in 28 steps on photos and 32 on
-samples, so that all metrics of all methods are affordable.
+Two sets of pictures: the reference photos of ``CAPTUM_MDA_DATA`` with DeiT-Tiny, for
+the class stored with each, and fresh samples of the packaged model, whose objects have
+exact masks. Each map's features are the model's patches, in 28 steps on photos and 32
+on samples, so that all metrics of all methods are affordable.
 
-    OMP_NUM_THREADS=1 CAPTUM_MDA_DATA=DATA python benchmarks/metrics_table.py --workers 2
+    OMP_NUM_THREADS=1 CAPTUM_MDA_DATA=DATA python benchmarks/metrics_table.py
 
-prints the tables, and writes docs/metrics_table.md and metrics_table.json beside itself.
-Scores of finished pictures are kept in ``--cache`` and not computed again.
+prints the tables, fills them into docs/metrics_table.md, and writes metrics_table.json
+beside itself. Scores of finished pictures are kept in ``--cache`` and not computed
+again; ``--workers`` says how many pictures are computed at a time.
 """
 
 from __future__ import annotations
@@ -99,6 +100,7 @@ def score_maps(
         **shared,
     )
     black = ask(question.classifier, question.images[0], target, "black", None).deleted
+    positive, negative = metrics.positive_perturbation, metrics.negative_perturbation
     scores = {}
     for name, values in maps.items():
         masked = (model, question.images, values, black.expand_as(question.images))

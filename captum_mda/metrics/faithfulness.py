@@ -43,7 +43,7 @@ def aopc(
     score: Score = "softmax",
     on_degenerate: OnDegenerate = "raise",
 ) -> Tensor:
-    r"""Compute the area over the perturbation curve; higher is better.
+    r"""Area over perturbation curve; higher is better, in [-1, 1] (Samek et al. 2017).
 
     The mean fall of the score while features are deleted, most important first:
     :math:`\frac 1 {n+1} \sum_{k=0}^n f(x) - f(x_k)`. Features are ranked by their
@@ -119,12 +119,12 @@ def monotonicity(
     score: Score = "softmax",
     on_degenerate: OnDegenerate = "raise",
 ) -> Tensor:
-    """Compute how steadily the score follows the ranking; higher is better.
+    """Monotonicity; higher is better, in [-1, 1] (Walker et al. 2025, A.3).
 
-    Spearman's rank correlation of the number of steps and the raw score, while features
-    are inserted, most important first; under ``mode="deletion"`` they are deleted, and
-    the score should fall. The MDA tables take 224 steps from the blurred image, and
-    blur again for deletion.
+    How steadily the score follows the ranking: Spearman's rank correlation of the
+    number of steps and the raw score, while features are inserted, most important
+    first; under ``mode="deletion"`` they are deleted, and the score should fall. The
+    MDA tables take 224 steps from the blurred image, and blur again for deletion.
 
     Args:
         forward_func (callable): As all arguments, see `response_curve`.
@@ -202,7 +202,7 @@ def symmetric_relevance_gain(
     score: Score = "softmax",
     on_degenerate: OnDegenerate = "raise",
 ) -> Tensor:
-    """Compute the symmetric relevance gain (SRG); higher is better.
+    """Relevance gain, SRG; higher is better, in [-1, 1] (Blücher et al. 2024).
 
     The area under the score's curve while features are deleted least important first
     (LIF), less that while they are deleted most important first (MIF), in one job. What
@@ -276,8 +276,9 @@ def completeness_error(
     *,
     score: Score = "identity",
 ) -> Tensor:
-    r"""Compute by how much attributions miss the score they share out; lower is better.
+    r"""Completeness error; lower is better, from 0 on (Mehri et al. 2025, Eq. 1).
 
+    By how much attributions miss the score they share out:
     :math:`|f(x) - \sum_i A_i|`, or with baselines :math:`|f(x) - f(x') - \sum_i A_i|`,
     which methods with a baseline (Integrated Gradients, Shapley values) promise to keep
     at 0. Maps that were resized or scaled share out nothing any more: give the

@@ -142,7 +142,7 @@ def insertion(
     score: Score = "softmax",
     on_degenerate: OnDegenerate = "raise",
 ) -> Tensor:
-    """Compute the insertion score; higher is better.
+    """Insertion score; higher is better, in [0, 1] (Petsiuk et al. 2018).
 
     The area under the score's curve while features are inserted into the
     baseline, most important first.
@@ -220,7 +220,7 @@ def deletion(
     score: Score = "softmax",
     on_degenerate: OnDegenerate = "raise",
 ) -> Tensor:
-    """Compute the deletion score; lower is better.
+    """Deletion score; lower is better, in [0, 1] (Petsiuk et al. 2018).
 
     The area under the score's curve while features are deleted, most
     important first.
@@ -296,7 +296,7 @@ def mas_insertion(
     score: Score = "softmax",
     on_degenerate: OnDegenerate = "raise",
 ) -> Tensor:
-    """Compute the magnitude-aligned insertion score; higher is better.
+    """Magnitude-aligned insertion; higher is better, in [0, 1] (Walker et al. 2025).
 
     The monotone response less its distance to the density response of the
     map, clipped and stretched to [0, 1]: it rewards maps whose magnitudes rise as the
@@ -371,7 +371,7 @@ def mas_deletion(
     score: Score = "softmax",
     on_degenerate: OnDegenerate = "raise",
 ) -> Tensor:
-    """Compute the magnitude-aligned deletion score; lower is better.
+    """Magnitude-aligned deletion; lower is better, in [0, 1] (Walker et al. 2025).
 
     The monotone response plus its distance to the density response of the
     map, clipped and stretched to [0, 1]: it rewards maps whose magnitudes fall as the

@@ -146,7 +146,7 @@ def positive_perturbation(
     *,
     on_degenerate: OnDegenerate = "raise",
 ) -> Tensor:
-    """Compute the positive perturbation score; lower is better.
+    """Positive perturbation; lower is better, in [0, 1] (Chefer et al. 2021).
 
     The share of masking steps, 10 % to 90 % of the features and the most important ones
     first, at which the model still says the target: the area under nine hits by the
@@ -213,7 +213,7 @@ def negative_perturbation(
     *,
     on_degenerate: OnDegenerate = "raise",
 ) -> Tensor:
-    """Compute the negative perturbation score; higher is better.
+    """Negative perturbation; higher is better, in [0, 1] (Chefer et al. 2021).
 
     As `positive_perturbation`, but the least important features are masked first: what
     a good map calls unimportant can go without changing the class.

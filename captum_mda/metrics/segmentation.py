@@ -95,7 +95,7 @@ def segmentation_scores(
     convention: Convention = "exact",
     on_degenerate: OnDegenerate = "raise",
 ) -> SegmentationScores:
-    """Compare maps with masks: IoU, average precision, F1, accuracy; higher is better.
+    """Segmentation scores; higher is better, in [0, 1] (Chefer et al. 2021).
 
     Args:
         attributions (Tensor): Maps (B, C, H, W), whose channels are summed, or
@@ -161,7 +161,7 @@ def pointing_game(
     tolerance: float = 0,
     on_degenerate: OnDegenerate = "raise",
 ) -> Tensor:
-    """Tell whether a map's largest value lies on the object; higher is better.
+    """Pointing game; higher is better, 0 or 1 (Zhang et al. 2018).
 
     Args:
         attributions (Tensor): Maps (B, C, H, W), whose channels are summed, or

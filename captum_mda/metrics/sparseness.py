@@ -20,7 +20,7 @@ def sparseness(
     feature_mask: Tensor | tuple[Tensor, ...] | None = None,
     on_degenerate: OnDegenerate = "raise",
 ) -> Tensor:
-    """Compute the Gini index of the absolute attributions; higher is sparser.
+    """Gini index; higher is better where sparse is, in [0, 1) (Chalasani et al. 2020).
 
     It is 0 where all features weigh the same, and 1 - 1/N where one of N features
     carries everything. Scale and sign do not matter, the number of features does:

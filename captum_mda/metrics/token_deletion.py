@@ -184,7 +184,7 @@ def mif_deletion(
     removal: Removal = "auto",
     on_degenerate: OnDegenerate = "raise",
 ) -> Tensor:
-    """Compute the accuracy under most-important-first deletion; lower is better.
+    """MIF deletion accuracy; lower is better, in [0, 1] (Mehri et al. 2025).
 
     The share of nine steps, 10 % to 90 % of the patches taken away, at which the model
     still says the target. LibraGrad's tables state 1 less this as "MIF accuracy".
@@ -247,7 +247,7 @@ def lif_deletion(
     removal: Removal = "auto",
     on_degenerate: OnDegenerate = "raise",
 ) -> Tensor:
-    """Compute the accuracy under least-important-first deletion; higher is better.
+    """LIF deletion accuracy; higher is better, in [0, 1] (Mehri et al. 2025).
 
     As `mif_deletion`, but the least important patches go first: a good map leaves the
     class standing.

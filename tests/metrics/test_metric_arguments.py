@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable
 
 import pytest
@@ -24,7 +25,13 @@ WITH_ONE_BASELINE: list[Metric] = [
     metrics.mas_insertion,
     metrics.mas_deletion,
 ]
-ALL_METRICS: list[Metric] = [*WITH_ONE_BASELINE, metrics.perturbation_scores]
+ALL_METRICS: list[Metric] = [
+    *WITH_ONE_BASELINE,
+    metrics.perturbation_scores,
+    metrics.aopc,
+    metrics.monotonicity,
+    metrics.symmetric_relevance_gain,
+]
 
 
 def total(inputs: Tensor, *more: Tensor) -> Tensor:
@@ -141,6 +148,25 @@ def test_every_metric_is_wrapped_and_ordered_as_captums_are(metric: Metric) -> N
     assert names.index("additional_forward_args") < names.index("target")
 
 
+SCORES = [
+    name
+    for name in metrics.__all__
+    if inspect.isfunction(value := getattr(metrics, name))
+    and inspect.signature(value).return_annotation in ("Tensor", "SegmentationScores")
+]
+
+
+@pytest.mark.parametrize("name", SCORES)
+def test_the_first_line_says_direction_range_and_source(name: str) -> None:
+    first = inspect.getdoc(getattr(metrics, name)).splitlines()[0]  # type: ignore[union-attr]
+    pattern = r".+; (higher|lower) is better.*, (in [\[(].+[\])]|from 0 on|0 or 1) "
+    assert re.fullmatch(pattern + r"\(.+ et al\. \d{4}.*\)\.", first), first
+
+
+def test_there_are_scores_to_check() -> None:
+    assert len(SCORES) >= 14
+
+
 # --- inputs that score no higher than their baseline ------------------------
 
 # Example 1 scores 1 on the target, and its baseline of 2 in each pixel 8.
@@ -225,7 +251,8 @@ def test_a_bar_is_shown_on_request_and_gets_to_its_end(
         show_progress=True,
     )
     out, shown = capfd.readouterr()
-    rows = 16 if metric is metrics.perturbation_scores else 10
+    two_sweeps = (metrics.perturbation_scores, metrics.symmetric_relevance_gain)
+    rows = 16 if metric in two_sweeps else 10
     assert out == "" and "Response curves: 100%" in shown
     assert f"{rows}/{rows}" in shown
     metric(total, IMAGES, IMAGES)
