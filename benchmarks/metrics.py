@@ -1,9 +1,9 @@
 """How fast the perturbation metrics are: against a plain loop, and the bare model.
 
-- On the packaged model: insertion, deletion, both MAS scores, monotonicity, AOPC and the
-  relevance gain of four maps of two pictures, by `perturbation_scores_of_maps`, against
-  the loop that everybody writes first: number by number, picture by picture, map by map,
-  step by step, one forward each. Both make the same curves.
+- On the packaged model: insertion, deletion, both MAS scores, monotonicity, AOPC and
+  the relevance gain of four maps of two pictures, by `perturbation_scores_of_maps`,
+  against the loop that everybody writes first: number by number, picture by picture,
+  map by map, step by step, one forward each. Both make the same curves.
 - On DeiT-Tiny (random weights cost the same): rows scored per second by
   `perturbation_scores`, in units of the bare model on batches of as many rows.
 

@@ -100,7 +100,6 @@ def score_maps(
         **shared,
     )
     black = ask(question.classifier, question.images[0], target, "black", None).deleted
-    positive, negative = metrics.positive_perturbation, metrics.negative_perturbation
     scores = {}
     for name, values in maps.items():
         masked = (model, question.images, values, black.expand_as(question.images))
