@@ -228,7 +228,7 @@ def test_a_map_that_cannot_be_scored_is_left_out(
     monkeypatch.setitem(METHODS, "rollout", lambda question: empty)
     assert compare(photos[0], "--methods", "rollout").exit_code == 1
     (row,) = rows_of(tmp_path)
-    assert row["error"].startswith("attributions: all zero") and row["seconds"]
+    assert row["error"].startswith("attributions: constant map") and row["seconds"]
     assert written(tmp_path) == ["comparison.csv"]  # without a map, no figure
 
 

@@ -69,3 +69,27 @@ def test_curves_and_scores_are_those_of_the_authors_code(
     check_score(scores.deletion, "del_auc")
     check_score(scores.mas_insertion, "ins_mas_auc")
     check_score(scores.mas_deletion, "del_mas_auc")
+    check_score(scores.monotonicity, "mono_pos")
+
+
+@pytest.mark.real_model
+@pytest.mark.parametrize("photo", [207, 812])
+def test_negative_monotonicity_is_that_of_the_authors_code(
+    photo: int, deit_tiny: nn.Module, oracle_maps: Mapping[str, np.ndarray]
+) -> None:
+    """From the photo to the blurred one, most important first."""
+
+    def stored(name: str) -> Tensor:
+        return torch.from_numpy(np.asarray(oracle_maps[f"{photo}/{name}"]))
+
+    image = stored("x")[None]
+    score = metrics.monotonicity(
+        deit_tiny,
+        image,
+        upsampled("patch", stored("biattn_h")),
+        blur_baseline(image, int(stored("klen"))),
+        target=int(stored("target")),
+        mode="deletion",
+    )
+    expected = float(stored("metric_patch_mono_neg"))
+    assert score.item() == pytest.approx(expected, abs=1e-4)
