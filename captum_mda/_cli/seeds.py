@@ -11,7 +11,7 @@ from torch import nn, Tensor
 from captum_mda._cli.inputs import FloatArray, seeds_of_images
 from captum_mda._cli.models import Classifier
 from captum_mda.attr import BidirectionalAttention, LeGrad, ViTAttribution
-from captum_mda.ordering.paper import LARGEST_DEFAULT_WINDOW
+from captum_mda.ordering.greedy import LARGEST_DEFAULT_WINDOW
 
 # Without a seed the search asks for some N * N / 2 responses; worth a word from here.
 _MANY_PATCHES = 150

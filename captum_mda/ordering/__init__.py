@@ -11,10 +11,14 @@ from captum_mda.ordering.base import (
     SearchResult,
     SearchTask,
 )
+from captum_mda.ordering.fast import FastOrdering
 from captum_mda.ordering.paper import PaperOrdering
 from captum_mda.ordering.run import measure_end_points, order_examples, seed_scores
 
-ORDERINGS: dict[str, Callable[[], Ordering]] = {"paper": PaperOrdering}
+ORDERINGS: dict[str, Callable[[], Ordering]] = {
+    "paper": PaperOrdering,
+    "fast": FastOrdering,
+}
 """The orderings that can be asked for by name."""
 
 __all__ = [
@@ -22,6 +26,7 @@ __all__ = [
     "INSERTION",
     "ORDERINGS",
     "EndPoints",
+    "FastOrdering",
     "Ordering",
     "PaperOrdering",
     "SearchResult",

@@ -6,19 +6,19 @@ ICLR 2025, section 4.1, and its published code for what the paper leaves open.
 
 from __future__ import annotations
 
-from math import isqrt
-
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from captum_mda.ordering.base import DELETION, INSERTION, SearchResult, SearchTask
-from captum_mda.ordering.lockstep import Query, run_in_lockstep, Search
+from captum_mda.ordering.greedy import (
+    first_unplaced,
+    Found,
+    rank_candidates,
+    reached,
+    responses_with_each,
+)
+from captum_mda.ordering.lockstep import run_in_lockstep, Search
 from captum_mda.perturbation.inputs import require_positive_integer
-
-LARGEST_DEFAULT_WINDOW = 28
-
-_Found = tuple[list[int], int, NDArray[np.float64], NDArray[np.float64]]
 
 
 class PaperOrdering:
@@ -58,7 +58,7 @@ class PaperOrdering:
             torch.from_numpy(np.stack(deletion)),
         )
 
-    def _search(self, task: SearchTask, example: int) -> Search[_Found]:
+    def _search(self, task: SearchTask, example: int) -> Search[Found]:
         """Search one image's order; the algorithm of the paper."""
         n = task.responses.n_features
         full = float(task.end_points.full[example])
@@ -67,14 +67,16 @@ class PaperOrdering:
         deletion = np.full(n + 1, np.nan)  # response with the first k deleted
         insertion[[0, n]] = base, full
         deletion[[0, n]] = full, float(task.end_points.deletion_baseline[example])
-        best_first, worst_first, window = self._candidates(task, example)
+        best_first, worst_first, window = rank_candidates(task, example, self.window)
 
         front: list[int] = []  # o_1, ..., o_C
-        while len(front) < n and not _reached(
+        while len(front) < n and not reached(
             insertion[len(front)], base, full, task.tau
         ):
-            candidates = _first_unplaced(best_first, front, window)
-            responses = yield from _responses(candidates, front, n, INSERTION, full)
+            candidates = first_unplaced(best_first, front, window)
+            responses = yield from responses_with_each(
+                candidates, front, n, INSERTION, full
+            )
             choice = int(responses.argmax())
             front.append(candidates[choice])
             insertion[len(front)] = responses[choice]
@@ -82,8 +84,10 @@ class PaperOrdering:
 
         back: list[int] = []  # o_N, o_{N-1}, ..., o_{C+1}
         while len(front) + len(back) < n:
-            candidates = _first_unplaced(worst_first, front + back, window)
-            responses = yield from _responses(candidates, back, n, DELETION, full)
+            candidates = first_unplaced(worst_first, front + back, window)
+            responses = yield from responses_with_each(
+                candidates, back, n, DELETION, full
+            )
             choice = int(responses.argmin())
             back.append(candidates[choice])
             # The image that holds only the last patches of the order is the full image
@@ -91,40 +95,3 @@ class PaperOrdering:
             deletion[n - len(back)] = responses[choice]
             task.progress.update(1)
         return front + back[::-1], len(front), insertion, deletion
-
-    def _candidates(
-        self, task: SearchTask, example: int
-    ) -> tuple[list[int], list[int], int]:
-        """Rank the patches by the seed, best and worst first, and size the window."""
-        n = task.responses.n_features
-        if task.seed is None:
-            return list(range(n)), list(range(n)), n
-        seed = task.seed[example].numpy()
-        best_first = np.argsort(-seed, kind="stable").tolist()
-        worst_first = np.argsort(seed, kind="stable").tolist()
-        window = self.window or min(2 * isqrt(n), LARGEST_DEFAULT_WINDOW)
-        return best_first, worst_first, window
-
-
-def _reached(response: float, base: float, full: float, tau: float) -> bool:
-    """Tell whether insertion ends here; with tau = 1 it never does before the last."""
-    return tau < 1.0 and (response - base) / abs(full - base) >= tau
-
-
-def _first_unplaced(ranking: list[int], placed: list[int], window: int) -> list[int]:
-    """List the candidates of a step by index, so that ties go to the lowest."""
-    taken = set(placed)
-    unplaced = (feature for feature in ranking if feature not in taken)
-    return sorted(feature for feature, _ in zip(unplaced, range(window), strict=False))
-
-
-def _responses(
-    candidates: list[int], present: list[int], n: int, kind: int, full: float
-) -> Search[NDArray[np.float64]]:
-    """Ask for the response with each candidate added to what is present."""
-    if len(present) == n - 1:
-        return np.array([full])  # the last patch completes the image, which is known
-    subsets = np.zeros((len(candidates), n), dtype=bool)
-    subsets[:, present] = True
-    subsets[np.arange(len(candidates)), candidates] = True
-    return (yield Query(subsets, kind))

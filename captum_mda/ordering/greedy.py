@@ -1,0 +1,53 @@
+"""What the greedy searches share: candidates, and responses with each of them added."""
+
+from __future__ import annotations
+
+from math import isqrt
+
+import numpy as np
+from numpy.typing import NDArray
+
+from captum_mda.ordering.base import SearchTask
+from captum_mda.ordering.lockstep import Query, Search
+
+LARGEST_DEFAULT_WINDOW = 28
+
+Found = tuple[list[int], int, NDArray[np.float64], NDArray[np.float64]]
+"""An order, how many of it were inserted, and both curves, NaN where not met."""
+
+
+def rank_candidates(
+    task: SearchTask, example: int, window: int | None
+) -> tuple[list[int], list[int], int]:
+    """Rank the patches by the seed, best and worst first, and size the window."""
+    n = task.responses.n_features
+    if task.seed is None:
+        return list(range(n)), list(range(n)), n
+    seed = task.seed[example].numpy()
+    best_first = np.argsort(-seed, kind="stable").tolist()
+    worst_first = np.argsort(seed, kind="stable").tolist()
+    return best_first, worst_first, window or min(2 * isqrt(n), LARGEST_DEFAULT_WINDOW)
+
+
+def reached(response: float, base: float, full: float, tau: float) -> bool:
+    """Tell whether insertion ends here; with tau = 1 it never does before the last."""
+    return tau < 1.0 and (response - base) / abs(full - base) >= tau
+
+
+def first_unplaced(ranking: list[int], placed: list[int], window: int) -> list[int]:
+    """List the candidates of a step by index, so that ties go to the lowest."""
+    taken = set(placed)
+    unplaced = (feature for feature in ranking if feature not in taken)
+    return sorted(feature for feature, _ in zip(unplaced, range(window), strict=False))
+
+
+def responses_with_each(
+    candidates: list[int], present: list[int], n: int, kind: int, full: float
+) -> Search[NDArray[np.float64]]:
+    """Ask for the response with each candidate added to what is present."""
+    if len(present) == n - 1:
+        return np.array([full])  # the last patch completes the image, which is known
+    subsets = np.zeros((len(candidates), n), dtype=bool)
+    subsets[:, present] = True
+    subsets[np.arange(len(candidates)), candidates] = True
+    return (yield Query(subsets, kind))
