@@ -127,6 +127,17 @@ def test_files_table_and_csv(
     assert row["error"] == "" and len(row["insertion"]) > 10
 
 
+def test_the_fast_search_asks_less(
+    explain: Callable[..., Any], photo: Path, tmp_path: Path
+) -> None:
+    forwards = {}
+    for ordering in ("paper", "fast"):
+        explain(photo, "--ordering", ordering, "--no-progress")
+        (row,) = rows_of(tmp_path)
+        forwards[ordering] = int(row["forwards"])
+    assert forwards["fast"] < forwards["paper"]
+
+
 def test_csv_scores_are_those_of_the_library(
     explain: Callable[..., Any], photo: Path, tmp_path: Path
 ) -> None:
@@ -307,6 +318,7 @@ def errors() -> dict[str, tuple[list[str], str]]:
         "kappa": (["{}/photo.png", "--kappa", "nan"], "--kappa: got nan"),
         "solver": (["{}/photo.png", "--solver", "magic"], "--solver: got 'magic'"),
         "magnitude": (["{}/photo.png", "--magnitude", "x"], "--magnitude: got 'x'"),
+        "ordering": (["{}/photo.png", "--ordering", "x"], "--ordering: got 'x'"),
         "baseline": (["{}/photo.png", "--deletion-baseline", "x"], "--deletion-base"),
         "batch": (["{}/photo.png", "--batch-size", "0"], "--batch-size: got 0"),
         "device": (["{}/photo.png", "--device", "abacus"], "--device: got 'abacus'"),

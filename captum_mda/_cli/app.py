@@ -133,6 +133,13 @@ def explain(
             metavar="reference|paper|increment", help="The rule of the magnitudes."
         ),
     ] = "reference",
+    ordering: Annotated[
+        str,
+        typer.Option(
+            metavar="paper|fast",
+            help="The published search, or one that asks for a fraction of it.",
+        ),
+    ] = "paper",
     deletion_baseline: DeletionBaseline = "mean",
     patch_size: PatchSize = None,
     batch_size: BatchSize = None,
@@ -171,7 +178,12 @@ def explain(
             out=out,
         )
         search = Search(
-            tau=tau, gamma=gamma, kappa=kappa, solver=solver, magnitude=magnitude
+            tau=tau,
+            gamma=gamma,
+            kappa=kappa,
+            solver=solver,
+            magnitude=magnitude,
+            ordering=ordering,
         )
         options = ExplainOptions(common, search, seed_method, seed_map)
         rows = explain_images(options, _note)

@@ -22,6 +22,7 @@ from captum_mda._cli.table import Row, score_fields
 from captum_mda.attr import MDAExplanation, MetricDrivenAttribution
 from captum_mda.magnitude import MAGNITUDE_RULES, MagnitudeRule, SOLVERS
 from captum_mda.metrics import PerturbationScores
+from captum_mda.ordering import ORDERINGS
 from captum_mda.perturbation.inputs import require_choice, require_in_unit_interval
 from captum_mda.visualize import denormalize, explanation_figure, save_figure
 
@@ -35,6 +36,7 @@ class Search:
     kappa: float
     solver: str
     magnitude: str
+    ordering: str
 
     def check(self) -> None:
         """Raise a ValueError if one of the settings is out of its range."""
@@ -42,6 +44,7 @@ class Search:
             require_in_unit_interval(f"--{name}", getattr(self, name))
         require_choice("--solver", self.solver, tuple(SOLVERS))
         require_choice("--magnitude", self.magnitude, MAGNITUDE_RULES)
+        require_choice("--ordering", self.ordering, tuple(ORDERINGS))
 
 
 def files_of(picture: Picture, folder: Path) -> tuple[Path, Path]:
@@ -125,6 +128,7 @@ class ImageJob:
         mda = MetricDrivenAttribution(
             self.classifier.model,
             solver=self.search.solver,
+            ordering=self.search.ordering,
             magnitude=cast(MagnitudeRule, self.search.magnitude),
             on_degenerate="zero",
         )
