@@ -5,12 +5,12 @@ from __future__ import annotations
 from math import ceil
 
 import numpy as np
-import torch
 
 from captum_mda.ordering.base import DELETION, INSERTION, SearchResult, SearchTask
 from captum_mda.ordering.greedy import (
     first_unplaced,
     Found,
+    gathered,
     rank_candidates,
     reached,
     responses_with_each,
@@ -61,14 +61,7 @@ class FastOrdering:
     def __call__(self, task: SearchTask) -> SearchResult:
         """Order the patches of all of a task's examples, side by side."""
         searches = [self._search(task, int(example)) for example in task.examples]
-        found = run_in_lockstep(searches, task.examples, task.responses)
-        orders, n_inserted, insertion, deletion = zip(*found, strict=True)
-        return SearchResult(
-            torch.tensor(orders),
-            torch.tensor(n_inserted),
-            torch.from_numpy(np.stack(insertion)),
-            torch.from_numpy(np.stack(deletion)),
-        )
+        return gathered(run_in_lockstep(searches, task.examples, task.responses))
 
     def _search(self, task: SearchTask, example: int) -> Search[Found]:
         """Search one image's order."""

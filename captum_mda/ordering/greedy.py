@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import isqrt
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
-from captum_mda.ordering.base import SearchTask
+from captum_mda.ordering.base import SearchResult, SearchTask
 from captum_mda.ordering.lockstep import Query, Search
 
 LARGEST_DEFAULT_WINDOW = 28
 
 Found = tuple[list[int], int, NDArray[np.float64], NDArray[np.float64]]
 """An order, how many of it were inserted, and both curves, NaN where not met."""
+
+
+def gathered(found: Sequence[Found]) -> SearchResult:
+    """Put the outcomes of several examples into one."""
+    orders, n_inserted, insertion, deletion = zip(*found, strict=True)
+    return SearchResult(
+        torch.tensor(orders),
+        torch.tensor(n_inserted),
+        torch.from_numpy(np.stack(insertion)),
+        torch.from_numpy(np.stack(deletion)),
+    )
 
 
 def rank_candidates(
