@@ -222,7 +222,12 @@ def verdicts(pictures: Sequence[Mapping[str, Any]], kind: str) -> str:
         found = statistics.compare(known, column.higher_is_better)
         best = found[0].reference
         worse = [TITLES[each.method] for each in found if each.outcome == "worse"]
-        told = f"worse: {', '.join(worse)}" if worse else "no other is worse"
+        told = f"worse: {'; '.join(worse)}" if worse else "no other can be told from it"
+        if all(each.smallest_p_value >= 0.05 for each in found):
+            n = found[0].n_comparisons
+            told += (
+                f", and none could be, with {n} comparisons of {found[0].n} pictures"
+            )
         lines.append(f"- **{column.heading}**: best {TITLES[best]}; {told}.")
     return "\n".join(lines)
 
@@ -235,6 +240,19 @@ def _values(
         for picture in pictures
         if picture["kind"] == kind
     ]
+
+
+def _compact(pictures: Sequence[Mapping[str, Any]]) -> str:
+    """Write one line for each picture, with five decimals."""
+    lines = [
+        json.dumps(json.loads(json.dumps(picture), parse_float=_rounded))
+        for picture in pictures
+    ]
+    return "[\n" + ",\n".join(lines) + "\n]"
+
+
+def _rounded(text: str) -> float:
+    return round(float(text), 5)
 
 
 def _all_nan(values: Sequence[float]) -> bool:
@@ -270,7 +288,7 @@ def main() -> None:
         print(f"\n{kind}\n\n{table(pictures, kind)}\n\n{verdicts(pictures, kind)}")
     out = Path(__file__).with_suffix(".json")
     with replacing(out) as beside:
-        beside.write_text(json.dumps(pictures, indent=1) + "\n")
+        beside.write_text(_compact(pictures) + "\n")
     write_page(pictures, options.page)
 
 
