@@ -154,9 +154,7 @@ class TransformerInputSampling(ViTAttribution):
             seed = options["seeds"][int(batch.examples[index])]
             patches = self._kept_patches(torch.cat(channels, dim=1).T, seed)
             patches, counts = patches.unique(dim=0, return_counts=True)
-            prefix = torch.arange(n_prefix, device=patches.device)
-            prefix = prefix.expand(len(patches), -1)
-            masks.append(torch.cat([prefix, patches + n_prefix], dim=1))
+            masks.append(stream.keep(patches))
             copies.append(counts)
 
         def run(examples: Tensor, which: Tensor) -> Tensor:

@@ -7,12 +7,33 @@ import warnings
 from collections.abc import Sequence
 from typing import Literal
 
+from torch import Tensor
+
 OnDegenerate = Literal["raise", "nan"]
 
 OK = "ok"
 """The status of an example that can be scored."""
 
+CONSTANT_MAP = "constant map"
+"""The status of an example whose map is the same everywhere, and so says nothing."""
+
 _MOST_NAMED = 10
+
+
+def map_status(rows: Tensor) -> list[str]:
+    """Tell which maps, one in each row of (B, N), are the same everywhere."""
+    constant = (rows == rows[:, :1]).all(dim=1).tolist()
+    return [CONSTANT_MAP if each else OK for each in constant]
+
+
+def require_ranking(
+    name: str, rows: Tensor, on_degenerate: OnDegenerate
+) -> tuple[str, ...]:
+    """Report maps, one in each row of (B, N), that rank nothing; tell each status."""
+    status = map_status(rows)
+    remedy = "it ranks nothing; drop such examples"
+    report_degenerate(name, status, on_degenerate, remedy)
+    return tuple(status)
 
 
 def report_degenerate(

@@ -12,14 +12,13 @@ from torch.nn import functional as F
 
 from captum_mda import curves
 from captum_mda._captum import BaselineType, log_usage, TargetType
-from captum_mda.metrics.degenerate import OnDegenerate
+from captum_mda.metrics.degenerate import OK, OnDegenerate
 from captum_mda.metrics.questions import Maps, Question
 from captum_mda.metrics.ranked_maps import RankedMap
 from captum_mda.perturbation import (
     format_baselines,
     Path,
     Ranking,
-    validate_inputs,
 )
 from captum_mda.perturbation.inputs import require_choice
 
@@ -122,14 +121,12 @@ def masked_hits(
     features = question.features()
     ranked = RankedMap.of(attributions, features, question, "attributions")
     order = ranked.order if first == "most" else ranked.least_first_order
-    # As int(fraction * N), but 0.29 * 100 is 28.999999999999996.
-    counts = (shares * features.n_features + 1e-9).long()
-    path = Path(Ranking(order, counts), deletes=True)
-    kind = format_baselines(validate_inputs(inputs), baselines)
+    path = Path(Ranking(order, counts_of(shares, features.n_features)), deletes=True)
+    kind = format_baselines(question.tensors, baselines)
     (hits,) = question.run([path], [kind], features)
-    constant = torch.tensor([each != "ok" for each in ranked.status])
+    constant = torch.tensor([each != OK for each in ranked.status])
     hits = hits.masked_fill(constant[:, None], torch.nan)
-    return MaskedHits(shares, hits, tuple(ranked.status))
+    return MaskedHits(shares, hits, ranked.status)
 
 
 @log_usage(part_of_slo=True)
@@ -275,6 +272,12 @@ def is_first(outputs: Tensor) -> Tensor:
     if bool(torch.isnan(outputs).any()):
         return torch.full_like(outputs, torch.nan)  # refused, with the example
     return F.one_hot(outputs.argmax(dim=1), outputs.shape[1]).to(outputs.dtype)
+
+
+def counts_of(shares: Tensor, n_features: int) -> Tensor:
+    """Count the features of each share: int64 (K,)."""
+    # As int(share * N), but 0.29 * 100 is 28.999999999999996.
+    return (shares * n_features + 1e-9).long()
 
 
 def read_fractions(fractions: Sequence[float]) -> Tensor:

@@ -81,13 +81,6 @@ def as_masks(masks: Tensor, maps: Tensor) -> Tensor:
     return flat.to(maps.device, torch.bool)
 
 
-def map_status(maps: Tensor) -> list[str]:
-    """Tell which maps (B, H, W) are the same everywhere, and so say nothing."""
-    flat = maps.flatten(1)
-    constant = (flat.amax(dim=1) == flat.amin(dim=1)).tolist()
-    return ["constant map" if each else OK for each in constant]
-
-
 def mask_status(masks: Tensor) -> list[str]:
     """Tell which masks (B, H, W) have no foreground, or no background."""
     flat = masks.flatten(1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import get_args, Literal
 
 from torch import Tensor
@@ -28,7 +29,7 @@ Maps = Tensor | tuple[Tensor, ...]
 """Attributions of one method."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Question:
     """What a response metric is asked: the arguments that all of them share.
 
@@ -49,12 +50,16 @@ class Question:
     on_degenerate: OnDegenerate = "raise"
     normalizes: bool = True
 
+    @cached_property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """The inputs, checked once."""
+        return validate_inputs(self.inputs)
+
     def features(self) -> Features:
-        """Check the inputs and the mask, and read the features."""
-        inputs = validate_inputs(self.inputs)
+        """Check the mask, and read the features."""
         if self.feature_mask is None:
-            return Features.positions(inputs)
-        return Features.from_mask(inputs, self.feature_mask)
+            return Features.positions(self.tensors)
+        return Features.from_mask(self.tensors, self.feature_mask)
 
     def require_options(self) -> None:
         """Check what does not depend on the inputs."""
@@ -84,9 +89,8 @@ class Question:
             self.max_examples_per_batch,
             bar,
         )
-        inputs = validate_inputs(self.inputs)
-        with bar, preserved_state(self.forward_func, inputs):
-            return job.run(SubsetResponses(response, inputs, baselines, features))
+        with bar, preserved_state(self.forward_func, self.tensors):
+            return job.run(SubsetResponses(response, self.tensors, baselines, features))
 
 
 @dataclass(frozen=True)

@@ -6,15 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy.stats import rankdata
 from torch import Tensor
 
-from captum_mda.metrics.degenerate import report_degenerate
+from captum_mda.metrics.degenerate import require_ranking
 from captum_mda.metrics.questions import Maps, Question
-from captum_mda.perturbation import Features, validate_inputs
+from captum_mda.perturbation import Features
 from captum_mda.perturbation.inputs import broadcasts_to, require_finite
-
-CONSTANT_MAP = "constant map"
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,20 +21,19 @@ class RankedMap:
     Args:
         scores (Tensor): float64 (B, N), of each feature, signed.
         order (Tensor): int64 (B, N), most important first.
-        status (list[str]): Of each example "ok" or "constant map".
+        status (tuple[str, ...]): Of each example "ok" or "constant map".
     """
 
     scores: Tensor
     order: Tensor
-    status: list[str]
+    status: tuple[str, ...]
 
     @classmethod
     def of(
         cls, attributions: Maps, features: Features, question: Question, name: str
     ) -> RankedMap:
         """Check a map, and rank its features by the question's convention."""
-        inputs = validate_inputs(question.inputs)
-        scores = feature_scores(attributions, inputs, features, name)
+        scores = feature_scores(attributions, question.tensors, features, name)
         if question.convention == "mas":
             # As published: ascending and reversed, so ties go to the higher index.
             ranked = scores.abs()
@@ -45,10 +41,7 @@ class RankedMap:
         else:
             ranked = scores
             order = ranked.argsort(dim=1, stable=True, descending=True)
-        constant = (ranked == ranked[:, :1]).all(dim=1).tolist()
-        status = [CONSTANT_MAP if each else "ok" for each in constant]
-        remedy = "it ranks nothing; drop such examples"
-        report_degenerate(name, status, question.on_degenerate, remedy)
+        status = require_ranking(name, ranked, question.on_degenerate)
         return cls(scores, order, status)
 
     @property
@@ -93,6 +86,9 @@ def rank_correlation(first: Tensor, second: Tensor) -> Tensor:
     Returns:
         *Tensor*: float64 (B,), in [-1, 1]; NaN where a row holds NaN or is constant.
     """
+    # Imported here: it takes longer than all of this package's metrics.
+    from scipy.stats import rankdata
+
     ranks = [
         torch.from_numpy(np.asarray(rankdata(rows.double().cpu().numpy(), axis=1)))
         for rows in (first, second)

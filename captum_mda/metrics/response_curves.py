@@ -11,9 +11,10 @@ from torch import Tensor
 
 from captum_mda import curves
 from captum_mda.curves import Mode
+from captum_mda.metrics.degenerate import CONSTANT_MAP, OK
 from captum_mda.metrics.questions import Direction, Maps, Question
-from captum_mda.metrics.ranked_maps import CONSTANT_MAP, rank_correlation, RankedMap
-from captum_mda.perturbation import format_baselines, Path, Ranking, validate_inputs
+from captum_mda.metrics.ranked_maps import rank_correlation, RankedMap
+from captum_mda.perturbation import format_baselines, Path, Ranking
 
 NO_CONTRAST = "input scores no higher than its baseline"
 
@@ -107,8 +108,9 @@ def sweep(
     """
     question.require_options()
     features = question.features()
-    inputs = validate_inputs(question.inputs)
-    kinds = [format_baselines(inputs, d.baselines, d.argument) for d in directions]
+    kinds = [
+        format_baselines(question.tensors, d.baselines, d.argument) for d in directions
+    ]
     numbers = _equal_kinds(kinds)
     ranked = [
         RankedMap.of(attributions, features, question, name)
@@ -151,7 +153,7 @@ def _curve(
     baseline = raw[:, path.ranking.n_steps - path.full_point]
     status = list(ranked.status)
     for example, (high, low) in enumerate(zip(full, baseline, strict=True)):
-        if high <= low and status[example] == "ok":
+        if high <= low and status[example] == OK:
             status[example] = NO_CONTRAST
     no_contrast = _mask([each == NO_CONTRAST for each in status])
     constant = _mask([each == CONSTANT_MAP for each in status])

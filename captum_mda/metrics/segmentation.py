@@ -26,12 +26,16 @@ import torch
 from torch import Tensor
 
 from captum_mda._captum import log_usage
-from captum_mda.metrics.degenerate import OK, OnDegenerate, report_degenerate
+from captum_mda.metrics.degenerate import (
+    map_status,
+    OK,
+    OnDegenerate,
+    report_degenerate,
+)
 from captum_mda.metrics.masked_maps import (
     as_maps,
     as_masks,
     distance_to_object,
-    map_status,
     mask_status,
 )
 from captum_mda.metrics.thresholds import foreground, require_threshold, Threshold
@@ -147,7 +151,7 @@ def segmentation_scores(
     require_threshold(threshold)
     maps = as_maps(attributions)
     truth = as_masks(masks, maps)
-    of_maps, of_masks = map_status(maps), mask_status(truth)
+    of_maps, of_masks = map_status(maps.flatten(1)), mask_status(truth)
     report_degenerate("attributions", of_maps, on_degenerate, _NO_MAP)
     report_degenerate("masks", of_masks, on_degenerate, _NO_MASK)
     found = foreground(maps, truth, threshold)
@@ -198,7 +202,7 @@ def pointing_game(
     _require_tolerance(tolerance)
     maps = as_maps(attributions)
     truth = as_masks(masks, maps)
-    of_maps = map_status(maps)
+    of_maps = map_status(maps.flatten(1))
     of_masks = [OK if word == "full mask" else word for word in mask_status(truth)]
     report_degenerate("attributions", of_maps, on_degenerate, _NO_MAP)
     report_degenerate("masks", of_masks, on_degenerate, "drop such examples")

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from captum_mda.metrics.degenerate import OK
+from captum_mda.metrics.degenerate import map_status, OK
 from captum_mda.metrics.exact_means import require_same_type, require_state
-from captum_mda.metrics.masked_maps import as_maps, as_masks, map_status
+from captum_mda.metrics.masked_maps import as_maps, as_masks
 from captum_mda.perturbation.inputs import require_positive_integer
 
 
@@ -89,7 +89,7 @@ class HistogramAccumulator:
         """
         maps = as_maps(attributions)
         truth = as_masks(masks, maps)
-        status = map_status(maps)
+        status = map_status(maps.flatten(1))
         if status != [OK] * len(status):
             example = next(i for i, word in enumerate(status) if word != OK)
             raise ValueError(

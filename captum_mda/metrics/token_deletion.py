@@ -16,9 +16,13 @@ from captum_mda._captum import (
     log_usage,
     TargetType,
 )
-from captum_mda.metrics.degenerate import OnDegenerate, report_degenerate
-from captum_mda.metrics.masked_accuracy import First, FRACTIONS, read_fractions
-from captum_mda.metrics.ranked_maps import CONSTANT_MAP
+from captum_mda.metrics.degenerate import OK, OnDegenerate, require_ranking
+from captum_mda.metrics.masked_accuracy import (
+    counts_of,
+    First,
+    FRACTIONS,
+    read_fractions,
+)
 from captum_mda.metrics.token_runs import (
     CannotDropError,
     drop_tokens,
@@ -138,12 +142,9 @@ def token_deletion(
     adapter = find_adapter(model)
     height, width = adapter.patch_grid(images)
     scores = _patch_scores(attributions, images, (height, width))
-    constant = (scores == scores[:, :1]).all(dim=1)
-    status = tuple(CONSTANT_MAP if each else "ok" for each in constant.tolist())
-    remedy = "it ranks nothing; drop such examples"
-    report_degenerate("attributions", status, on_degenerate, remedy)
+    status = require_ranking("attributions", scores, on_degenerate)
     order = scores.argsort(dim=1, stable=True, descending=first == "most")
-    counts = (shares * height * width + 1e-9).long()
+    counts = counts_of(shares, height * width)
     arguments = format_additional_forward_args(additional_forward_args) or ()
     question = TokenQuestion(
         adapter, images, tuple(arguments), target, max_examples_per_batch, show_progress
@@ -159,7 +160,7 @@ def token_deletion(
         values = mask_patches(question, order, counts, baselines)
     hits = (values >= FIRST).double()
     probabilities = values - FIRST * hits
-    skipped = constant.cpu()[:, None]
+    skipped = torch.tensor([each != OK for each in status])[:, None]
     return TokenDeletion(
         shares,
         probabilities[:, 1:].masked_fill(skipped, torch.nan),

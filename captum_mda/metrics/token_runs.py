@@ -65,9 +65,7 @@ def drop_tokens(question: TokenQuestion, order: Tensor, counts: Tensor) -> Tenso
         values = [_value(stream.outputs, target, rows)]
         for count in counts.tolist():
             patches = order[rows][:, count:].sort(dim=1).values
-            prefix = torch.arange(adapter.n_prefix_tokens, device=patches.device)
-            prefix = prefix.expand(len(patches), -1)
-            kept = torch.cat([prefix, patches + adapter.n_prefix_tokens], dim=1)
+            kept = stream.keep(patches)
             tokens = stream.tokens[0].gather(
                 1, kept[:, :, None].expand(-1, -1, stream.tokens[0].shape[2])
             )

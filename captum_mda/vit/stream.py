@@ -71,6 +71,19 @@ class TokenStream:
         with torch.no_grad(), block_hooks(adapter, enter_block, leave_block):
             self.outputs = adapter(inputs, *arguments)
 
+    def keep(self, patches: Tensor) -> Tensor:
+        """List the tokens that stay where only some patches do.
+
+        Args:
+            patches (Tensor): int64 (R, k), ascending, from 0 on.
+
+        Returns:
+            *Tensor*: int64 (R, prefix + k), all prefix tokens and these patches'.
+        """
+        n_prefix = self.adapter.n_prefix_tokens
+        prefix = torch.arange(n_prefix, device=patches.device)
+        return torch.cat([prefix.expand(len(patches), -1), patches + n_prefix], dim=1)
+
     def run(
         self,
         tokens: Tensor,
