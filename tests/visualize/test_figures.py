@@ -216,7 +216,8 @@ def test_wrong_arguments_are_named(
 def test_scores_of_another_batch_are_refused(
     images: Tensor, explanation: MDAExplanation
 ) -> None:
-    one = metrics.perturbation_scores(brightness, images[:1], images[:1])
+    ramp = torch.arange(192.0).reshape(1, 3, 8, 8)
+    one = metrics.perturbation_scores(brightness, images[:1], ramp)
     with pytest.raises(ValueError, match="scores: of 1 examples"):
         explanation_figure(images[0], explanation, scores=one)
 
