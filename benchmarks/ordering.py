@@ -1,12 +1,15 @@
-"""What the lazy search saves, and what it loses, against the exact search.
+"""What the fast search saves, and what it loses, against the exact search.
 
-Runs ``ordering="fast"`` with several widths on the eight photos of the reference data
-with DeiT-Tiny, on the exact patch grid, and scores its maps as mda_quality.py
-scores those of the exact search, whose figures are read from mda_quality.json.
+Runs ``ordering="fast"`` with several settings on the eight photos of the reference data
+with DeiT-Tiny, on the exact patch grid, and scores its maps as mda_quality.py scores
+those of the exact search, whose figures are read from mda_quality.json. A setting is a
+name and arguments of `captum_mda.ordering.FastOrdering`.
 
     OMP_NUM_THREADS=1 CAPTUM_MDA_DATA=DATA python benchmarks/ordering.py
 
-prints a table and writes ordering.json beside itself.
+prints a table and writes ordering.json beside itself. Settings that are in it already
+are not run again. With ``--samples 60`` it compares both searches on as many samples of
+the packaged model instead, all in one batch, for which no data is needed.
 """
 
 from __future__ import annotations
@@ -18,55 +21,129 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
+import torch
 from mda_quality import Reference
+from torch import Tensor
 from tqdm import tqdm
 
-from captum_mda import MetricDrivenAttribution
+from captum_mda import (
+    BidirectionalAttention,
+    blur_baseline,
+    demo,
+    MetricDrivenAttribution,
+    metrics,
+    patch_feature_mask,
+)
 from captum_mda._files import replacing
-from captum_mda.ordering import FastOrdering
+from captum_mda.metrics.statistics import mean_interval
+from captum_mda.ordering import FastOrdering, Ordering, PaperOrdering
 
 SCORES = ("insertion_deletion", "mas_insertion_deletion")
 HERE = Path(__file__).resolve().parent
+SETTINGS: dict[str, dict[str, Any]] = {
+    "default": {},
+    "budget 2.5": {"forwards_per_feature": 2.5},
+    "budget 6": {"forwards_per_feature": 6.0},
+    "insertion alone in front": {"deletion_checks": 1},
+    "never quiet": {"quiet_level": 0.0},
+    "quiet below 0.05": {"quiet_level": 0.05},
+    "no ageing": {"oldest_share": 0.0},
+}
+"""By name: the default, and what each part of it is worth."""
+
+
+def measured(reference: Reference, photo: str, options: dict[str, Any]) -> list[float]:
+    """Explain a photo; tell the forwards and the scores."""
+    ordering = FastOrdering(**options)
+    mda = MetricDrivenAttribution(reference.model, ordering=ordering)
+    found = mda.explain(**reference.question(photo, "exact"))
+    scores = reference.scores(photo, found.attributions())
+    return [found.n_forwards, *(float(getattr(scores, name)) for name in SCORES)]
 
 
 def main() -> None:
     """Run what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=HERE / "ordering.json")
-    parser.add_argument("--widths", nargs="*", default=["14,6"])
+    parser.add_argument("--settings", nargs="*", default=list(SETTINGS))
+    parser.add_argument("--samples", type=int, help="of the packaged model")
     options = parser.parse_args()
+    if options.samples:
+        compare_samples(options.samples)
+        return
     reference = Reference(Path(os.environ["CAPTUM_MDA_DATA"]))
     exact = {
         row["photo"]: row
         for row in json.loads((HERE / "mda_quality.json").read_text())
         if row["partition"] == "exact"
     }
-    rows: list[dict[str, Any]] = []
-    for widths in options.widths:
-        insertion_width, deletion_width = map(int, widths.split(","))
-        ordering = FastOrdering(None, insertion_width, deletion_width)
-        for photo in tqdm(exact, desc=f"widths {widths}"):
-            mda = MetricDrivenAttribution(reference.model, ordering=ordering)
-            found = mda.explain(**reference.question(photo, "exact"))
-            scores = reference.scores(photo, found.attributions())
-            row: dict[str, Any] = {"photo": photo, "widths": widths}
-            row |= {"forwards": found.n_forwards}
-            for name in SCORES:
-                row[name] = float(getattr(scores, name))
-                row[f"exact_{name}"] = exact[photo][name]
+    rows = json.loads(options.out.read_text()) if options.out.exists() else []
+    done = {(row["setting"], row["photo"]) for row in rows}
+    for setting in options.settings:
+        for photo in tqdm(exact, desc=setting):
+            if (setting, photo) in done:
+                continue
+            forwards, *scores = measured(reference, photo, SETTINGS[setting])
+            row = {"setting": setting, "photo": photo, "forwards": forwards}
+            for name, score in zip(SCORES, scores, strict=True):
+                row[name] = round(score, 5)
+                row[f"{name}_gain"] = round(score - exact[photo][name], 5)
             rows.append(row)
-            print(
-                f"{photo:>5} {widths:>6} {row['forwards']:>6}",
-                *(f"{row[n]:.4f} ({row[n] - row[f'exact_{n}']:+.4f})" for n in SCORES),
-            )
-        chosen = [row for row in rows if row["widths"] == widths]
-        losses = [mean(r[n] - r[f"exact_{n}"] for r in chosen) for n in SCORES]
-        forwards = mean(row["forwards"] for row in chosen)
-        print(
-            f"mean {widths}: {forwards:.0f} forwards, {losses[0]:+.4f} {losses[1]:+.4f}"
+            with replacing(options.out) as beside:
+                beside.write_text(json.dumps(rows, indent=1) + "\n")
+        print(line(setting, [row for row in rows if row["setting"] == setting]))
+
+
+def compare_samples(n: int) -> None:
+    """Run both searches on samples of the packaged model, and print what differs."""
+    images, labels, _ = demo.make_samples(n=n, seed=77)
+    model, baseline = demo.load_model(), blur_baseline(images, 31)
+    seed = BidirectionalAttention(model).attribute(
+        images, target=labels, interpolate_mode=None
+    )
+    found: dict[str, Tensor] = {}
+    searches: dict[str, tuple[Ordering, Tensor | None]] = {
+        "paper": (PaperOrdering(), seed.reshape(n, -1)),
+        "fast": (FastOrdering(), seed.reshape(n, -1)),
+        "fast without a seed": (FastOrdering(), None),
+    }
+    for name, (ordering, by) in searches.items():
+        mda = MetricDrivenAttribution(model, ordering=ordering, on_degenerate="zero")
+        explanation = mda.explain(
+            images,
+            target=labels,
+            feature_mask=patch_feature_mask(images, demo.PATCH_SIZE),
+            insertion_baselines=baseline,
+            seed_attributions=by,
         )
-        with replacing(options.out) as beside:
-            beside.write_text(json.dumps(rows, indent=1) + "\n")
+        scores = metrics.perturbation_scores(
+            model,
+            images,
+            explanation.attributions(),
+            insertion_baselines=baseline,
+            target=labels,
+            on_degenerate="nan",
+        )
+        found[name] = torch.stack([getattr(scores, each) for each in SCORES])
+        print(f"{name}: {explanation.n_forwards / n:,.0f} forwards an image")
+        for score, values, paper in zip(
+            SCORES, found[name], found["paper"], strict=True
+        ):
+            print(f"  {score}: {mean_interval(values)}")
+            if name != "paper":
+                print(
+                    f"    less that of the exact search: {mean_interval(values - paper)}"
+                )
+
+
+def line(setting: str, rows: list[dict[str, Any]]) -> str:
+    """Write a row of the table: forwards, and gains over the exact search."""
+    forwards = [row["forwards"] for row in rows]
+    cells = [setting, f"{mean(forwards):,.0f}", f"{max(forwards):,.0f}"]
+    for name in SCORES:
+        gains = [row[f"{name}_gain"] for row in rows]
+        cells += [f"{mean(gains):+.4f}", f"{min(gains):+.4f}"]
+    return f"| {' | '.join(cells)} |"
 
 
 if __name__ == "__main__":

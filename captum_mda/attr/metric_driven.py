@@ -84,8 +84,9 @@ class MetricDrivenAttribution(PerturbationAttribution):
             SciPy), "osqp", or a callable that takes the mean curve, float64 ndarray
             (N + 1,), and returns the density curve, alike. Default: "nnls"
         ordering (str or Ordering, optional): Finds the order: "paper", the published
-            search; "fast", which asks again only where it may change the choice, see
-            `captum_mda.ordering.FastOrdering`; or an object of the
+            search; "fast", which asks where the answer matters and interpolates the
+            other points of the curves, see `captum_mda.ordering.FastOrdering`; "auto",
+            the one to be preferred, now "fast"; or an object of the
             `captum_mda.ordering.Ordering` protocol. Default: "paper"
         magnitude (str, optional): Makes magnitudes of the density's increments:
             "reference" as published in code, "paper" as printed (Eq. 10), "increment"

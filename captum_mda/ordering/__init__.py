@@ -18,8 +18,9 @@ from captum_mda.ordering.run import measure_end_points, order_examples, seed_sco
 ORDERINGS: dict[str, Callable[[], Ordering]] = {
     "paper": PaperOrdering,
     "fast": FastOrdering,
+    "auto": FastOrdering,
 }
-"""The orderings that can be asked for by name."""
+"""The orderings that can be asked for by name; "auto" is the one to be preferred."""
 
 __all__ = [
     "DELETION",

@@ -39,7 +39,12 @@ def rank_candidates(
     seed = task.seed[example].numpy()
     best_first = np.argsort(-seed, kind="stable").tolist()
     worst_first = np.argsort(seed, kind="stable").tolist()
-    return best_first, worst_first, window or min(2 * isqrt(n), LARGEST_DEFAULT_WINDOW)
+    return best_first, worst_first, window or default_window(n)
+
+
+def default_window(n_features: int) -> int:
+    """Size the window as the paper does."""
+    return min(2 * isqrt(n_features), LARGEST_DEFAULT_WINDOW)
 
 
 def reached(response: float, base: float, full: float, tau: float) -> bool:

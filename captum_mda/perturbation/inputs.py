@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import inf
 
 import torch
 from torch import Tensor
@@ -86,6 +87,14 @@ def require_positive_integer(name: str, value: int) -> None:
         raise TypeError(f"{name}: got {value!r}, takes a positive integer")
     if value < 1:
         raise ValueError(f"{name}: got {value!r}, takes a positive integer")
+
+
+def require_positive_number(name: str, value: float) -> None:
+    """Raise unless ``value`` is a finite number above 0."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{name}: got {value!r}, takes a positive number")
+    if not 0.0 < value < inf:
+        raise ValueError(f"{name}: got {value!r}, takes a positive number")
 
 
 def require_index(name: str, value: int, length: int) -> int:
