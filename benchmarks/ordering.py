@@ -105,7 +105,6 @@ def compare_samples(n: int) -> None:
     searches: dict[str, tuple[Ordering, Tensor | None]] = {
         "paper": (PaperOrdering(), seed.reshape(n, -1)),
         "fast": (FastOrdering(), seed.reshape(n, -1)),
-        "fast without a seed": (FastOrdering(), None),
     }
     for name, (ordering, by) in searches.items():
         mda = MetricDrivenAttribution(model, ordering=ordering, on_degenerate="zero")
@@ -131,9 +130,7 @@ def compare_samples(n: int) -> None:
         ):
             print(f"  {score}: {mean_interval(values)}")
             if name != "paper":
-                print(
-                    f"    less that of the exact search: {mean_interval(values - paper)}"
-                )
+                print(f"    less the exact search's: {mean_interval(values - paper)}")
 
 
 def line(setting: str, rows: list[dict[str, Any]]) -> str:

@@ -56,7 +56,8 @@ class MDAExplanation:
             deleting patches, from 1 to 0.
         mean_curve (Tensor): float64 (B, N + 1), MR_mean, from 0 to 1.
         density_curve (Tensor): float64 (B, N + 1), AD, the concave curve nearest to it.
-        insertion_responses (Tensor): float64 (B, N + 1), the raw scores.
+        insertion_responses (Tensor): float64 (B, N + 1), the raw scores; a search that
+            does not ask for all of them interpolates.
         deletion_responses (Tensor): float64 (B, N + 1), the raw scores.
         forwards (Tensor): int64 (B,), how many inputs the model has seen for each
             example.
