@@ -1,0 +1,192 @@
+"""What explanations cost: forwards, seconds, and seconds in forwards of the bare model.
+
+Explains photos with a timm model by MDA, exact and fast, and scores the maps. A
+forward-equivalent is the time of one image in the bare model, float32, at its best
+batch, in the same run; "overhead" is the time over that of as many such forwards.
+
+    OMP_NUM_THREADS=1 CAPTUM_MDA_DATA=DATA python benchmarks/speed.py
+
+prints a table and writes speed.json beside itself. ``--resolution 448`` explains at 784
+patches of 16 pixels, ``--patch-size 32`` at 49 of 32 pixels; ``--searches`` says by
+which searches; ``--random`` needs no data: random weights and images, for speed alone.
+On a CPU times are processor seconds, so that other programs disturb little.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import time
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+from torch import nn, Tensor
+
+from captum_mda import (
+    BidirectionalAttention,
+    blur_baseline,
+    MetricDrivenAttribution,
+    metrics,
+    patch_feature_mask,
+)
+from captum_mda._files import replacing
+
+MODEL = "deit_tiny_patch16_224"
+BATCHES = {"cpu": (4, 8, 16, 32), "cuda": (64, 128, 256, 512)}
+HERE = Path(__file__).resolve().parent
+
+
+class Bench:
+    """A model, images, and the clock of their device."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        """Load what the options ask for."""
+        self.device = torch.device(options.device)
+        self.model = timm.create_model(
+            options.model, dynamic_img_size=True, pretrained=False
+        ).eval()
+        size = options.resolution
+        if options.random:
+            self.images = torch.randn(options.images, 3, size, size)
+        else:
+            folder = Path(os.environ["CAPTUM_MDA_DATA"])
+            name = f"{MODEL}.safetensors"
+            self.model.load_state_dict(load_file(folder / "models" / name))
+            self.images = photos(folder / "images", size, options.images, self.model)
+        self.model, self.images = (
+            self.model.to(self.device),
+            self.images.to(self.device),
+        )
+        with torch.no_grad():
+            self.target = self.model(self.images).argmax(1)
+
+    def seconds(self) -> float:
+        """Read the clock."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+            return time.perf_counter()
+        return time.process_time()
+
+    def peak(self) -> float:
+        """Tell the peak of memory so far in MB."""
+        if self.device.type == "cuda":
+            return torch.cuda.max_memory_allocated() / 2**20
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+
+    def bare(self, n_forwards: int = 128) -> tuple[float, int]:
+        """Measure seconds per image of the bare model at its best batch."""
+        best = (float("inf"), 0)
+        for batch in BATCHES[self.device.type]:
+            rows = self.images[:1].repeat(batch, 1, 1, 1)
+            rows = rows + torch.rand(batch, 1, 1, 1, device=self.device)
+            with torch.no_grad():
+                self.model(rows)
+                start, done = self.seconds(), 0
+                while done < max(n_forwards, 2 * batch):
+                    self.model(rows)
+                    done += batch
+                best = min(best, ((self.seconds() - start) / done, batch))
+        return best
+
+
+def photos(folder: Path, size: int, n: int, model: nn.Module) -> Tensor:
+    """Load the first photos as the model wants them, at another resolution."""
+    config = timm.data.resolve_data_config({}, model=model)
+    config |= {"input_size": (3, size, size)}
+    transform = timm.data.create_transform(**config, is_training=False)
+    paths = sorted(folder.glob("*.JPEG"))[:n]
+    return torch.stack([transform(Image.open(path).convert("RGB")) for path in paths])
+
+
+def measured(bench: Bench, search: str, options: argparse.Namespace) -> dict[str, Any]:
+    """Explain the images by one search, and score the maps."""
+    seed = BidirectionalAttention(bench.model).attribute(
+        bench.images, target=bench.target
+    )
+    baseline = blur_baseline(bench.images, 51)
+    before = bench.seconds()
+    explanation = MetricDrivenAttribution(
+        bench.model, ordering=search, on_degenerate="zero"
+    ).explain(
+        bench.images,
+        target=bench.target,
+        feature_mask=patch_feature_mask(bench.images, options.patch_size),
+        insertion_baselines=baseline,
+        seed_attributions=seed,
+        show_progress=True,
+    )
+    seconds = bench.seconds() - before
+    row: dict[str, Any] = {
+        "search": search,
+        "features": explanation.order.shape[1],
+        "images": len(bench.images),
+        "forwards": explanation.n_forwards / len(bench.images),
+        "seconds": seconds / len(bench.images),
+        "n_inserted": explanation.n_inserted.tolist(),
+    }
+    if options.scores:
+        scores = metrics.perturbation_scores(
+            bench.model,
+            bench.images,
+            explanation.attributions(),
+            insertion_baselines=baseline,
+            target=bench.target,
+            on_degenerate="nan",
+        )
+        for name in ("insertion_deletion", "mas_insertion_deletion"):
+            row[name] = float(getattr(scores, name).nanmean())
+    return row
+
+
+def main() -> None:
+    """Run what the command line asks for."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, default=HERE / "speed.json")
+    parser.add_argument("--model", default=MODEL)
+    parser.add_argument("--searches", nargs="*", default=["paper", "fast"])
+    parser.add_argument("--resolution", type=int, default=224)
+    parser.add_argument("--patch-size", type=int, default=16)
+    parser.add_argument("--images", type=int, default=1)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--random", action="store_true", help="weights and images")
+    parser.add_argument("--scores", action="store_true", help="score the maps, too")
+    options = parser.parse_args()
+    bench = Bench(options)
+    rows = json.loads(options.out.read_text()) if options.out.exists() else []
+    for search in options.searches:
+        before, batch = bench.bare()
+        row = measured(bench, search, options)
+        bare = (before + bench.bare()[0]) / 2  # machines change their pace
+        row |= {
+            "model": options.model,
+            "resolution": options.resolution,
+            "device": options.device,
+            "bare_seconds": bare,
+            "best_batch": batch,
+            "forward_equivalents": row["seconds"] / bare,
+            "overhead": row["seconds"] / bare / row["forwards"],
+            "peak_mb": bench.peak(),
+        }
+        print(
+            f"{search:>6} N = {row['features']}: {row['forwards']:,.0f} forwards, "
+            f"{row['seconds']:.2f} s, {row['forward_equivalents']:,.0f} equivalents, "
+            f"{row['overhead']:.3f} times as many bare forwards, "
+            f"{row['peak_mb']:,.0f} MB"
+        )
+        rows.append({k: _rounded(v) for k, v in row.items()})
+        with replacing(options.out) as beside:
+            beside.write_text(json.dumps(rows, indent=1) + "\n")
+
+
+def _rounded(value: object) -> object:
+    return float(f"{value:.4g}") if isinstance(value, float) else value
+
+
+if __name__ == "__main__":
+    main()
