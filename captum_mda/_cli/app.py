@@ -136,8 +136,8 @@ def explain(
     ordering: Annotated[
         str,
         typer.Option(
-            metavar="paper|fast",
-            help="The published search, or one that asks for a fraction of it.",
+            metavar="paper|fast|auto",
+            help="The published search, or one for an eighth of its forwards.",
         ),
     ] = "paper",
     deletion_baseline: DeletionBaseline = "mean",

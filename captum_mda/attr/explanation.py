@@ -58,7 +58,7 @@ class MDAExplanation:
         density_curve (Tensor): float64 (B, N + 1), AD, the concave curve nearest to it.
         insertion_responses (Tensor): float64 (B, N + 1), the raw scores; a search that
             does not ask for all of them interpolates.
-        deletion_responses (Tensor): float64 (B, N + 1), the raw scores.
+        deletion_responses (Tensor): float64 (B, N + 1), the raw scores, alike.
         forwards (Tensor): int64 (B,), how many inputs the model has seen for each
             example.
         degenerate (Tensor): bool (B,), True where the input scored no higher than its

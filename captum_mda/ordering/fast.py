@@ -15,8 +15,9 @@ from captum_mda.ordering.greedy import (
     first_unplaced,
     Found,
     gathered,
-    rank_candidates,
+    ranked_both_ways,
     reached,
+    subsets_with_each,
 )
 from captum_mda.ordering.lockstep import Query, run_in_lockstep, Search
 from captum_mda.perturbation.inputs import (
@@ -43,7 +44,7 @@ FAR_STRIDE = 8
 
 
 class FastOrdering:
-    """Orders patches by both metrics for a sixth of the forwards of `PaperOrdering`.
+    """Orders patches by both metrics for an eighth of the forwards of `PaperOrdering`.
 
     It asks where the answer matters:
 
@@ -61,6 +62,9 @@ class FastOrdering:
       changes seldom, only some points are asked, and those near a new maximum.
 
     Points of the curves that are not asked are interpolated between their neighbours.
+    Without a seed it makes one, for 2 N forwards: what inserting each feature alone
+    adds, and what deleting each alone takes away. With tau = 1, insertion alone is
+    asked.
 
     Args:
         window (int, optional): As for `PaperOrdering`. Default: None
@@ -73,9 +77,6 @@ class FastOrdering:
             deletion is quiet. Default: 0.01
         oldest_share (float, optional): The share of a step, in [0, 1], that goes to the
             candidates that were asked about longest ago. Default: 0.3
-
-    Without a seed it makes one, for 2 N forwards: what inserting each feature alone
-    adds, and what deleting each alone takes away.
 
     Example::
 
@@ -141,11 +142,10 @@ class _FastSearch:
     def run(self) -> Search[Found]:
         """Order the patches, and ask for what the curves need."""
         if self._task.seed is None:
-            self._best_first, self._worst_first = yield from self._own_seed()
+            seed = yield from self._own_seed()
         else:
-            self._best_first, self._worst_first, _ = rank_candidates(
-                self._task, self._example, self._window
-            )
+            seed = self._task.seed[self._example].numpy()
+        self._best_first, self._worst_first = ranked_both_ways(seed)
         yield from self._insert()
         yield from self._delete_by_seed()
         yield from self._delete()
@@ -155,16 +155,15 @@ class _FastSearch:
         _interpolate(self._deletion)
         return order, len(self._front), self._insertion, self._deletion
 
-    def _own_seed(self) -> Search[tuple[list[int], list[int]]]:
-        """Rank the patches by what each does alone."""
+    def _own_seed(self) -> Search[NDArray[np.float64]]:
+        """Weigh the patches by what each does alone: (N,)."""
         alone = np.eye(self._n, dtype=bool)
         inserted = yield from self._ask(alone, INSERTION)
         deleted = yield from self._ask(~alone, DELETION)
         seed = (inserted - self._base) / abs(self._full - self._base)
         seed = seed + (self._full - deleted) / abs(self._full - self._zero)
         self._spent = 0  # the budget is for the search
-        best, worst = np.argsort(-seed, kind="stable"), np.argsort(seed, kind="stable")
-        return best.tolist(), worst.tolist()
+        return seed
 
     def _insert(self) -> Search[None]:
         """Find o_1, ..., o_C."""
@@ -192,13 +191,11 @@ class _FastSearch:
         front = self._front
         n_checks = min(self._options.deletion_checks, ceil(len(asked) / 3))
         best = np.argsort(-responses, kind="stable")[:n_checks]
-        without = np.ones((len(best), self._n), dtype=bool)
-        without[:, front] = False
-        without[np.arange(len(best)), np.array(asked)[best]] = False
-        left = yield from self._ask(without, DELETION)
+        deleted = subsets_with_each([asked[index] for index in best], front, self._n)
+        left = yield from self._ask(~deleted, DELETION)
         # Both as the metrics see them: normalised, clipped and monotone.
-        highest = np.nanmax(self._insertion[: len(front) + 1])
-        lowest = np.nanmin(self._deletion[: len(front) + 1])
+        highest = self._insertion[: len(front) + 1].max()
+        lowest = self._deletion[: len(front) + 1].min()
         given = np.clip(responses[best], highest, self._full)
         left_over = np.clip(left, self._zero, lowest)
         value = (given - self._base) / abs(self._full - self._base)
@@ -214,9 +211,7 @@ class _FastSearch:
             block = first_unplaced(
                 self._worst_first, self._front + self._back, min(size, room)
             )
-            present = np.zeros((1, self._n), dtype=bool)
-            present[0, self._back + block] = True
-            (response,) = yield from self._ask(present, DELETION)
+            response = yield from self._response_of(self._back + block)
             if not self._is_quiet(response):
                 size = len(block) // 2
                 continue
@@ -228,9 +223,7 @@ class _FastSearch:
         while (room := self._n - len(self._front) - len(self._back)) > 0:
             place = self._n - len(self._back)
             if np.isnan(self._deletion[place]):  # several were placed at once
-                present = np.zeros((1, self._n), dtype=bool)
-                present[0, self._back] = True
-                (self._deletion[place],) = yield from self._ask(present, DELETION)
+                self._deletion[place] = yield from self._response_of(self._back)
             response = self._deletion[place]
             quiet = self._is_quiet(response)
             candidates = first_unplaced(
@@ -267,7 +260,7 @@ class _FastSearch:
             self._deletion[self._n - len(self._back)] = response
         self._task.progress.update(len(block))
 
-    def _is_quiet(self, response: NDArray[np.float64]) -> NDArray[np.bool_]:
+    def _is_quiet(self, response: NDArray[np.float64] | float) -> NDArray[np.bool_]:
         """Tell where a response is so near the deletion baseline's as not to matter."""
         height = (response - self._zero) / abs(self._full - self._zero)
         return np.asarray(height < self._options.quiet_level)
@@ -310,10 +303,15 @@ class _FastSearch:
         self, candidates: list[int], present: list[int], kind: int
     ) -> Search[NDArray[np.float64]]:
         """Ask for the response with each candidate added to what is present."""
-        subsets = np.zeros((len(candidates), self._n), dtype=bool)
-        subsets[:, present] = True
-        subsets[np.arange(len(candidates)), candidates] = True
+        subsets = subsets_with_each(candidates, present, self._n)
         return (yield from self._ask(subsets, kind))
+
+    def _response_of(self, present: list[int]) -> Search[float]:
+        """Ask for the response where all but these patches are deleted."""
+        subset = np.zeros((1, self._n), dtype=bool)
+        subset[0, present] = True
+        (response,) = yield from self._ask(subset, DELETION)
+        return float(response)
 
     def _ask(
         self, subsets: NDArray[np.bool_], kind: int

@@ -36,10 +36,15 @@ def rank_candidates(
     n = task.responses.n_features
     if task.seed is None:
         return list(range(n)), list(range(n)), n
-    seed = task.seed[example].numpy()
+    best_first, worst_first = ranked_both_ways(task.seed[example].numpy())
+    return best_first, worst_first, window or default_window(n)
+
+
+def ranked_both_ways(seed: NDArray[np.float64]) -> tuple[list[int], list[int]]:
+    """Rank the patches by a seed (N,), best and worst first; ties by index."""
     best_first = np.argsort(-seed, kind="stable").tolist()
     worst_first = np.argsort(seed, kind="stable").tolist()
-    return best_first, worst_first, window or default_window(n)
+    return best_first, worst_first
 
 
 def default_window(n_features: int) -> int:
@@ -65,7 +70,14 @@ def responses_with_each(
     """Ask for the response with each candidate added to what is present."""
     if len(present) == n - 1:
         return np.array([full])  # the last patch completes the image, which is known
+    return (yield Query(subsets_with_each(candidates, present, n), kind))
+
+
+def subsets_with_each(
+    candidates: Sequence[int], present: Sequence[int], n: int
+) -> NDArray[np.bool_]:
+    """Add each candidate to what is present: bool (K, N)."""
     subsets = np.zeros((len(candidates), n), dtype=bool)
-    subsets[:, present] = True
-    subsets[np.arange(len(candidates)), candidates] = True
-    return (yield Query(subsets, kind))
+    subsets[:, list(present)] = True
+    subsets[np.arange(len(candidates)), list(candidates)] = True
+    return subsets
