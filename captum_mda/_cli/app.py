@@ -130,7 +130,8 @@ def explain(
     magnitude: Annotated[
         str,
         typer.Option(
-            metavar="reference|paper|increment", help="The rule of the magnitudes."
+            metavar="reference|paper|increment|mas",
+            help="The rule of the magnitudes; mas: those that MAS scores reward most.",
         ),
     ] = "reference",
     ordering: Annotated[

@@ -55,7 +55,8 @@ class MDAExplanation:
         deletion_curve (Tensor): float64 (B, N + 1), monotone response MR_del to
             deleting patches, from 1 to 0.
         mean_curve (Tensor): float64 (B, N + 1), MR_mean, from 0 to 1.
-        density_curve (Tensor): float64 (B, N + 1), AD, the concave curve nearest to it.
+        density_curve (Tensor): float64 (B, N + 1), AD, the concave curve nearest to it;
+            under ``magnitude="mas"`` the sparse map's density response itself.
         insertion_responses (Tensor): float64 (B, N + 1), the raw scores; a search that
             does not ask for all of them interpolates.
         deletion_responses (Tensor): float64 (B, N + 1), the raw scores, alike.

@@ -1,9 +1,17 @@
 """MDA's second step: how much each patch counts, given the order and its curves."""
 
+from captum_mda.magnitude.alignment import (
+    align_density,
+    aligned_difference,
+    density_of,
+    mean_penalty,
+)
 from captum_mda.magnitude.density import fit_density, mean_response, resampled, Solver
 from captum_mda.magnitude.rules import (
     blended_magnitudes,
     dense_magnitudes,
+    FITTED_RULES,
+    FittedRule,
     MAGNITUDE_RULES,
     MagnitudeRule,
     sparse_magnitudes,
@@ -17,14 +25,20 @@ from captum_mda.magnitude.solvers import (
 )
 
 __all__ = [
+    "FITTED_RULES",
     "MAGNITUDE_RULES",
     "SOLVERS",
     "DensitySolver",
+    "FittedRule",
     "MagnitudeRule",
     "Solver",
+    "align_density",
+    "aligned_difference",
     "blended_magnitudes",
     "dense_magnitudes",
+    "density_of",
     "fit_density",
+    "mean_penalty",
     "mean_response",
     "resampled",
     "solve_by_nnls",

@@ -77,7 +77,7 @@ def _checked(curve: FloatArray, n_points: int) -> FloatArray:
         abs(curve[0]),
         abs(curve[-1] - 1.0),
         -increments.min(),
-        np.diff(increments).max(),
+        np.diff(increments).max(initial=0.0),
     )
     if off > SOLVER_TOLERANCE:
         raise ValueError(

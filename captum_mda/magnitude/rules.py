@@ -8,8 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-MagnitudeRule = Literal["reference", "paper", "increment"]
-MAGNITUDE_RULES: tuple[str, ...] = get_args(MagnitudeRule)
+FittedRule = Literal["reference", "paper", "increment"]
+MagnitudeRule = FittedRule | Literal["mas"]
+FITTED_RULES: tuple[FittedRule, ...] = get_args(FittedRule)
+MAGNITUDE_RULES: tuple[MagnitudeRule, ...] = (*FITTED_RULES, "mas")
 
 # Keeps the order strict where AD is flat; far below the noise of any response curve.
 ORDER_TERM = 1e-6
@@ -23,17 +25,22 @@ def sparse_magnitudes(
     With D_i the i-th increment of AD and f_i = (N - i)/N:
     "reference" is D_i/size_i + D_i f_i, what made the published tables; "paper" is
     D_i + D_i f_i, as printed; "increment" is D_i alone, so that the density response of
-    the map is AD itself. All get ``1e-6 * f_i`` on top.
+    the map is AD itself. These get ``1e-6 * f_i`` on top. "mas" is D_i over the patch's
+    size, in units of the mean size: the map whose density response is the given one,
+    patches of unequal size included; it falls strictly where `align_density` made it.
 
     Args:
         density_curve (Tensor): float64 (B, N + 1), AD.
         sizes (Tensor): float64 (B, N), how many pixels each patch of the order covers.
-        rule (str): "reference", "paper" or "increment".
+        rule (str): "reference", "paper", "increment" or "mas".
 
     Returns:
         *Tensor*: float64 (B, N), not negative and strictly decreasing.
     """
     increments = density_curve.diff(dim=1).clamp(min=0.0)  # D, (B, N)
+    if rule == "mas":
+        magnitudes = increments / relative_sizes(sizes)
+        return strictly_decreasing(magnitudes.cummin(dim=1).values)
     increments = increments.cummin(dim=1).values  # a solver's noise may let them rise
     factor = _order_factor(increments.shape[1])
     if rule == "reference":
@@ -100,6 +107,11 @@ def strictly_decreasing(values: Tensor) -> Tensor:
                 row[i] = np.nextafter(row[i + 1], np.inf, dtype=row.dtype)
                 i -= 1
     return torch.from_numpy(rows).to(values.device)
+
+
+def relative_sizes(sizes: Tensor) -> Tensor:
+    """Divide sizes (..., N) by their mean: float64 (..., N), exactly 1 if all agree."""
+    return sizes / sizes.mean(dim=-1, keepdim=True)
 
 
 def _order_factor(n_features: int) -> Tensor:

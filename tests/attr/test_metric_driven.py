@@ -17,7 +17,7 @@ from torch import nn, Tensor
 from toy_models import interacting_model
 
 from captum_mda import MetricDrivenAttribution, metrics, patch_feature_mask
-from captum_mda.magnitude import solve_by_nnls
+from captum_mda.magnitude import MAGNITUDE_RULES, solve_by_nnls
 
 
 def bright_corner(images: Tensor) -> Tensor:
@@ -144,6 +144,16 @@ def test_solvers_agree_and_a_callable_is_taken() -> None:
     ]
     torch.testing.assert_close(maps[0], maps[1], rtol=0, atol=1e-6)
     assert torch.equal(maps[0], maps[2])
+
+
+@pytest.mark.parametrize("rule", MAGNITUDE_RULES)
+def test_a_single_feature_gets_everything(rule: str) -> None:
+    mda = MetricDrivenAttribution(
+        lambda x: x.sum(1), score="identity", magnitude=rule
+    )
+    explanation = mda.explain(torch.ones(2, 1))
+    assert explanation.density_curve.tolist() == [[0.0, 1.0]] * 2
+    assert (explanation.attributions() >= 0).all()
 
 
 def test_a_seed_map_is_averaged_over_patches() -> None:

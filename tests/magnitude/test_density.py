@@ -41,6 +41,12 @@ def test_every_curve_of_a_batch_is_solved_by_the_named_solver(
         assert np.array_equal(row, solve(curve))
 
 
+@pytest.mark.parametrize("solver", ["nnls", "osqp"])
+def test_one_patch_is_a_batch_like_any(solver: str) -> None:
+    curves = torch.tensor([[0.0, 1.0]] * 2, dtype=torch.float64)
+    assert torch.equal(fit_density(curves, solver), curves)
+
+
 def test_a_callable_may_solve() -> None:
     seen = []
 

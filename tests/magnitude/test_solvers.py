@@ -124,6 +124,12 @@ def test_small_problems_are_solved_as_by_hand(
     np.testing.assert_allclose(solution, density, rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("solve", [solve_by_nnls, solve_by_osqp])
+def test_a_single_patch_has_all_the_density(solve: type[solve_by_nnls]) -> None:
+    for _ in range(100):  # SciPy's nnls frees what it does not own, now and then
+        assert solve(np.array([0.0, 1.0])).tolist() == [0.0, 1.0]
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_solvers_print_nothing(kind: str, capfd: pytest.CaptureFixture[str]) -> None:
     curve = next(c for c in example_curves(kind) if len(c) == 50)
