@@ -101,7 +101,9 @@ def density_of(magnitudes: Tensor, sizes: Tensor) -> Tensor:
     Returns:
         *Tensor*: float64 (..., N + 1), from 0 to 1.
     """
-    return curves.density_response(magnitudes * sizes, "insertion")
+    moved = (magnitudes * sizes).cumsum(dim=-1)
+    moved = torch.cat([torch.zeros_like(moved[..., :1]), moved], dim=-1)
+    return moved / moved[..., -1:]
 
 
 def align_density(
@@ -154,10 +156,19 @@ class _Alignment:
 
     def best(self) -> Tensor:
         """Start from the fitted rule of least penalty; from the higher curve, too."""
-        best = min(self._fitted_maps(), key=self._penalty)
+        maps = self._fitted_maps()
+        penalties = [self._penalty(density) for density in maps]
+        most = min(penalties)
+        best = max(
+            (
+                density
+                for density, penalty in zip(maps, penalties, strict=True)
+                if penalty <= most + ROUNDING
+            ),
+            key=self._gain,
+        )
         if len(self.sizes) == 1:
             return best
-        most = self._penalty(best)
         for read in (self._reading @ best.numpy(), np.maximum(*self._rises)):
             best = self._raised(read, best, most)
         return best

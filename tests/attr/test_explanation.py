@@ -92,6 +92,20 @@ def test_a_saved_explanation_loads_equal(
     assert [file.name for file in tmp_path.iterdir()] == ["mda.safetensors"]
 
 
+def test_magnitudes_made_for_mas_survive_the_file(tmp_path: Path) -> None:
+    mda = MetricDrivenAttribution(
+        interacting_model(9, 1), score="identity", magnitude="mas"
+    )
+    explanation = mda.explain(torch.ones(2, 9) * torch.tensor([[1.0], [2.0]]))
+    explanation.save(tmp_path / "mda.safetensors")
+    again = MDAExplanation.load(tmp_path / "mda.safetensors")
+    assert again.magnitude == "mas"
+    for gamma in (0.0, 0.3, 1.0):
+        maps = explanation.attributions(gamma)
+        assert torch.equal(again.attributions(gamma), maps)
+        assert (maps.gather(1, explanation.order).diff() < 0).all()
+
+
 def test_tuples_and_per_example_masks_survive_the_file(tmp_path: Path) -> None:
     mda = MetricDrivenAttribution(
         lambda a, b: a.sum(1) + 2 * b.sum(1), score="identity"

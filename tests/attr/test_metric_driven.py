@@ -16,8 +16,8 @@ from literal_mda import (
 from torch import nn, Tensor
 from toy_models import interacting_model
 
-from captum_mda import MetricDrivenAttribution, metrics, patch_feature_mask
-from captum_mda.magnitude import MAGNITUDE_RULES, solve_by_nnls
+from captum_mda import curves, MetricDrivenAttribution, metrics, patch_feature_mask
+from captum_mda.magnitude import FITTED_RULES, solve_by_nnls
 
 
 def bright_corner(images: Tensor) -> Tensor:
@@ -144,16 +144,6 @@ def test_solvers_agree_and_a_callable_is_taken() -> None:
     ]
     torch.testing.assert_close(maps[0], maps[1], rtol=0, atol=1e-6)
     assert torch.equal(maps[0], maps[2])
-
-
-@pytest.mark.parametrize("rule", MAGNITUDE_RULES)
-def test_a_single_feature_gets_everything(rule: str) -> None:
-    mda = MetricDrivenAttribution(
-        lambda x: x.sum(1), score="identity", magnitude=rule
-    )
-    explanation = mda.explain(torch.ones(2, 1))
-    assert explanation.density_curve.tolist() == [[0.0, 1.0]] * 2
-    assert (explanation.attributions() >= 0).all()
 
 
 def test_a_seed_map_is_averaged_over_patches() -> None:
@@ -301,3 +291,61 @@ def test_a_mean_of_pixel_steps_is_that_of_the_metrics_own_curves() -> None:
     expected = (inserted + 1 - deleted) / 2
     torch.testing.assert_close(pixel.mean_curve, expected[:, ::4], rtol=0, atol=1e-12)
     assert not torch.equal(pixel.mean_curve, patch.mean_curve)
+
+
+def penalty_of(scores: metrics.PerturbationScores) -> float:
+    both = (scores.insertion_curve.penalty, scores.deletion_curve.penalty)
+    return float(sum(curves.area(penalty) for penalty in both)) / 2
+
+
+# For steps of a patch these are of one size, for steps of a position of two.
+BLOCKS = {
+    "patch": patch_feature_mask((6, 6), 2),
+    "pixel": (torch.arange(6)[:, None] // 4 * 6 + torch.arange(6))[None, None],
+}
+
+
+@pytest.mark.parametrize("steps", ["patch", "pixel"])
+def test_the_metrics_reward_magnitudes_that_were_made_for_them(steps: str) -> None:
+    gains = []
+    for seed in range(6):
+        generator = torch.Generator().manual_seed(seed)
+        images = torch.rand(1, 2, 6, 6, generator=generator) + 0.2
+        weights = torch.randn(2, 6, 6, generator=generator, dtype=torch.float64) + 0.3
+
+        def model(batch: Tensor, weights: Tensor = weights) -> Tensor:
+            return torch.sigmoid((batch.double() * weights).sum((1, 2, 3)) / 4)
+
+        def scores_of(rule: str, model=model, images=images):  # type: ignore[no-untyped-def]
+            mda = MetricDrivenAttribution(
+                model, score="identity", magnitude=rule, mean_steps=steps
+            )
+            attributions = mda.attribute(images, feature_mask=BLOCKS[steps])
+            return metrics.perturbation_scores(
+                model,
+                images,
+                attributions,
+                feature_mask=BLOCKS[steps] if steps == "patch" else None,
+                score="identity",
+            )
+
+        made = scores_of("mas")
+        fitted = [scores_of(rule) for rule in FITTED_RULES]
+        least = min(fitted, key=penalty_of)
+        assert penalty_of(made) <= penalty_of(least) + 1e-6  # attributions are rounded
+        gains.append(float(made.mas_insertion_deletion - least.mas_insertion_deletion))
+    assert min(gains) >= -1e-6 and max(gains) > 0.01
+
+
+def test_degenerate_examples_have_no_magnitudes_to_make() -> None:
+    inputs = torch.tensor([[-1.0, -2.0, -3.0], [1.0, 3.0, 2.0]])
+    mda = MetricDrivenAttribution(
+        lambda x: x.sum(1), score="identity", magnitude="mas", on_degenerate="zero"
+    )
+    with pytest.warns(UserWarning, match="example 0"):
+        explanation = mda.explain(inputs)
+    assert explanation.density_curve[0].tolist() == [0.0] * 4
+    alone = mda.attribute(inputs[1:])
+    assert torch.equal(explanation.attributions()[1:], alone)
+    # Insertion gives the order's share of the sum, and so does deletion.
+    assert alone[0].tolist() == pytest.approx([1 / 6, 1 / 2, 1 / 3], abs=1e-5)

@@ -44,11 +44,17 @@ def unequal_sizes(n: int) -> Tensor:
 
 
 def literal_sparse(density: FloatArray, sizes: FloatArray, rule: str) -> FloatArray:
-    """Spec 6.5: Eq. 10 as read, as coded, or the increment; and the order term."""
+    """Spec 6.5: Eq. 10 as read, as coded, or the increment; and the order term.
+
+    "mas", whose density has the strict order in itself, spreads increments over sizes.
+    """
     n = len(density) - 1
     magnitudes = []
     for i in range(1, n + 1):
         d = density[i] - density[i - 1]
+        if rule == "mas":
+            magnitudes.append(d / sizes[i - 1] * sum(sizes) / n)
+            continue
         if rule == "reference":
             a = d / sizes[i - 1] + d * (n - i) / n
         elif rule == "paper":

@@ -1,0 +1,261 @@
+"""What the rules of the magnitudes score under one order, and what "mas" gains.
+
+Finds orders with ``ordering="fast"``, on the eight photos of the reference data with
+DeiT-Tiny and on samples of the packaged model, and gives each of them the magnitudes of
+every rule, fitted to curves of patches and of single positions ("pixel"). "least
+penalty" is the linear programme that minimises the alignment penalty alone.
+
+    OMP_NUM_THREADS=1 CAPTUM_MDA_DATA=DATA python benchmarks/magnitudes.py
+
+prints tables and writes magnitudes.json beside itself. What is in it already is not run
+again. ``--samples 60`` is the default; without ``CAPTUM_MDA_DATA`` there are samples
+only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mda_quality import Reference
+from numpy.typing import NDArray
+from scipy.optimize import linprog
+from torch import Tensor
+from tqdm import tqdm
+
+from captum_mda import (
+    BidirectionalAttention,
+    blur_baseline,
+    demo,
+    MDAExplanation,
+    MetricDrivenAttribution,
+    metrics,
+    patch_feature_mask,
+)
+from captum_mda._files import replacing
+from captum_mda.curves import area
+from captum_mda.magnitude import (
+    align_density,
+    aligned_difference,
+    density_of,
+    fit_density,
+    FITTED_RULES,
+    mean_penalty,
+    mean_response,
+    resampled,
+    sparse_magnitudes,
+)
+
+HERE = Path(__file__).resolve().parent
+FIGURES = ("patch_penalty", "patch_mas", "pixel_penalty", "pixel_mas")
+
+
+def maps_of(
+    explanation: MDAExplanation, curves: tuple[Tensor, Tensor], steps: str
+) -> dict[str, MDAExplanation]:
+    """Give an order the magnitudes of every rule, from its curves (B, n + 1)."""
+    mean = resampled(mean_response(*curves), explanation.order.shape[1])
+    fitted = fit_density(mean, "nnls")
+    points = None
+    if steps == "pixel":
+        points = torch.linspace(0.0, 1.0, curves[0].shape[1], dtype=torch.float64)
+    aligned = align_density(fitted, sizes_of(explanation), *curves, points)
+    found = {
+        f"{rule}, {steps}": replace(explanation, density_curve=fitted, magnitude=rule)
+        for rule in FITTED_RULES
+    }
+    if steps == "patch":
+        found["least penalty, patch"] = replace(
+            explanation, density_curve=least_penalty(*curves), magnitude="mas"
+        )
+    found[f"mas, {steps}"] = replace(
+        explanation, density_curve=aligned, magnitude="mas"
+    )
+    return found
+
+
+def sizes_of(explanation: MDAExplanation) -> Tensor:
+    sizes = explanation.features.sizes.expand(explanation.order.shape)
+    return sizes.gather(1, explanation.order)
+
+
+def least_penalty(insertion_curve: Tensor, deletion_curve: Tensor) -> Tensor:
+    """Minimise the alignment penalty over concave densities: (B, N + 1)."""
+    rows = zip(insertion_curve.numpy(), 1.0 - deletion_curve.numpy(), strict=True)
+    return torch.from_numpy(np.stack([_least_penalty(*row) for row in rows]))
+
+
+def _least_penalty(
+    inserted: NDArray[np.float64], deleted: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    n = len(inserted) - 1
+    same, none = np.eye(n + 1), np.zeros((n + 1, n + 1))
+    bends = np.diff(same, n=2, axis=0)
+    rows = [[same, -same, none], [-same, -same, none], [same, none, -same]]
+    rows += [[-same, none, -same], [bends, 0 * bends, 0 * bends]]
+    found = linprog(
+        np.repeat([0.0, 1.0, 1.0], n + 1),
+        A_ub=np.block(rows),
+        b_ub=np.concatenate([inserted, -inserted, deleted, -deleted, np.zeros(n - 1)]),
+        bounds=[(0, 0), *[(0, 1)] * (n - 1), (1, 1), *[(0, None)] * (2 * n + 2)],
+        options={"presolve": False},
+    )
+    return np.asarray(found.x[: n + 1])
+
+
+def measured(
+    explanation: MDAExplanation, question: dict[str, Any]
+) -> dict[str, dict[str, list[float]]]:
+    """Score the maps of every rule: patch-wise without forwards, and by the metric."""
+    curves = (explanation.insertion_curve, explanation.deletion_curve)
+    first = metrics.perturbation_scores(
+        attributions=explanation.attributions(), **question
+    )
+    # All rules rank alike, so these are the curves of all maps.
+    pixel = (first.insertion_curve.response, first.deletion_curve.response)
+    maps = maps_of(explanation, curves, "patch") | maps_of(explanation, pixel, "pixel")
+    scores = metrics.perturbation_scores_of_maps(
+        maps={name: each.attributions() for name, each in maps.items()}, **question
+    )
+    found = {}
+    for name, each in maps.items():
+        sizes = sizes_of(each)
+        magnitudes = sparse_magnitudes(each.density_curve, sizes, each.magnitude)
+        density = density_of(magnitudes, sizes)
+        values = (
+            mean_penalty(*curves, density),
+            aligned_difference(*curves, density),
+            penalty_of(scores[name]),
+            scores[name].mas_insertion_deletion,
+        )
+        found[name] = {
+            figure: [round(value, 6) for value in row.tolist()]
+            for figure, row in zip(FIGURES, values, strict=True)
+        }
+    return found
+
+
+def penalty_of(scores: metrics.PerturbationScores) -> Tensor:
+    """Average the alignment penalties of both curves: (B,)."""
+    both = (scores.insertion_curve.penalty, scores.deletion_curve.penalty)
+    return sum(map(area, both), torch.zeros(())) / 2.0
+
+
+def of_samples(n: int) -> dict[str, dict[str, list[float]]]:
+    """Measure samples of the packaged model."""
+    images, labels, _ = demo.make_samples(n=n, seed=77)
+    model, mask = demo.load_model(), patch_feature_mask(images, demo.PATCH_SIZE)
+    blurred = blur_baseline(images, 31)
+    with torch.no_grad():
+        at = torch.arange(n), labels
+        gain = [
+            model(images).softmax(1)[at] - model(each).softmax(1)[at]
+            for each in (blurred, torch.zeros_like(images))
+        ]
+    kept = torch.stack(gain).amin(0) > 0  # the others cannot be scored
+    images, labels, blurred = images[kept], labels[kept], blurred[kept]
+    print(f"{len(images)} of {n} samples score above their baselines")
+    seed = BidirectionalAttention(model).attribute(
+        images, target=labels, interpolate_mode=None
+    )
+    explanation = MetricDrivenAttribution(model, ordering="fast").explain(
+        images,
+        target=labels,
+        feature_mask=mask,
+        insertion_baselines=blurred,
+        seed_attributions=seed.flatten(1),
+    )
+    question = {"forward_func": model, "inputs": images, "target": labels}
+    return measured(explanation, question | {"insertion_baselines": blurred})
+
+
+def of_photo(reference: Reference, name: str) -> dict[str, dict[str, list[float]]]:
+    """Measure a photo."""
+    asked = reference.question(name, "exact")
+    mda = MetricDrivenAttribution(reference.model, ordering="fast")
+    question = {key: asked[key] for key in ("inputs", "target", "insertion_baselines")}
+    return measured(mda.explain(**asked), question | {"forward_func": reference.model})
+
+
+def table(of: dict[str, dict[str, list[float]]]) -> Iterator[str]:
+    """Lay the means out, and what "mas" changes: the mean, the worst, how often."""
+    for at in ("patch", "pixel"):
+        yield f"| by {at} | penalty | change | most | MAS | gain | least | in |"
+        yield f"|{' --- |' * 8}"
+        yield from (_row(name, of, at) for name in of if at in ("pixel", name[-5:]))
+
+
+def _row(name: str, of: dict[str, dict[str, list[float]]], at: str) -> str:
+    mas = of[f"mas, {name[-5:]}"]
+    penalties, scores = of[name][f"{at}_penalty"], of[name][f"{at}_mas"]
+    cells = [name, f"{np.mean(penalties):.4f}"]
+    changes = np.subtract(mas[f"{at}_penalty"], penalties)
+    gains = np.subtract(mas[f"{at}_mas"], scores)
+    cells += [f"{changes.mean():+.4f}", f"{changes.max():+.4f}"]
+    cells += [f"{np.mean(scores):.4f}", f"{gains.mean():+.4f}", f"{gains.min():+.4f}"]
+    cells += [f"{(gains > 1e-6).sum()} of {len(gains)}"]
+    return f"| {' | '.join(cells)} |"
+
+
+def speed() -> None:
+    """Print the seconds that one fit takes, by the number of patches."""
+    generator = torch.Generator().manual_seed(0)
+    for n in (49, 196, 784):
+        seconds = []
+        for _ in range(5):
+            rises = torch.rand(2, n, generator=generator, dtype=torch.float64) ** 8
+            steps = torch.linspace(3, 0, n, dtype=torch.float64).exp()
+            rise = torch.cat([torch.zeros(2, 1), (rises * steps).cumsum(1)], dim=1)
+            rise = rise / rise[:, -1:]
+            curves = (rise[:1], 1.0 - rise[1:])
+            fitted = fit_density(mean_response(*curves), "nnls")
+            start = time.perf_counter()
+            align_density(fitted, torch.ones(1, n, dtype=torch.float64), *curves)
+            seconds.append(time.perf_counter() - start)
+        print(f"{n} patches: {np.median(seconds):.3f} s, at most {max(seconds):.3f} s")
+
+
+def main() -> None:
+    """Run what the command line asks for."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, default=HERE / "magnitudes.json")
+    parser.add_argument("--samples", type=int, default=60)
+    options = parser.parse_args()
+    speed()
+    found = json.loads(options.out.read_text()) if options.out.exists() else {}
+
+    def keep() -> None:
+        with replacing(options.out) as beside:
+            beside.write_text(json.dumps(found, indent=1) + "\n")
+
+    if "samples" not in found:
+        found["samples"] = of_samples(options.samples)
+        keep()
+    data = os.environ.get("CAPTUM_MDA_DATA")
+    if data:
+        reference = Reference(Path(data))
+        photos = found.setdefault("photos", {})
+        for name in tqdm(reference.runs):
+            if name not in photos:
+                photos[name] = of_photo(reference, name)
+                keep()
+    print("samples", *table(found["samples"]), sep="\n")
+    if "photos" in found:
+        rows = list(found["photos"].values())
+        together = {
+            name: {figure: [row[name][figure][0] for row in rows] for figure in FIGURES}
+            for name in rows[0]
+        }
+        print("photos", *table(together), sep="\n")
+
+
+if __name__ == "__main__":
+    main()
