@@ -41,7 +41,6 @@ from captum_mda import (
     patch_feature_mask,
 )
 from captum_mda._files import replacing
-from captum_mda.curves import area
 from captum_mda.magnitude import (
     align_density,
     aligned_difference,
@@ -66,7 +65,8 @@ def maps_of(
     fitted = fit_density(mean, "nnls")
     points = None
     if steps == "pixel":
-        points = torch.linspace(0.0, 1.0, curves[0].shape[1], dtype=torch.float64)
+        n_positions = explanation.features.masks[0].numel()
+        points = moved(n_positions, curves[0].shape[1] - 1).double() / n_positions
     aligned = align_density(fitted, sizes_of(explanation), *curves, points)
     found = {
         f"{rule}, {steps}": replace(explanation, density_curve=fitted, magnitude=rule)
@@ -114,39 +114,47 @@ def _least_penalty(
 def measured(
     explanation: MDAExplanation, question: dict[str, Any]
 ) -> dict[str, dict[str, list[float]]]:
-    """Score the maps of every rule: patch-wise without forwards, and by the metric."""
-    curves = (explanation.insertion_curve, explanation.deletion_curve)
-    first = metrics.perturbation_scores(
+    """Score the maps of every rule, in steps of a patch and in those of the metric.
+
+    All of them rank positions alike, so one sweep gives the responses to all.
+    """
+    by_patch = (explanation.insertion_curve, explanation.deletion_curve)
+    scores = metrics.perturbation_scores(
         attributions=explanation.attributions(), **question
     )
-    # All rules rank alike, so these are the curves of all maps.
-    pixel = (first.insertion_curve.response, first.deletion_curve.response)
-    maps = maps_of(explanation, curves, "patch") | maps_of(explanation, pixel, "pixel")
-    scores = metrics.perturbation_scores_of_maps(
-        maps={name: each.attributions() for name, each in maps.items()}, **question
-    )
+    by_pixel = (scores.insertion_curve.response, scores.deletion_curve.response)
+    maps = maps_of(explanation, by_patch, "patch")
+    maps |= maps_of(explanation, by_pixel, "pixel")
     found = {}
     for name, each in maps.items():
         sizes = sizes_of(each)
         magnitudes = sparse_magnitudes(each.density_curve, sizes, each.magnitude)
         density = density_of(magnitudes, sizes)
+        fine = density_by_pixel(each.attributions(), by_pixel[0].shape[1] - 1)
         values = (
-            mean_penalty(*curves, density),
-            aligned_difference(*curves, density),
-            penalty_of(scores[name]),
-            scores[name].mas_insertion_deletion,
+            mean_penalty(*by_patch, density),
+            aligned_difference(*by_patch, density),
+            mean_penalty(*by_pixel, fine),
+            aligned_difference(*by_pixel, fine),
         )
         found[name] = {
             figure: [round(value, 6) for value in row.tolist()]
             for figure, row in zip(FIGURES, values, strict=True)
         }
+    check = found["reference, patch"]["pixel_mas"]
+    assert np.allclose(check, scores.mas_insertion_deletion, atol=2e-6)
     return found
 
 
-def penalty_of(scores: metrics.PerturbationScores) -> Tensor:
-    """Average the alignment penalties of both curves: (B,)."""
-    both = (scores.insertion_curve.penalty, scores.deletion_curve.penalty)
-    return sum(map(area, both), torch.zeros(())) / 2.0
+def density_by_pixel(attributions: Tensor, n_steps: int) -> Tensor:
+    """Compute the metric's density response: (B, n + 1)."""
+    mass = attributions.double().sum(1).flatten(1).sort(dim=1, descending=True).values
+    return density_of(mass, torch.ones_like(mass))[:, moved(mass.shape[1], n_steps)]
+
+
+def moved(n_positions: int, n_steps: int) -> Tensor:
+    """Count the positions that have moved at each point: int64 (n + 1,)."""
+    return torch.arange(n_steps + 1) * n_positions // n_steps
 
 
 def of_samples(n: int) -> dict[str, dict[str, list[float]]]:
@@ -185,24 +193,49 @@ def of_photo(reference: Reference, name: str) -> dict[str, dict[str, list[float]
     return measured(mda.explain(**asked), question | {"forward_func": reference.model})
 
 
-def table(of: dict[str, dict[str, list[float]]]) -> Iterator[str]:
-    """Lay the means out, and what "mas" changes: the mean, the worst, how often."""
-    for at in ("patch", "pixel"):
-        yield f"| by {at} | penalty | change | most | MAS | gain | least | in |"
-        yield f"|{' --- |' * 8}"
-        yield from (_row(name, of, at) for name in of if at in ("pixel", name[-5:]))
+def groups_of(found: dict[str, Any]) -> dict[str, dict[str, dict[str, list[float]]]]:
+    """Name what is a table: the photos together, and the samples."""
+    groups = {}
+    rows = list(found.get("photos", {}).values())
+    if rows:
+        groups[f"{len(rows)} photos"] = {
+            name: {each: [photo[name][each][0] for photo in rows] for each in FIGURES}
+            for name in rows[0]
+        }
+    n_samples = len(found["samples"]["mas, patch"]["patch_mas"])
+    return groups | {f"{n_samples} samples": found["samples"]}
 
 
-def _row(name: str, of: dict[str, dict[str, list[float]]], at: str) -> str:
-    mas = of[f"mas, {name[-5:]}"]
-    penalties, scores = of[name][f"{at}_penalty"], of[name][f"{at}_mas"]
-    cells = [name, f"{np.mean(penalties):.4f}"]
-    changes = np.subtract(mas[f"{at}_penalty"], penalties)
-    gains = np.subtract(mas[f"{at}_mas"], scores)
-    cells += [f"{changes.mean():+.4f}", f"{changes.max():+.4f}"]
-    cells += [f"{np.mean(scores):.4f}", f"{gains.mean():+.4f}", f"{gains.min():+.4f}"]
+def table(title: str, of: dict[str, dict[str, list[float]]]) -> Iterator[str]:
+    """Lay out the means, and what "mas" changes against each rule.
+
+    Penalties are those of the steps that a rule was fitted to, MAS that of the metric.
+    """
+    yield f"| {title} | penalty | change | most | MAS | gain | least | in |"
+    yield f"|{' --- |' * 8}"
+    yield from (row(name, of, "pixel") for name in of)
+
+
+def row(name: str, of: dict[str, dict[str, list[float]]], scored_by: str) -> str:
+    """Compare a rule: mean penalty, its mean and highest change; MAS, alike."""
+    steps = name[-5:]
+    mas, other = of[f"mas, {steps}"], of[name]
+    penalty, score = f"{steps}_penalty", f"{scored_by}_mas"
+    changes = np.subtract(mas[penalty], other[penalty])
+    gains = np.subtract(mas[score], other[score])
+    cells = [name, f"{np.mean(other[penalty]):.4f}"]
+    cells += [f"{changes.mean():+.4f}", f"{changes.max():+.6f}"]
+    cells += [f"{np.mean(other[score]):.4f}"]
+    cells += [f"{gains.mean():+.4f}", f"{gains.min():+.4f}"]
     cells += [f"{(gains > 1e-6).sum()} of {len(gains)}"]
+    if name.startswith("mas"):
+        cells[2:] = ["", "", cells[4], "", "", ""]
     return f"| {' | '.join(cells)} |"
+
+
+def by_patches(of: dict[str, dict[str, list[float]]]) -> Iterator[str]:
+    """Tell what is gained in steps of a patch, which need no forward."""
+    yield from (row(name, of, "patch") for name in of if name.endswith("patch"))
 
 
 def speed() -> None:
@@ -247,14 +280,8 @@ def main() -> None:
             if name not in photos:
                 photos[name] = of_photo(reference, name)
                 keep()
-    print("samples", *table(found["samples"]), sep="\n")
-    if "photos" in found:
-        rows = list(found["photos"].values())
-        together = {
-            name: {figure: [row[name][figure][0] for row in rows] for figure in FIGURES}
-            for name in rows[0]
-        }
-        print("photos", *table(together), sep="\n")
+    for title, of in groups_of(found).items():
+        print(*table(title, of), "the same, MAS by patches", *by_patches(of), sep="\n")
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import doctest
+import importlib
 import importlib.util
 import io
 import json
@@ -201,6 +202,26 @@ def test_stated_figures_of_the_fast_search_are_those_that_were_measured() -> Non
     )
     assert means[2:] == [round(sum(c) / len(c), 3) for c in columns[1:]]
     assert means[1] < 900 and min(means[2:]) > -0.005
+
+
+def test_stated_figures_of_the_magnitudes_are_those_that_were_measured(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    script = importlib.import_module("magnitudes")
+    found = json.loads((ROOT / "benchmarks" / "magnitudes.json").read_text())
+    page = (ROOT / "docs" / "attribution.md").read_text(encoding="utf-8")
+    groups = script.groups_of(found)
+    assert list(groups) == ["8 photos", "59 samples"]
+    for title, figures in groups.items():
+        assert "\n".join(script.table(title, figures)) in page
+        for rule in ("reference", "paper", "increment"):
+            for steps in ("patch", "pixel"):
+                mas, other = figures[f"mas, {steps}"], figures[f"{rule}, {steps}"]
+                for new, old in zip(
+                    mas[f"{steps}_penalty"], other[f"{steps}_penalty"], strict=True
+                ):
+                    assert new <= old + 2e-6  # both are rounded
 
 
 def test_perturbation_methods_cost_less_than_published_code() -> None:

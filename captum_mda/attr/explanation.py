@@ -65,7 +65,8 @@ class MDAExplanation:
         degenerate (Tensor): bool (B,), True where the input scored no higher than its
             baseline; such examples have zero curves and attributions.
         features (Features): The patches, on the inputs' device.
-        magnitude (str): The rule that makes magnitudes of the density.
+        magnitude (str): The rule that makes magnitudes of the density; "mas" takes it
+            as it is.
         dtype (torch.dtype): What attributions are returned in.
         is_tuple (bool): Whether the inputs were a tuple.
 

@@ -393,7 +393,7 @@ class MetricDrivenAttribution(PerturbationAttribution):
                     density[~degenerate],
                     sizes.gather(1, found.order)[~degenerate].double(),
                     *(curve[~degenerate] for curve in read),
-                    self._points(inserted.shape[1]),
+                    None if self.mean_steps == "patch" else _moved(responses),
                 )
         return MDAExplanation(
             order=found.order,
@@ -411,15 +411,6 @@ class MetricDrivenAttribution(PerturbationAttribution):
             dtype=dtype,
             is_tuple=inputs_are_tuple,
         )
-
-    def _points(self, n_points: int) -> Tensor | None:
-        """Tell what share of the elements has moved at each point of the mean's curves.
-
-        None says one patch after the other.
-        """
-        if self.mean_steps == "patch":
-            return None
-        return torch.linspace(0.0, 1.0, n_points, dtype=torch.float64)
 
 
 def _monotone(
@@ -446,6 +437,13 @@ def _sweep_positions(order: Tensor, responses: SubsetResponses) -> Tensor:
     ranking = Ranking.of(height.argsort(dim=1, stable=True).flip(1), PIXEL_STEPS)
     paths = [Path(ranking, deletes=False), Path(ranking, deletes=True, kind=1)]
     return torch.stack(Sweep(paths).run(fine))
+
+
+def _moved(responses: SubsetResponses) -> Tensor:
+    """Tell the share of positions that has moved at each of those points: (n + 1,)."""
+    positions = torch.arange(responses.of_positions().n_features)[None]
+    counts = Ranking.of(positions, PIXEL_STEPS).counts.double()
+    return counts / counts[-1]
 
 
 def _rows_per_forward(

@@ -2,18 +2,22 @@
 
 Under a fixed order both metrics compare a map's density response D, which inserting and
 deleting share (as D and 1 - D), with one rising response each: R = MR_ins and
-R = 1 - MR_del. MAS Ins-Del is, with ``clip`` as published,
+R = 1 - MR_del. Both run from 0 to 1, so that stretching the curves as published changes
+nothing, and clipping them leaves
 
-    MAS = sum over both R of area(max(0, R - abs(R - D))) - 1
-        = const - sum over both R of area(min(abs(R - D), R)),
+    MAS Ins-Del = sum over both R of area(max(0, R - abs(R - D))) - 1
+                = constant - sum over both R of area(min(abs(R - D), R)).
 
-and the alignment penalty the same area without the ``min``. Least penalty alone is a
-linear programme, but it is not what MAS rewards: beyond D = 2 R a point has lost all it
-can, and the published scores pay for giving such points up. That loss, a minimum, is
-not convex. So the penalty is held where the fitted rules have it, and MAS is raised by
-a sequence of linear programmes: points given up at the current D count as lost, all
-others at their distance. That sum is never below the true loss and equal to it at the
-current D, so every programme gains, and the sequence ends when none does.
+The alignment penalty is that area without the minimum. Least penalty is a linear
+programme, but not what MAS rewards: a point beyond D = 2 R has lost all it can, and it
+pays to give such points up for others. A sum of minima is not convex. So penalty is
+held where the fitted rules have it, and MAS is raised by a sequence of linear
+programmes: points that are given up at the current D count as lost, all others by their
+distance. That sum is nowhere below the true loss, and at the current D equal to it, so
+that a programme never loses MAS; the sequence ends when one gains none.
+
+Where several densities do equally well, that of the fitted rule stays, or HiGHS
+decides, which is deterministic.
 """
 
 from __future__ import annotations
@@ -165,7 +169,7 @@ class _Alignment:
                 for density, penalty in zip(maps, penalties, strict=True)
                 if penalty <= most + ROUNDING
             ),
-            key=self._gain,
+            key=self._mas,
         )
         if len(self.sizes) == 1:
             return best
@@ -179,7 +183,7 @@ class _Alignment:
             found = self._step(read, most)
             if found is None or self._penalty(found) > most + ROUNDING:
                 break
-            if self._gain(found) <= self._gain(best) + ROUNDING:
+            if self._mas(found) <= self._mas(best) + ROUNDING:
                 break
             best, read = found, self._reading @ found.numpy()
         return best
@@ -201,7 +205,7 @@ class _Alignment:
         read = torch.from_numpy(self._reading @ density.numpy())
         return float(mean_penalty(self.insertion_curve, self.deletion_curve, read))
 
-    def _gain(self, density: Tensor) -> float:
+    def _mas(self, density: Tensor) -> float:
         read = torch.from_numpy(self._reading @ density.numpy())
         return float(
             aligned_difference(self.insertion_curve, self.deletion_curve, read)
@@ -210,8 +214,7 @@ class _Alignment:
     def _step(self, read: FloatArray, most: float) -> Tensor | None:
         """Maximise the bound of MAS that touches it at a density, by HiGHS.
 
-        The variables are D (N + 1), abs(R_ins - D) and abs(R_del - D) (n + 1 each). The
-        ends of the curves have no penalty, so all points may weigh the same.
+        The variables are D (N + 1), abs(R_ins - D) and abs(R_del - D) (n + 1 each).
 
         Args:
             read (ndarray): float64 (n + 1,), that density at the curves' points.
@@ -221,20 +224,22 @@ class _Alignment:
             *Tensor* or *None*: float64 (N + 1,), D, if there is one.
         """
         n_points, n = len(read), len(self.sizes)
-        counts = [read <= 2.0 * rise for rise in self._rises]
+        counts = np.concatenate([read <= 2.0 * rise for rise in self._rises])
+        weights = np.ones((2, n_points))  # of the trapezoid rule
+        weights[:, [0, -1]] = 0.5
+        weights = weights.ravel()
         distances = sparse.eye_array(2 * n_points)
         reading = sparse.vstack([self._reading] * 2)
         response = np.concatenate(self._rises)
         step = np.full(n - 1, ORDER_STEP / n)
-        total = sparse.csr_array(np.ones((1, 2 * n_points)))
         found = linprog(
-            np.concatenate([np.zeros(n + 1), *counts]),
+            np.concatenate([np.zeros(n + 1), counts * weights]),
             A_ub=sparse.block_array(
                 [
                     [reading, -distances],
                     [-reading, -distances],
                     [self._falls, None],
-                    [None, total],
+                    [None, sparse.csr_array(weights[None])],
                 ],
                 format="csr",
             ),
@@ -245,7 +250,7 @@ class _Alignment:
             method="highs-ds",
             options=_OPTIONS,
         )
-        return None if found.x is None else self._strict(found.x[: n + 1])
+        return self._strict(found.x[: n + 1]) if found.status == 0 else None
 
     @cached_property
     def _falls(self) -> sparse.csr_array:

@@ -298,10 +298,11 @@ def penalty_of(scores: metrics.PerturbationScores) -> float:
     return float(sum(curves.area(penalty) for penalty in both)) / 2
 
 
-# For steps of a patch these are of one size, for steps of a position of two.
+# For steps of a patch these are of one size, for steps of positions of two, and the
+# steps, 224 for 256 positions, of one position or two.
 BLOCKS = {
-    "patch": patch_feature_mask((6, 6), 2),
-    "pixel": (torch.arange(6)[:, None] // 4 * 6 + torch.arange(6))[None, None],
+    "patch": patch_feature_mask((16, 16), 4),
+    "pixel": torch.arange(16)[None, None, :, None] // 10 * 4 + torch.arange(16) // 4,
 }
 
 
@@ -310,11 +311,13 @@ def test_the_metrics_reward_magnitudes_that_were_made_for_them(steps: str) -> No
     gains = []
     for seed in range(6):
         generator = torch.Generator().manual_seed(seed)
-        images = torch.rand(1, 2, 6, 6, generator=generator) + 0.2
-        weights = torch.randn(2, 6, 6, generator=generator, dtype=torch.float64) + 0.3
+        images = torch.rand(1, 2, 16, 16, generator=generator) + 0.2
+        weights = torch.randn(2, 16, 16, generator=generator, dtype=torch.float64)
+        weights = (weights + 0.05).unfold(1, 4, 4).unfold(2, 4, 4).mean((3, 4)) + 0.05
+        weights = weights.repeat_interleave(4, 1).repeat_interleave(4, 2)
 
         def model(batch: Tensor, weights: Tensor = weights) -> Tensor:
-            return torch.sigmoid((batch.double() * weights).sum((1, 2, 3)) / 4)
+            return torch.sigmoid((batch.double() * weights).sum((1, 2, 3)) / 8)
 
         def scores_of(rule: str, model=model, images=images):  # type: ignore[no-untyped-def]
             mda = MetricDrivenAttribution(
