@@ -381,8 +381,8 @@ class MetricDrivenAttribution(PerturbationAttribution):
             found.insertion, found.deletion, end_points, kept
         )
         inserted, deleted = sweeps
-        read = _monotone(inserted, deleted, end_points, kept)
-        mean = mean_response(*read)
+        rising, falling = _monotone(inserted, deleted, end_points, kept)
+        mean = mean_response(rising, falling)
         mean = torch.where(kept, resampled(mean, found.order.shape[1]), 0.0)
         density = torch.zeros_like(mean)
         if bool(kept.any()):
@@ -392,7 +392,8 @@ class MetricDrivenAttribution(PerturbationAttribution):
                 density[~degenerate] = align_density(
                     density[~degenerate],
                     sizes.gather(1, found.order)[~degenerate].double(),
-                    *(curve[~degenerate] for curve in read),
+                    rising[~degenerate],
+                    falling[~degenerate],
                     None if self.mean_steps == "patch" else _moved(responses),
                 )
         return MDAExplanation(

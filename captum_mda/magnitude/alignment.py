@@ -225,9 +225,9 @@ class _Alignment:
         """
         n_points, n = len(read), len(self.sizes)
         counts = np.concatenate([read <= 2.0 * rise for rise in self._rises])
-        weights = np.ones((2, n_points))  # of the trapezoid rule
-        weights[:, [0, -1]] = 0.5
-        weights = weights.ravel()
+        once = np.ones(n_points)  # the trapezoid rule
+        once[[0, -1]] = 0.5
+        weights = np.tile(once, 2)
         distances = sparse.eye_array(2 * n_points)
         reading = sparse.vstack([self._reading] * 2)
         response = np.concatenate(self._rises)
