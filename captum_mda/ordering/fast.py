@@ -193,6 +193,8 @@ class _FastSearch:
         """Choose by what inserting a patch gives and what deleting it leaves."""
         front = self._front
         n_checks = min(self._options.deletion_checks, ceil(len(asked) / 3))
+        if n_checks == 1:  # insertion alone decides
+            yield from self._screening.best_of(inserted)
         best = np.argsort(-inserted.responses, kind="stable")[:n_checks]
         deleted = subsets_with_each([asked[index] for index in best], front, self._n)
         checked = inserted.rows(best)
@@ -244,14 +246,16 @@ class _FastSearch:
             size, width = (QUIET_WIDTH, QUIET_WIDTH) if quiet else self._pace(room)
             asked = memory.choose(candidates, width, not quiet)
             deleted = yield from self._screen_each(asked, self._back, DELETION, -1)
-            yield from self._screening.best_of(deleted)
+            if size == 1:  # a block is placed as bfloat16 has it, if it is screened
+                yield from self._screening.best_of(deleted)
             responses = deleted.responses
             memory.note(asked, response - responses)
             ranking = np.argsort(responses, kind="stable")
             if quiet:
                 size = max(1, int(self._is_quiet(responses).sum()))
-            block = [asked[index] for index in ranking[:size]]
-            self._place_last(block[:1], responses[ranking[0]])
+            block, lowest = [asked[index] for index in ranking[:size]], ranking[0]
+            known = responses[lowest] if deleted.known[lowest] else None
+            self._place_last(block[:1], known)
             self._place_last(block[1:])
 
     def _pace(self, room: int) -> tuple[int, int]:

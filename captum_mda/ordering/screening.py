@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 from captum_mda.ordering.lockstep import Query, Search
 from captum_mda.perturbation.precision import Precision
 
-SAFETY = 1.5
-"""By what the widest difference of two errors is multiplied to make the margin."""
+SAFETY = 3.0
+"""The margin, in standard deviations of the difference of two errors."""
 FIRST_KNOWN = 6
 """How many rows are asked both ways before the margin is trusted."""
 LEAST_KNOWN = 2
-"""How many rows of every question are, so that the margin goes on learning."""
+"""How many rows of every question are, where errors may grow with the response."""
 ROUNDING = 1e-9
 """What equal responses may differ by once they were turned into other units."""
 
@@ -47,7 +47,7 @@ class Screened:
         in_bf16: bool,
     ) -> None:
         self.subsets, self.kind, self.sense = subsets, kind, sense
-        self.responses = responses
+        self.responses, self.in_bf16 = responses, in_bf16
         self.known = np.full(len(responses), not in_bf16)
         self._screened = responses.copy()
 
@@ -58,7 +58,7 @@ class Screened:
             self.kind,
             self.sense,
             self._screened[chosen],
-            in_bf16=True,
+            self.in_bf16,
         )
         rows.responses = self.responses[chosen]
         rows.known = self.known[chosen]
@@ -82,10 +82,11 @@ class Screening:
 
     Inputs that differ in a patch have most of bfloat16's error in common. It is by how
     their errors differ that a wrong one can look best. So rows are asked both ways, the
-    widest difference of two errors within a question is kept, and a row is dropped
-    unasked only where it falls behind the best by `SAFETY` times as much. Errors are
-    measured in log-odds where responses are softmax probabilities, since there they
-    do not depend on the response's height.
+    variance of their errors within a question is pooled over an example's questions,
+    and a row is dropped unasked only where it falls behind the best by `SAFETY`
+    standard deviations of a difference, and by more than any two errors of the question
+    differ. Errors are measured in log-odds where responses are softmax probabilities,
+    since there they do not grow with the response.
 
     Args:
         precision (str, optional): "bf16", or None to ask everything in float32.
@@ -100,13 +101,10 @@ class Screening:
         """Start without a margin."""
         self._in_bf16 = precision == "bf16"
         self._units = LogOdds() if of_probabilities else Units()
-        self._n_known = 0
-        self._widest = 0.0
-
-    @property
-    def margin(self) -> float:
-        """How far behind the best a row is dropped unasked; 0 if none was screened."""
-        return SAFETY * self._widest
+        self._least_known = 1 if of_probabilities else LEAST_KNOWN
+        self._squares, self._freedom = 0.0, 0  # of the errors of earlier questions
+        self.margin = 0.0
+        """The largest yet by which a row had to fall behind to be dropped unasked."""
 
     def ask(
         self, subsets: NDArray[np.bool_], kind: int, sense: int
@@ -139,12 +137,13 @@ class Screening:
         while True:
             known = np.logical_and.reduce([each.known for each in questions])
             values = value(*(each.responses for each in questions))
-            least = FIRST_KNOWN if self._n_known < FIRST_KNOWN else LEAST_KNOWN
+            first = self._freedom < FIRST_KNOWN - 1
+            least = FIRST_KNOWN if first else self._least_known
             if known.sum() < min(least, len(known)):
                 doubtful = ~known & _is_among_highest(values, least)
             else:
                 best = int(np.where(known, values, -np.inf).argmax())
-                hope = self.margin + ROUNDING
+                hope = self._margin(questions) + ROUNDING
                 hopes = value(
                     *(each.corrected(best, self._units, hope) for each in questions)
                 )
@@ -152,17 +151,33 @@ class Screening:
                 if not doubtful.any():
                     break
             for each in questions:
-                yield from self._know(each, doubtful)
+                each.responses[doubtful] = yield Query(
+                    each.subsets[doubtful], each.kind
+                )
+                each.known |= doubtful
+        self._learn(questions)
         for each in questions:
             each.responses = each.corrected(best, self._units)
         return best
 
-    def _know(self, asked: Screened, rows: NDArray[np.bool_]) -> Search[None]:
-        """Ask in float32, and learn how errors differ."""
-        asked.responses[rows] = yield Query(asked.subsets[rows], asked.kind)
-        asked.known |= rows
-        self._n_known += int(rows.sum())
-        self._widest = max(self._widest, float(np.ptp(asked.errors(self._units))))
+    def _margin(self, questions: Sequence[Screened]) -> float:
+        """Tell how far behind the best, in float32, a row of these may yet reach it."""
+        errors = [each.errors(self._units) for each in questions]
+        squares = self._squares + sum(_squares(each) for each in errors)
+        freedom = self._freedom + sum(len(each) - 1 for each in errors)
+        spread = SAFETY * (2 * squares / max(freedom, 1)) ** 0.5
+        return max(spread, *(float(np.ptp(each)) for each in errors))
+
+    def _learn(self, questions: Sequence[Screened]) -> None:
+        """Keep what a decided question has told about errors."""
+        questions = [each for each in questions if each.in_bf16]
+        if not questions:
+            return
+        self.margin = max(self.margin, self._margin(questions))
+        for each in questions:
+            errors = each.errors(self._units)
+            self._squares += _squares(errors)
+            self._freedom += len(errors) - 1
 
 
 class Units:
@@ -192,6 +207,11 @@ class LogOdds(Units):
         """Turn log-odds into probabilities."""
         odds = np.exp(values)
         return (odds * (1 + self._LEAST_REST) - self._LEAST) / (1 + odds)
+
+
+def _squares(errors: Values) -> float:
+    """Sum the squares of what errors differ from their mean by."""
+    return float(((errors - errors.mean()) ** 2).sum())
 
 
 def _is_among_highest(values: Values, n: int) -> NDArray[np.bool_]:
