@@ -13,9 +13,13 @@ from captum_mda.perturbation.precision import Precision
 SAFETY = 3.0
 """The margin, in standard deviations of the difference of two errors."""
 FIRST_KNOWN = 6
-"""How many rows are asked both ways before the margin is trusted."""
+"""How many rows of a question are asked both ways until the margin is trusted."""
+LEAST_FREEDOM = 3.0
+"""From how many degrees of freedom of the errors on it is."""
 LEAST_KNOWN = 2
-"""How many rows of every question are, where errors may grow with the response."""
+"""How many rows of every question are, so that the margin goes on learning."""
+MEMORY = 0.8
+"""What an error counts one question later: errors change along a search."""
 ROUNDING = 1e-9
 """What equal responses may differ by once they were turned into other units."""
 
@@ -82,11 +86,11 @@ class Screening:
 
     Inputs that differ in a patch have most of bfloat16's error in common. It is by how
     their errors differ that a wrong one can look best. So rows are asked both ways, the
-    variance of their errors within a question is pooled over an example's questions,
-    and a row is dropped unasked only where it falls behind the best by `SAFETY`
-    standard deviations of a difference, and by more than any two errors of the question
-    differ. Errors are measured in log-odds where responses are softmax probabilities,
-    since there they do not grow with the response.
+    variance of their errors within a question is pooled over the example's last
+    questions on the same baseline, and a row is dropped unasked only where it falls
+    behind the best by `SAFETY` standard deviations of a difference, and by more than
+    any two errors of the question differ. Errors are measured in log-odds where
+    responses are softmax probabilities, since there they depend less on the response.
 
     Args:
         precision (str, optional): "bf16", or None to ask everything in float32.
@@ -101,8 +105,8 @@ class Screening:
         """Start without a margin."""
         self._in_bf16 = precision == "bf16"
         self._units = LogOdds() if of_probabilities else Units()
-        self._least_known = 1 if of_probabilities else LEAST_KNOWN
-        self._squares, self._freedom = 0.0, 0  # of the errors of earlier questions
+        # By kind of baseline: the sum of squares of errors, and its degrees of freedom.
+        self._errors: dict[int, tuple[float, float]] = {}
         self.margin = 0.0
         """The largest yet by which a row had to fall behind to be dropped unasked."""
 
@@ -137,15 +141,16 @@ class Screening:
         while True:
             known = np.logical_and.reduce([each.known for each in questions])
             values = value(*(each.responses for each in questions))
-            first = self._freedom < FIRST_KNOWN - 1
-            least = FIRST_KNOWN if first else self._least_known
+            least = LEAST_KNOWN if self._is_learned(questions) else FIRST_KNOWN
             if known.sum() < min(least, len(known)):
                 doubtful = ~known & _is_among_highest(values, least)
             else:
                 best = int(np.where(known, values, -np.inf).argmax())
-                hope = self._margin(questions) + ROUNDING
                 hopes = value(
-                    *(each.corrected(best, self._units, hope) for each in questions)
+                    *(
+                        each.corrected(best, self._units, self._margin(each) + ROUNDING)
+                        for each in questions
+                    )
                 )
                 doubtful = ~known & (hopes >= values[best])
                 if not doubtful.any():
@@ -155,29 +160,33 @@ class Screening:
                     each.subsets[doubtful], each.kind
                 )
                 each.known |= doubtful
-        self._learn(questions)
         for each in questions:
+            if each.in_bf16:
+                self.margin = max(self.margin, self._margin(each))
+                self._errors[each.kind] = self._pooled(each)
             each.responses = each.corrected(best, self._units)
         return best
 
-    def _margin(self, questions: Sequence[Screened]) -> float:
-        """Tell how far behind the best, in float32, a row of these may yet reach it."""
-        errors = [each.errors(self._units) for each in questions]
-        squares = self._squares + sum(_squares(each) for each in errors)
-        freedom = self._freedom + sum(len(each) - 1 for each in errors)
-        spread = SAFETY * (2 * squares / max(freedom, 1)) ** 0.5
-        return max(spread, *(float(np.ptp(each)) for each in errors))
+    def _is_learned(self, questions: Sequence[Screened]) -> bool:
+        """Tell whether enough errors are known on the baselines of these questions."""
+        known = [self._errors.get(each.kind, (0.0, 0.0))[1] for each in questions]
+        return min(known) >= LEAST_FREEDOM
 
-    def _learn(self, questions: Sequence[Screened]) -> None:
-        """Keep what a decided question has told about errors."""
-        questions = [each for each in questions if each.in_bf16]
-        if not questions:
-            return
-        self.margin = max(self.margin, self._margin(questions))
-        for each in questions:
-            errors = each.errors(self._units)
-            self._squares += _squares(errors)
-            self._freedom += len(errors) - 1
+    def _margin(self, asked: Screened) -> float:
+        """Tell how far behind the best, in float32, a row of these may yet reach it."""
+        squares, freedom = self._pooled(asked)
+        spread = SAFETY * (2 * squares / freedom) ** 0.5 if freedom else 0.0
+        return max(spread, float(np.ptp(asked.errors(self._units))))
+
+    def _pooled(self, asked: Screened) -> tuple[float, float]:
+        """Add the errors of a question to what is remembered of those before."""
+        squares, freedom = self._errors.get(asked.kind, (0.0, 0.0))
+        errors = asked.errors(self._units)
+        of_mean = errors - errors.mean()
+        return (
+            MEMORY * squares + float((of_mean**2).sum()),
+            MEMORY * freedom + len(errors) - 1,
+        )
 
 
 class Units:
@@ -207,11 +216,6 @@ class LogOdds(Units):
         """Turn log-odds into probabilities."""
         odds = np.exp(values)
         return (odds * (1 + self._LEAST_REST) - self._LEAST) / (1 + odds)
-
-
-def _squares(errors: Values) -> float:
-    """Sum the squares of what errors differ from their mean by."""
-    return float(((errors - errors.mean()) ** 2).sum())
 
 
 def _is_among_highest(values: Values, n: int) -> NDArray[np.bool_]:

@@ -101,6 +101,7 @@ def decide(
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
     """Trust the margin after two rows."""
     monkeypatch.setattr(screening, "FIRST_KNOWN", 2)
+    monkeypatch.setattr(screening, "LEAST_FREEDOM", 1.0)
 
 
 @pytest.mark.usefixtures("few")
@@ -173,7 +174,7 @@ def test_two_questions_are_weighed_with_the_errors_of_both() -> None:
 
     def question(sense: int, exact: list[float], low: list[float]) -> Screened:
         oracle.exact, oracle.in_bf16 = np.array(exact), np.array(low)
-        return oracle.run(on.ask(subsets, 0, sense))
+        return oracle.run(on.ask(subsets, int(sense < 0), sense))
 
     gains = question(1, [5.0, 5.0, 5.0, -9.0], [5.0, 5.0, 5.0, -9.0])
     lost = question(-1, [1.0, 3.0, 0.5, 1.0], [1.0, 2.0, 2.5, 1.0])
@@ -188,35 +189,42 @@ def test_two_questions_are_weighed_with_the_errors_of_both() -> None:
             answer, turn = np.array(answers[turn])[rows[-1]], -turn
     except StopIteration as stop:
         best = stop.value
-    # Rows 0 and 1 seem best; their errors are 0, but for one of -1 in the second
-    # question: a margin of 3 sqrt(2 * 0.5 / 2) = 2.1. Row 2 is at 2.5 where the best
-    # has 4, and may gain it twice; row 3, at -10, may not win even with the margin of
-    # 4.6 that the next error, 2, makes.
+    # Rows 0 and 1 seem best; the second question errs by 0 and -1, which makes its
+    # margin 3 sqrt(2 * 0.5) = 3. So row 2, at 2.5 where the best has 4, may be at 5.5.
+    # It errs by 2, and row 3, at -10, is too low even by the margin of 6.5 by then.
     assert rows == [[0, 1], [0, 1], [2], [2]]
-    assert best == 2 and on.margin == pytest.approx(3 * (2 * (14 / 3) / 4) ** 0.5)
+    assert best == 2 and on.margin == pytest.approx(3 * (2 * (14 / 3) / 2) ** 0.5)
 
 
 @pytest.mark.usefixtures("few")
-def test_the_margin_pools_the_questions_and_covers_the_errors_of_this_one() -> None:
+def test_the_margin_follows_the_errors_of_the_last_questions() -> None:
     on = Screening("bf16")
     decide(Oracle([0.0, 9.0], [0.0, 10.0]), on)  # errors 0 and 1: 3 sqrt(2 * 0.5)
     assert on.margin == pytest.approx(3.0)
-    decide(Oracle([0.0, 9.0], [0.0, 9.0]), on)  # pooled: 3 sqrt(2 * 0.5 / 2)
+    decide(Oracle([0.0, 9.0], [0.0, 9.0]), on)
     assert on.margin == pytest.approx(3.0)  # the largest yet
+    # A fifth is forgotten with each question: now 3 sqrt(2 * 0.32 / 2.44) = 1.54.
     _, _, queries = decide(Oracle([0.0, 9.0, 6.8], [0.0, 9.0, 6.8]), on)
-    assert queries[1:] == [(False, [1, 2])]  # as every question asks two
-    _, _, queries = decide(Oracle([0.0, 9.0, 8.0, 7.5], [0.0, 9.0, 8.0, 7.5]), on)
-    assert queries[1:] == [(False, [1, 2]), (False, [3])]  # 3 sqrt(2 * 0.5 / 4) > 1.5
+    assert queries[1:] == [(False, [1, 2])]  # every question asks two
+    # 3 sqrt(2 * 0.256 / 2.95) = 1.25
+    exact = [0.0, 9.0, 8.0, 7.8, 7.7]
+    _, _, queries = decide(Oracle(exact, exact), on)
+    assert queries[1:] == [(False, [1, 2]), (False, [3])]
     decide(Oracle([0.0, 90.0], [20.0, 90.0]), on)
-    assert on.margin == pytest.approx(max(20.0, 3 * (2 * 200.5 / 6) ** 0.5))
+    assert on.margin == pytest.approx(3 * (2 * 200.2048 / 4.1616) ** 0.5)
 
 
 @pytest.mark.usefixtures("few")
-def test_probabilities_need_no_second_row_once_the_margin_is_known() -> None:
-    on = Screening("bf16", of_probabilities=True)
-    decide(Oracle([0.1, 0.5], [0.1, 0.51]), on)
-    _, _, queries = decide(Oracle([0.1, 0.5, 0.9], [0.1, 0.5, 0.9]), on)
-    assert queries[1:] == [(False, [2])]
+def test_the_margin_covers_the_errors_of_the_question_itself() -> None:
+    on = Screening("bf16")
+    for _ in range(20):  # as good as no error
+        decide(Oracle([0.0, 9.0, 8.0, 7.0], [0.0, 9.0, 8.0, 7.0]), on)
+    decide(Oracle([0.0, 90.0, 90.0], [0.0, 91.0, 90.0]), on)
+    assert on.margin == pytest.approx(3 * (2 * 0.5 / (0.8 * 5 + 1)) ** 0.5, rel=0.05)
+    on = Screening("bf16")
+    on._errors[0] = (0.0, 1000.0)
+    decide(Oracle([0.0, 90.0, 90.0], [0.0, 91.0, 90.0]), on)
+    assert on.margin == 1.0
 
 
 def test_log_odds_are_those_of_the_textbook_and_come_back() -> None:
