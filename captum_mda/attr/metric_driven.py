@@ -106,9 +106,9 @@ class MetricDrivenAttribution(PerturbationAttribution):
             that names it, or return "zero" attributions and warn. Default: "raise"
         precision (str, optional): "bf16" has the search screen its candidates in
             bfloat16, under `torch.autocast`, and ask again in float32 those that come
-            near the best: choices, and what the curves show, are float32's, for fewer
-            of its forwards. It pays where the hardware computes in bfloat16. None runs
-            all forwards as the caller's context has them. Default: None
+            near the best: what the curves show is float32's, for fewer of its forwards.
+            It pays where the hardware computes in bfloat16. None runs all forwards as
+            the caller's context has them. Default: None
 
     Raises:
         TypeError: ``forward_func`` is not callable.
