@@ -215,7 +215,8 @@ class LogOdds(Units):
     def to_responses(self, values: Values) -> Values:
         """Turn log-odds into probabilities."""
         odds = np.exp(values)
-        return (odds * (1 + self._LEAST_REST) - self._LEAST) / (1 + odds)
+        back: Values = (odds * (1 + self._LEAST_REST) - self._LEAST) / (1 + odds)
+        return back
 
 
 def _is_among_highest(values: Values, n: int) -> NDArray[np.bool_]:
