@@ -37,6 +37,7 @@ from captum_mda import (
 from captum_mda._files import replacing
 from captum_mda.metrics.statistics import mean_interval
 from captum_mda.ordering import FastOrdering, Ordering, PaperOrdering
+from captum_mda.perturbation.precision import Precision, PRECISIONS
 
 SCORES = ("insertion_deletion", "mas_insertion_deletion")
 HERE = Path(__file__).resolve().parent
@@ -67,9 +68,12 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=HERE / "ordering.json")
     parser.add_argument("--settings", nargs="*", default=list(SETTINGS))
     parser.add_argument("--samples", type=int, help="of the packaged model")
+    parser.add_argument(
+        "--precision", choices=PRECISIONS, help="of the samples' search"
+    )
     options = parser.parse_args()
     if options.samples:
-        compare_samples(options.samples)
+        compare_samples(options.samples, options.precision)
         return
     reference = Reference(Path(os.environ["CAPTUM_MDA_DATA"]))
     exact = {
@@ -94,7 +98,7 @@ def main() -> None:
         print(line(setting, [row for row in rows if row["setting"] == setting]))
 
 
-def compare_samples(n: int) -> None:
+def compare_samples(n: int, precision: Precision) -> None:
     """Run both searches on samples of the packaged model, and print what differs."""
     images, labels, _ = demo.make_samples(n=n, seed=77)
     model, baseline = demo.load_model(), blur_baseline(images, 31)
@@ -107,7 +111,9 @@ def compare_samples(n: int) -> None:
         "fast": (FastOrdering(), seed.reshape(n, -1)),
     }
     for name, (ordering, by) in searches.items():
-        mda = MetricDrivenAttribution(model, ordering=ordering, on_degenerate="zero")
+        mda = MetricDrivenAttribution(
+            model, ordering=ordering, on_degenerate="zero", precision=precision
+        )
         explanation = mda.explain(
             images,
             target=labels,
@@ -124,7 +130,11 @@ def compare_samples(n: int) -> None:
             on_degenerate="nan",
         )
         found[name] = torch.stack([getattr(scores, each) for each in SCORES])
-        print(f"{name}: {explanation.n_forwards / n:,.0f} forwards an image")
+        in_bf16 = int(explanation.forwards_bf16.sum())
+        print(
+            f"{name}: {explanation.n_forwards / n:,.0f} forwards an image, "
+            f"{in_bf16 / n:,.0f} of them in bfloat16"
+        )
         for score, values, paper in zip(
             SCORES, found[name], found["paper"], strict=True
         ):

@@ -127,6 +127,21 @@ def test_files_table_and_csv(
     assert row["error"] == "" and len(row["insertion"]) > 10
 
 
+def test_forwards_in_bfloat16_have_a_column(
+    explain: Callable[..., Any], photo: Path, tmp_path: Path
+) -> None:
+    result = explain(photo, "--precision", "bf16", "--no-progress")
+    assert result.exit_code == 0, result.output
+    header, _, line = result.stdout.splitlines()[:3]
+    (row,) = rows_of(tmp_path)
+    assert re.split(r"\s{2,}", header)[4:6] == ["forwards", "in bf16"]
+    assert line.split()[5:7] == [row["forwards"], row["forwards_bf16"]]
+    assert 0 < int(row["forwards_bf16"]) < int(row["forwards"])
+    explanation = MDAExplanation.load(tmp_path / "out" / "photo.safetensors")
+    assert explanation.precision == "bf16"
+    assert explanation.forwards_bf16.tolist() == [int(row["forwards_bf16"])]
+
+
 def test_the_fast_search_asks_less(
     explain: Callable[..., Any], photo: Path, tmp_path: Path
 ) -> None:
@@ -319,6 +334,7 @@ def errors() -> dict[str, tuple[list[str], str]]:
         "solver": (["{}/photo.png", "--solver", "magic"], "--solver: got 'magic'"),
         "magnitude": (["{}/photo.png", "--magnitude", "x"], "--magnitude: got 'x'"),
         "ordering": (["{}/photo.png", "--ordering", "x"], "--ordering: got 'x'"),
+        "precision": (["{}/photo.png", "--precision", "x"], "--precision: got 'x'"),
         "baseline": (["{}/photo.png", "--deletion-baseline", "x"], "--deletion-base"),
         "batch": (["{}/photo.png", "--batch-size", "0"], "--batch-size: got 0"),
         "device": (["{}/photo.png", "--device", "abacus"], "--device: got 'abacus'"),

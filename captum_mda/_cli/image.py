@@ -24,6 +24,7 @@ from captum_mda.magnitude import MAGNITUDE_RULES, MagnitudeRule, SOLVERS
 from captum_mda.metrics import PerturbationScores
 from captum_mda.ordering import ORDERINGS
 from captum_mda.perturbation.inputs import require_choice, require_in_unit_interval
+from captum_mda.perturbation.precision import Precision, PRECISIONS
 from captum_mda.visualize import denormalize, explanation_figure, save_figure
 
 
@@ -37,6 +38,7 @@ class Search:
     solver: str
     magnitude: str
     ordering: str
+    precision: str | None
 
     def check(self) -> None:
         """Raise a ValueError if one of the settings is out of its range."""
@@ -45,6 +47,8 @@ class Search:
         require_choice("--solver", self.solver, tuple(SOLVERS))
         require_choice("--magnitude", self.magnitude, MAGNITUDE_RULES)
         require_choice("--ordering", self.ordering, tuple(ORDERINGS))
+        if self.precision is not None:
+            require_choice("--precision", self.precision, PRECISIONS)
 
 
 def files_of(picture: Picture, folder: Path) -> tuple[Path, Path]:
@@ -111,6 +115,7 @@ class ImageJob:
         row = replace(
             row,
             forwards=explanation.n_forwards,
+            forwards_bf16=int(explanation.forwards_bf16),
             seconds=time.perf_counter() - start,
             insertion_baseline_probability=blurred,
             deletion_baseline_probability=deleted,
@@ -131,6 +136,7 @@ class ImageJob:
             ordering=self.search.ordering,
             magnitude=cast(MagnitudeRule, self.search.magnitude),
             on_degenerate="zero",
+            precision=cast(Precision, self.search.precision),
         )
         with without_warnings("inputs: example"):
             return mda.explain(

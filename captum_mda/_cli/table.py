@@ -40,6 +40,7 @@ class Row:
         probability (float): The model's softmax probability of it.
         seed (str): What the search's candidates were chosen by.
         forwards (int): How many inputs the model has seen in the search.
+        forwards_bf16 (int): How many of them in bfloat16.
         seconds (float): How long the search took.
         kernel (int): Side of the blur of the insertion baseline, in pixels.
         max_confidence (float): The probability that the blur was to bring it down to.
@@ -57,6 +58,7 @@ class Row:
     probability: float | None = None
     seed: str | None = None
     forwards: int | None = None
+    forwards_bf16: int | None = None
     seconds: float | None = None
     kernel: int | None = None
     max_confidence: float | None = None
@@ -157,7 +159,8 @@ def format_table(rows: Sequence[Row]) -> str:
 
     Args:
         rows (sequence of Row): One for each image. Kernels whose blur has left too high
-            a probability get a mark and a footnote.
+            a probability get a mark and a footnote. Forwards in bfloat16 have a column
+            if there are any.
 
     Returns:
         *str*: lines without a trailing newline.
@@ -169,8 +172,10 @@ def format_table(rows: Sequence[Row]) -> str:
         ------------...
         dog    error: scores too low
     """
-    header = (*_WORDS, "prob.", "forwards", "seconds", "kernel", *HEADINGS)
-    text = set_in_columns(header, [_cells(row) for row in rows], len(_WORDS))
+    in_bf16 = ("in bf16",) if any(row.forwards_bf16 for row in rows) else ()
+    header = (*_WORDS, "prob.", "forwards", *in_bf16, "seconds", "kernel", *HEADINGS)
+    cells = [_cells(row, bool(in_bf16)) for row in rows]
+    text = set_in_columns(header, cells, len(_WORDS))
     if any(_is_marked(row) for row in rows):
         text.append(weak_note(max(row.max_confidence or 0.0 for row in rows)))
     return "\n".join(text)
@@ -182,7 +187,7 @@ def _is_marked(row: Row) -> bool:
     )
 
 
-def _cells(row: Row) -> tuple[str, ...]:
+def _cells(row: Row, with_bf16: bool) -> tuple[str, ...]:
     if row.error is not None:
         return row.name, f"error: {row.error}"
     return (
@@ -191,6 +196,7 @@ def _cells(row: Row) -> tuple[str, ...]:
         f"{row.seed}",
         f"{row.probability:.4f}",
         f"{row.forwards:,}",
+        *((f"{row.forwards_bf16:,}",) if with_bf16 else ()),
         f"{row.seconds:.1f}",
         f"{row.kernel}{'*' if _is_marked(row) else ' '}",
         *(f"{getattr(row, name):.4f}" for name in SCORES),

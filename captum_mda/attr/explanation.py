@@ -25,6 +25,7 @@ from captum_mda.magnitude import (
 )
 from captum_mda.perturbation import Features
 from captum_mda.perturbation.inputs import require_in_unit_interval
+from captum_mda.perturbation.precision import Precision, PRECISIONS
 
 FORMAT = "captum_mda.MDAExplanation"
 FORMAT_VERSION = 1
@@ -37,6 +38,7 @@ _CURVES = (
     "insertion_responses",
     "deletion_responses",
 )
+_SINCE_SCREENING = ("forwards_bf16", "margin")  # older files have none
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,6 +71,14 @@ class MDAExplanation:
             as it is.
         dtype (torch.dtype): What attributions are returned in.
         is_tuple (bool): Whether the inputs were a tuple.
+        precision (str or None): What candidates were screened in: "bf16", or None where
+            nothing was screened.
+        forwards_bf16 (Tensor): int64 (B,), how many of the ``forwards`` were in
+            bfloat16. None: none.
+        margin (Tensor): float64 (B,), how far a candidate had to fall behind the best
+            in bfloat16 for it not to be asked again in float32: in log-odds of softmax
+            probabilities, else in the score's units; 0 where nothing was screened.
+            None: 0.
 
     Example::
 
@@ -99,6 +109,17 @@ class MDAExplanation:
     magnitude: MagnitudeRule = "reference"
     dtype: torch.dtype = torch.float32
     is_tuple: bool = False
+    precision: Precision = None
+    forwards_bf16: Tensor = None  # type: ignore[assignment]  # see __post_init__
+    margin: Tensor = None  # type: ignore[assignment]
+
+    def __post_init__(self) -> None:
+        """Fill in what is the same wherever nothing was screened."""
+        if self.forwards_bf16 is None:
+            object.__setattr__(self, "forwards_bf16", torch.zeros_like(self.forwards))
+        if self.margin is None:
+            margin = torch.zeros_like(self.forwards, dtype=torch.float64)
+            object.__setattr__(self, "margin", margin)
 
     @property
     def n_forwards(self) -> int:
@@ -185,6 +206,8 @@ class MDAExplanation:
             "order": self.order,
             "n_inserted": self.n_inserted,
             "forwards": self.forwards,
+            "forwards_bf16": self.forwards_bf16,
+            "margin": self.margin,
             "degenerate": self.degenerate,
         }
         for index, mask in enumerate(self.features.masks):
@@ -196,6 +219,7 @@ class MDAExplanation:
             "magnitude": self.magnitude,
             "dtype": str(self.dtype).removeprefix("torch."),
             "is_tuple": self.is_tuple,
+            "precision": self.precision,
         }
         contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
         with replacing(path) as beside:
@@ -249,6 +273,9 @@ def _from_file(header: dict[str, Any], tensors: dict[str, Tensor]) -> MDAExplana
         raise ValueError(f"unknown magnitude rule {header['magnitude']!r}")
     if header["dtype"] not in ("float32", "float64"):
         raise ValueError(f"unknown dtype {header['dtype']!r}")
+    precision = header.get("precision")  # older files have none
+    if precision is not None and precision not in PRECISIONS:
+        raise ValueError(f"unknown precision {precision!r}")
     shapes = tuple(torch.Size(shape) for shape in header["input_shapes"])
     masks = tuple(
         tensors[f"feature_mask.{index}"].long() for index in range(len(shapes))
@@ -272,8 +299,11 @@ def _from_file(header: dict[str, Any], tensors: dict[str, Tensor]) -> MDAExplana
         ("n_inserted", torch.int64),
         ("forwards", torch.int64),
         ("degenerate", torch.bool),
+        ("forwards_bf16", torch.int64),
+        ("margin", torch.float64),
     ):
-        _require(name, tensors[name], dtype, (n_examples,))
+        if name in tensors or name not in _SINCE_SCREENING:
+            _require(name, tensors[name], dtype, (n_examples,))
     return MDAExplanation(
         order=order,
         n_inserted=tensors["n_inserted"],
@@ -283,6 +313,8 @@ def _from_file(header: dict[str, Any], tensors: dict[str, Tensor]) -> MDAExplana
         magnitude=header["magnitude"],
         dtype=getattr(torch, header["dtype"]),
         is_tuple=bool(header["is_tuple"]),
+        precision=precision,
+        **{name: tensors[name] for name in _SINCE_SCREENING if name in tensors},
         **{name: tensors[name] for name in _CURVES},
     )
 

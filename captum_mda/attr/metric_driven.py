@@ -37,6 +37,7 @@ from captum_mda.ordering import (
     order_examples,
     Ordering,
     ORDERINGS,
+    Screening,
     SearchResult,
     SearchTask,
     seed_scores,
@@ -57,6 +58,7 @@ from captum_mda.perturbation.inputs import (
     require_in_unit_interval,
     require_positive_integer,
 )
+from captum_mda.perturbation.precision import Precision, PRECISIONS
 from captum_mda.perturbation.response import require_scorer
 
 PIXEL_STEPS = 224
@@ -106,6 +108,11 @@ class MetricDrivenAttribution(PerturbationAttribution):
         on_degenerate (str, optional): What becomes of an example that scores no higher
             than its baseline, so that no feature can be credited: "raise" a ValueError
             that names it, or return "zero" attributions and warn. Default: "raise"
+        precision (str, optional): "bf16" has the search screen its candidates in
+            bfloat16, under `torch.autocast`, and ask again in float32 those that come
+            near the best: what the curves show is float32's, for fewer of its forwards.
+            It pays where the hardware computes in bfloat16. None runs all forwards as
+            the caller's context has them. Default: None
 
     Raises:
         TypeError: ``forward_func`` is not callable.
@@ -146,6 +153,7 @@ class MetricDrivenAttribution(PerturbationAttribution):
         score: Score = "softmax",
         on_degenerate: Literal["raise", "zero"] = "raise",
         mean_steps: Literal["patch", "pixel"] = "patch",
+        precision: Precision = None,
     ) -> None:
         """Check the options; the question itself is asked in `attribute`."""
         PerturbationAttribution.__init__(self, forward_func)
@@ -157,6 +165,8 @@ class MetricDrivenAttribution(PerturbationAttribution):
         require_choice("magnitude", magnitude, MAGNITUDE_RULES)
         require_choice("on_degenerate", on_degenerate, ("raise", "zero"))
         require_choice("mean_steps", mean_steps, ("patch", "pixel"))
+        if precision is not None:
+            require_choice("precision", precision, PRECISIONS)
         self.solver = solver
         self.ordering: Ordering = (
             ORDERINGS[ordering]() if isinstance(ordering, str) else ordering
@@ -165,6 +175,7 @@ class MetricDrivenAttribution(PerturbationAttribution):
         self.score = score
         self.on_degenerate = on_degenerate
         self.mean_steps = mean_steps
+        self.precision = precision
 
     @log_usage(part_of_slo=True)
     def attribute(
@@ -329,6 +340,10 @@ class MetricDrivenAttribution(PerturbationAttribution):
                     seed,
                     float(tau),
                     bar,
+                    [
+                        Screening(self.precision, response.gives_probabilities)
+                        for _ in range(features.batch_size)
+                    ],
                 )
                 found = order_examples(task, self.ordering)
             sweeps = (
@@ -337,7 +352,7 @@ class MetricDrivenAttribution(PerturbationAttribution):
                 else _sweep_positions(found.order, responses)
             )
         return self._explanation(
-            found, sweeps, end_points, degenerate, responses, dtype, is_tuple(inputs)
+            found, sweeps, task, degenerate, dtype, is_tuple(inputs)
         )
 
     def _degenerate(self, end_points: EndPoints) -> Tensor:
@@ -365,9 +380,8 @@ class MetricDrivenAttribution(PerturbationAttribution):
         self,
         found: SearchResult,
         sweeps: Tensor,
-        end_points: EndPoints,
+        task: SearchTask,
         degenerate: Tensor,
-        responses: SubsetResponses,
         dtype: torch.dtype,
         inputs_are_tuple: bool,
     ) -> MDAExplanation:
@@ -376,7 +390,7 @@ class MetricDrivenAttribution(PerturbationAttribution):
         ``sweeps`` (2, B, n + 1) holds the raw insertion and deletion responses that the
         mean is read from.
         """
-        kept = ~degenerate[:, None]
+        kept, end_points = ~degenerate[:, None], task.end_points
         insertion, deletion = _monotone(
             found.insertion, found.deletion, end_points, kept
         )
@@ -384,7 +398,7 @@ class MetricDrivenAttribution(PerturbationAttribution):
         rising, falling = _monotone(inserted, deleted, end_points, kept)
         mean = mean_response(rising, falling)
         mean = torch.where(kept, resampled(mean, found.order.shape[1]), 0.0)
-        density = torch.zeros_like(mean)
+        density, response = torch.zeros_like(mean), task.responses.response
         if bool(kept.any()):
             density[~degenerate] = fit_density(mean[~degenerate], self.solver)
             if self.magnitude == "mas":
@@ -405,12 +419,18 @@ class MetricDrivenAttribution(PerturbationAttribution):
             density_curve=density,
             insertion_responses=found.insertion,
             deletion_responses=found.deletion,
-            forwards=responses.response.forwards.clone(),
+            forwards=response.forwards.clone(),
             degenerate=degenerate,
-            features=responses.features,
+            features=task.responses.features,
             magnitude=self.magnitude,
             dtype=dtype,
             is_tuple=inputs_are_tuple,
+            precision=self.precision,
+            forwards_bf16=response.forwards_bf16.clone(),
+            margin=torch.tensor(
+                [screening.margin for screening in task.screenings],
+                dtype=torch.float64,
+            ),
         )
 
 

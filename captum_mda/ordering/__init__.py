@@ -14,6 +14,7 @@ from captum_mda.ordering.base import (
 from captum_mda.ordering.fast import FastOrdering
 from captum_mda.ordering.paper import PaperOrdering
 from captum_mda.ordering.run import measure_end_points, order_examples, seed_scores
+from captum_mda.ordering.screening import Screening
 
 ORDERINGS: dict[str, Callable[[], Ordering]] = {
     "paper": PaperOrdering,
@@ -30,6 +31,7 @@ __all__ = [
     "FastOrdering",
     "Ordering",
     "PaperOrdering",
+    "Screening",
     "SearchResult",
     "SearchTask",
     "complete",

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
+from captum_mda.ordering.screening import Screening
 from captum_mda.perturbation import SubsetResponses
 
 INSERTION = 0
@@ -39,6 +41,8 @@ class SearchTask:
         tau (float): The normalised response in [0, 1] at which insertion hands over to
             deletion.
         progress (Any): A bar; updated by one for each patch placed.
+        screenings (sequence of Screening): One for each of the B examples; says what
+            its candidates are screened in.
     """
 
     responses: SubsetResponses
@@ -47,6 +51,7 @@ class SearchTask:
     seed: Tensor | None
     tau: float
     progress: Any
+    screenings: Sequence[Screening]
 
 
 @dataclass(frozen=True)

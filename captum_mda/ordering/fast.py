@@ -20,6 +20,7 @@ from captum_mda.ordering.greedy import (
     subsets_with_each,
 )
 from captum_mda.ordering.lockstep import Query, run_in_lockstep, Search
+from captum_mda.ordering.screening import Screened
 from captum_mda.perturbation.inputs import (
     require_in_unit_interval,
     require_positive_integer,
@@ -125,6 +126,7 @@ class _FastSearch:
 
     def __init__(self, options: FastOrdering, task: SearchTask, example: int) -> None:
         self._options, self._task, self._example = options, task, example
+        self._screening = task.screenings[example]
         self._n = n = task.responses.n_features
         self._full = float(task.end_points.full[example])
         self._base = float(task.end_points.insertion_baseline[example])
@@ -158,10 +160,11 @@ class _FastSearch:
     def _own_seed(self) -> Search[NDArray[np.float64]]:
         """Weigh the patches by what each does alone: (N,)."""
         alone = np.eye(self._n, dtype=bool)
-        inserted = yield from self._ask(alone, INSERTION)
-        deleted = yield from self._ask(~alone, DELETION)
-        seed = (inserted - self._base) / abs(self._full - self._base)
-        seed = seed + (self._full - deleted) / abs(self._full - self._zero)
+        inserted = yield from self._screen(alone, INSERTION, 1)
+        deleted = yield from self._screen(~alone, DELETION, -1)
+        seed = (inserted.responses - self._base) / abs(self._full - self._base)
+        lost = self._full - deleted.responses
+        seed = seed + lost / abs(self._full - self._zero)
         self._spent = 0  # the budget is for the search
         return seed
 
@@ -175,33 +178,44 @@ class _FastSearch:
             candidates = first_unplaced(self._best_first, front, self._window)
             width = round(self._window * (1 - self._spent / allowance))
             asked = memory.choose(candidates, max(width, LEAST_INSERTION_WIDTH))
-            responses = yield from self._with_each(asked, front, INSERTION)
-            memory.note(asked, responses - self._insertion[len(front)])
-            choice = int(responses.argmax())
+            inserted = yield from self._screen_each(asked, front, INSERTION, 1)
             if tau < 1.0:  # at 1 insertion alone is asked for
-                choice = yield from self._best_of_both(asked, responses)
+                choice = yield from self._best_of_both(asked, inserted)
+            else:
+                choice = yield from self._screening.best_of(inserted)
+            responses = inserted.responses
+            memory.note(asked, responses - self._insertion[len(front)])
             front.append(asked[choice])
             self._insertion[len(front)] = responses[choice]
             self._task.progress.update(1)
 
-    def _best_of_both(
-        self, asked: list[int], responses: NDArray[np.float64]
-    ) -> Search[int]:
+    def _best_of_both(self, asked: list[int], inserted: Screened) -> Search[int]:
         """Choose by what inserting a patch gives and what deleting it leaves."""
         front = self._front
         n_checks = min(self._options.deletion_checks, ceil(len(asked) / 3))
-        best = np.argsort(-responses, kind="stable")[:n_checks]
+        if n_checks == 1:  # insertion alone decides
+            yield from self._screening.best_of(inserted)
+        best = np.argsort(-inserted.responses, kind="stable")[:n_checks]
         deleted = subsets_with_each([asked[index] for index in best], front, self._n)
-        left = yield from self._ask(~deleted, DELETION)
+        checked = inserted.rows(best)
+        left = yield from self._screen(~deleted, DELETION, -1)
         # Both as the metrics see them: normalised, clipped and monotone.
         highest = self._insertion[: len(front) + 1].max()
         lowest = self._deletion[: len(front) + 1].min()
-        given = np.clip(responses[best], highest, self._full)
-        left_over = np.clip(left, self._zero, lowest)
-        value = (given - self._base) / abs(self._full - self._base)
-        value = value - (left_over - self._zero) / abs(self._full - self._zero)
-        chosen = int(value.argmax())  # the first: that with the highest response
-        self._deletion[len(front) + 1] = left[chosen]
+
+        def value(
+            given: NDArray[np.float64], left_over: NDArray[np.float64]
+        ) -> NDArray[np.float64]:
+            given = np.clip(given, highest, self._full) - self._base
+            left_over = np.clip(left_over, self._zero, lowest) - self._zero
+            return given / abs(self._full - self._base) - left_over / abs(
+                self._full - self._zero
+            )
+
+        # The first of equal ones: that with the highest response to insertion.
+        chosen = yield from self._screening.decide(value, checked, left)
+        inserted.responses[best] = checked.responses
+        self._deletion[len(front) + 1] = left.responses[chosen]
         return int(best[chosen])
 
     def _delete_by_seed(self) -> Search[None]:
@@ -231,13 +245,17 @@ class _FastSearch:
             )
             size, width = (QUIET_WIDTH, QUIET_WIDTH) if quiet else self._pace(room)
             asked = memory.choose(candidates, width, not quiet)
-            responses = yield from self._with_each(asked, self._back, DELETION)
+            deleted = yield from self._screen_each(asked, self._back, DELETION, -1)
+            if size == 1:  # a block is placed as bfloat16 has it, if it is screened
+                yield from self._screening.best_of(deleted)
+            responses = deleted.responses
             memory.note(asked, response - responses)
             ranking = np.argsort(responses, kind="stable")
             if quiet:
                 size = max(1, int(self._is_quiet(responses).sum()))
-            block = [asked[index] for index in ranking[:size]]
-            self._place_last(block[:1], responses[ranking[0]])
+            block, lowest = [asked[index] for index in ranking[:size]], ranking[0]
+            known = responses[lowest] if deleted.known[lowest] else None
+            self._place_last(block[:1], known)
             self._place_last(block[1:])
 
     def _pace(self, room: int) -> tuple[int, int]:
@@ -299,12 +317,12 @@ class _FastSearch:
             subsets[row, order[:point]] = True
         self._insertion[list(points)] = yield from self._ask(subsets, INSERTION)
 
-    def _with_each(
-        self, candidates: list[int], present: list[int], kind: int
-    ) -> Search[NDArray[np.float64]]:
-        """Ask for the response with each candidate added to what is present."""
+    def _screen_each(
+        self, candidates: list[int], present: list[int], kind: int, sense: int
+    ) -> Search[Screened]:
+        """Screen the candidates by the response with each added to what is present."""
         subsets = subsets_with_each(candidates, present, self._n)
-        return (yield from self._ask(subsets, kind))
+        return (yield from self._screen(subsets, kind, sense))
 
     def _response_of(self, present: list[int]) -> Search[float]:
         """Ask for the response where all but these patches are deleted."""
@@ -312,6 +330,16 @@ class _FastSearch:
         subset[0, present] = True
         (response,) = yield from self._ask(subset, DELETION)
         return float(response)
+
+    def _screen(
+        self, subsets: NDArray[np.bool_], kind: int, sense: int
+    ) -> Search[Screened]:
+        """Ask what is to be decided; all or none of the subsets are ends, and known."""
+        if subsets.all() or not subsets.any():
+            responses = yield from self._ask(subsets, kind)
+            return Screened(subsets, kind, sense, responses, in_bf16=False)
+        self._spent += len(subsets)
+        return (yield from self._screening.ask(subsets, kind, sense))
 
     def _ask(
         self, subsets: NDArray[np.bool_], kind: int

@@ -10,7 +10,8 @@ import torch
 from numpy.typing import NDArray
 
 from captum_mda.ordering.base import SearchResult, SearchTask
-from captum_mda.ordering.lockstep import Query, Search
+from captum_mda.ordering.lockstep import Search
+from captum_mda.ordering.screening import Screening
 
 LARGEST_DEFAULT_WINDOW = 28
 
@@ -64,13 +65,35 @@ def first_unplaced(ranking: list[int], placed: list[int], window: int) -> list[i
     return sorted(feature for feature, _ in zip(unplaced, range(window), strict=False))
 
 
-def responses_with_each(
-    candidates: list[int], present: list[int], n: int, kind: int, full: float
-) -> Search[NDArray[np.float64]]:
-    """Ask for the response with each candidate added to what is present."""
+def best_with_each(
+    screening: Screening,
+    candidates: list[int],
+    present: list[int],
+    question: tuple[int, int],
+    full: float,
+    n: int,
+) -> Search[tuple[int, float]]:
+    """Find the candidate with the best response when it is added to what is present.
+
+    Args:
+        screening (Screening): Decides.
+        candidates (list[int]): The first of equal ones is found.
+        present (list[int]): The patches that are present already.
+        question (tuple[int, int]): The kind of baseline, and 1 where a higher response
+            is better, -1 where a lower one is.
+        full (float): The response to the whole image.
+        n (int): The number of patches.
+
+    Returns:
+        *tuple[int, float]*: the candidate and its response.
+    """
     if len(present) == n - 1:
-        return np.array([full])  # the last patch completes the image, which is known
-    return (yield Query(subsets_with_each(candidates, present, n), kind))
+        return candidates[0], full  # the last patch completes the image
+    asked = yield from screening.ask(
+        subsets_with_each(candidates, present, n), *question
+    )
+    best = yield from screening.best_of(asked)
+    return candidates[best], float(asked.responses[best])
 
 
 def subsets_with_each(

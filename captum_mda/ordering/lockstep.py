@@ -22,10 +22,14 @@ Outcome = TypeVar("Outcome")
 
 @dataclass(frozen=True)
 class Query:
-    """Subsets of one image, bool (K, N), and the kind of baseline they are put on."""
+    """Subsets of one image, bool (K, N), and the kind of baseline they are put on.
+
+    ``in_bf16`` says that an answer in bfloat16 will do.
+    """
 
     subsets: NDArray[np.bool_]
     kind: int
+    in_bf16: bool = False
 
 
 Search = Generator[Query, NDArray[np.float64], Outcome]
@@ -63,17 +67,22 @@ def run_in_lockstep(
 def _answer(
     queries: dict[int, Query], examples: Tensor, responses: SubsetResponses
 ) -> dict[int, NDArray[np.float64] | None]:
-    """Ask for the responses of all queries at once."""
-    if not queries:
-        return {}
-    lengths = [len(query.subsets) for query in queries.values()]
-    repeats = torch.tensor(lengths)
-    subsets = np.concatenate([query.subsets for query in queries.values()])
-    kinds = torch.tensor([query.kind for query in queries.values()])
-    values = responses(
-        torch.from_numpy(subsets),
-        examples[list(queries)].repeat_interleave(repeats),
-        kinds.repeat_interleave(repeats),
-    )
-    parts = np.split(values.cpu().double().numpy(), np.cumsum(lengths)[:-1])
-    return dict(zip(queries, parts, strict=True))
+    """Ask for the responses of all queries, those of one precision at once."""
+    answers: dict[int, NDArray[np.float64] | None] = {}
+    for in_bf16 in (True, False):
+        alike = {i: query for i, query in queries.items() if query.in_bf16 is in_bf16}
+        if not alike:
+            continue
+        lengths = [len(query.subsets) for query in alike.values()]
+        repeats = torch.tensor(lengths)
+        subsets = np.concatenate([query.subsets for query in alike.values()])
+        kinds = torch.tensor([query.kind for query in alike.values()])
+        values = responses(
+            torch.from_numpy(subsets),
+            examples[list(alike)].repeat_interleave(repeats),
+            kinds.repeat_interleave(repeats),
+            in_bf16,
+        )
+        parts = np.split(values.cpu().double().numpy(), np.cumsum(lengths)[:-1])
+        answers |= zip(alike, parts, strict=True)
+    return answers

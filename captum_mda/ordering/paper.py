@@ -10,12 +10,12 @@ import numpy as np
 
 from captum_mda.ordering.base import DELETION, INSERTION, SearchResult, SearchTask
 from captum_mda.ordering.greedy import (
+    best_with_each,
     first_unplaced,
     Found,
     gathered,
     rank_candidates,
     reached,
-    responses_with_each,
 )
 from captum_mda.ordering.lockstep import run_in_lockstep, Search
 from captum_mda.perturbation.inputs import require_positive_integer
@@ -60,6 +60,7 @@ class PaperOrdering:
         deletion = np.full(n + 1, np.nan)  # response with the first k deleted
         insertion[[0, n]] = base, full
         deletion[[0, n]] = full, float(task.end_points.deletion_baseline[example])
+        screening = task.screenings[example]
         best_first, worst_first, window = rank_candidates(task, example, self.window)
 
         front: list[int] = []  # o_1, ..., o_C
@@ -67,24 +68,22 @@ class PaperOrdering:
             insertion[len(front)], base, full, task.tau
         ):
             candidates = first_unplaced(best_first, front, window)
-            responses = yield from responses_with_each(
-                candidates, front, n, INSERTION, full
+            highest, response = yield from best_with_each(
+                screening, candidates, front, (INSERTION, 1), full, n
             )
-            choice = int(responses.argmax())
-            front.append(candidates[choice])
-            insertion[len(front)] = responses[choice]
+            front.append(highest)
+            insertion[len(front)] = response
             task.progress.update(1)
 
         back: list[int] = []  # o_N, o_{N-1}, ..., o_{C+1}
         while len(front) + len(back) < n:
             candidates = first_unplaced(worst_first, front + back, window)
-            responses = yield from responses_with_each(
-                candidates, back, n, DELETION, full
+            lowest, response = yield from best_with_each(
+                screening, candidates, back, (DELETION, -1), full, n
             )
-            choice = int(responses.argmin())
-            back.append(candidates[choice])
+            back.append(lowest)
             # The image that holds only the last patches of the order is the full image
             # without the first ones: a point of the deletion curve.
-            deletion[n - len(back)] = responses[choice]
+            deletion[n - len(back)] = response
             task.progress.update(1)
         return front + back[::-1], len(front), insertion, deletion

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Any, Literal
 
 import torch
@@ -14,6 +15,7 @@ from captum_mda._captum import (
     TargetType,
 )
 from captum_mda.perturbation.inputs import require_choice, require_positive_integer
+from captum_mda.perturbation.precision import bfloat16_on
 from captum_mda.perturbation.targets import select_target, target_indices
 
 Score = Literal["softmax", "identity"] | Callable[[Tensor], Tensor]
@@ -67,6 +69,9 @@ class Response:
         self.forward_func = forward_func
         self.n_examples = n_examples
         self.forwards = torch.zeros(n_examples, dtype=torch.int64)  # (B,)
+        self.forwards_bf16 = torch.zeros_like(self.forwards)  # of those, in bfloat16
+        self.gives_probabilities = False
+        """Whether the last scores were a softmax over classes."""
         self._target = target_indices(target, n_examples)  # (1 or B, d)
         self._arguments: tuple[Any, ...] = (
             format_additional_forward_args(additional_forward_args) or ()
@@ -82,13 +87,19 @@ class Response:
         return int(self.forwards.sum())
 
     def __call__(
-        self, make_rows: Callable[[slice], tuple[Tensor, ...]], examples: Tensor
+        self,
+        make_rows: Callable[[slice], tuple[Tensor, ...]],
+        examples: Tensor,
+        bf16_device: torch.device | None = None,
     ) -> Tensor:
         """Score rows.
 
         Args:
             make_rows (callable): Builds the inputs of a slice of the rows.
             examples (Tensor): int64 (R,) on the CPU, the example each row stems from.
+            bf16_device (torch.device, optional): Where the rows are, if the forwards
+                shall be in bfloat16; scores are made outside of autocast then. None:
+                forwards as the caller's context has them. Default: None
 
         Returns:
             *Tensor*: (R,) scores without gradient, float32, or float64 where the
@@ -99,26 +110,39 @@ class Response:
             ValueError: It returns another number of rows, NaN or infinity.
         """
         parts, start = [], 0
-        with torch.no_grad():
+        # One context for all chunks, so that weights are cast once.
+        context = nullcontext() if bf16_device is None else bfloat16_on(bf16_device)
+        with torch.no_grad(), context:
             while start < len(examples):
                 rows = slice(start, start + self._chunk_size(make_rows))
                 try:
-                    part = self._forward(make_rows(rows), examples[rows])
+                    part = self._forward(make_rows(rows), examples[rows], bf16_device)
                 except RuntimeError as error:
                     if not self._shrink_after(error, len(examples[rows])):
                         raise
                     continue
                 parts.append(part)
                 start += len(part)
-                self._count(examples[rows])
+                self._count(examples[rows], bf16_device is not None)
         values = torch.cat(parts)
-        self._require_finite(values, examples)
+        self._require_finite(values, examples, bf16_device is not None)
         return values
 
-    def _forward(self, rows: tuple[Tensor, ...], examples: Tensor) -> Tensor:
+    def _forward(
+        self,
+        rows: tuple[Tensor, ...],
+        examples: Tensor,
+        bf16_device: torch.device | None,
+    ) -> Tensor:
         arguments = arguments_of_rows(self._arguments, examples, self.n_examples)
         outputs = self.forward_func(*rows, *arguments)
-        scores = to_scores(validated_outputs(outputs, len(examples)), self._score)
+        outputs = validated_outputs(outputs, len(examples))
+        self.gives_probabilities = self._score == "softmax" and has_classes(outputs)
+        if bf16_device is None:
+            scores = to_scores(outputs, self._score)
+        else:
+            with torch.autocast(bf16_device.type, enabled=False):
+                scores = to_scores(outputs, self._score)
         target = self._target
         if target is not None and len(target) > 1:
             target = target[examples]
@@ -137,18 +161,26 @@ class Response:
         self._rows_per_forward = n_rows // 2
         return True
 
-    def _count(self, examples: Tensor) -> None:
-        self.forwards += torch.bincount(examples, minlength=self.n_examples)
+    def _count(self, examples: Tensor, in_bf16: bool) -> None:
+        counts = torch.bincount(examples, minlength=self.n_examples)
+        self.forwards += counts
+        if in_bf16:
+            self.forwards_bf16 += counts
         self._progress.update(len(examples))
 
-    def _require_finite(self, values: Tensor, examples: Tensor) -> None:
+    def _require_finite(self, values: Tensor, examples: Tensor, in_bf16: bool) -> None:
         bad = examples[~torch.isfinite(values).cpu()]
         if len(bad):
+            where, mend = (
+                (" in bfloat16", ', or pass precision=None in place of "bf16"')
+                if in_bf16
+                else ("", "")
+            )
             raise ValueError(
-                "forward_func: the score of the target is NaN or infinite for "
+                f"forward_func: the score of the target is NaN or infinite{where} for "
                 f"{len(bad)} of {len(values)} perturbed inputs, first for one of "
                 f"example {int(bad[0])}; check the model on inputs whose features are "
-                "partly replaced by the baseline"
+                f"partly replaced by the baseline{mend}"
             )
 
 
@@ -196,10 +228,14 @@ def to_scores(outputs: Tensor, score: Score) -> Tensor:
         outputs = outputs.float()
     if callable(score):
         return validated_outputs(score(outputs), len(outputs), "score")
-    has_classes = outputs.dim() > 1 and outputs.shape[1] > 1
-    if score == "softmax" and has_classes:
+    if score == "softmax" and has_classes(outputs):
         return outputs.softmax(dim=1)
     return outputs
+
+
+def has_classes(outputs: Tensor) -> bool:
+    """Tell whether outputs (R, ...) hold more than one value along dimension 1."""
+    return outputs.dim() > 1 and outputs.shape[1] > 1
 
 
 def require_scorer(forward_func: object, score: object) -> None:

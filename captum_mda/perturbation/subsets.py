@@ -64,6 +64,7 @@ class SubsetResponses:
         subsets: Tensor | Callable[[slice], Tensor],
         examples: Tensor,
         kinds: Tensor | int = 0,
+        in_bf16: bool = False,
     ) -> Tensor:
         """Score one input for each subset.
 
@@ -74,6 +75,8 @@ class SubsetResponses:
             examples (Tensor): int64 (R,) on the CPU, the example of each row.
             kinds (Tensor or int, optional): int64 (R,) on the CPU, or one int for all:
                 which kind of baseline stands for the absent features. Default: 0
+            in_bf16 (bool, optional): Run the forwards in bfloat16 in place of what the
+                caller's context has. Default: False
 
         Returns:
             *Tensor*: (R,) scores, float32, or float64 where the outputs are.
@@ -89,7 +92,8 @@ class SubsetResponses:
                 make_subsets(rows), examples[rows], baseline_rows[rows]
             )
 
-        return self.response(make_rows, examples)
+        device = self._inputs[0].device if in_bf16 else None
+        return self.response(make_rows, examples, device)
 
     def _compose(
         self, subsets: Tensor, examples: Tensor, baseline_rows: Tensor

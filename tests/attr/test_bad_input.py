@@ -86,6 +86,8 @@ def test_bad_arguments_are_found_before_the_first_forward(
         ({"forward_func": 3}, TypeError, "forward_func: got int"),
         ({"solver": "cvxopt"}, ValueError, "solver: got 'cvxopt'.*'nnls', 'osqp'"),
         ({"ordering": "random"}, ValueError, "ordering: got 'random'.*'paper'"),
+        ({"precision": "fp16"}, ValueError, "precision: got 'fp16', takes .*'bf16'"),
+        ({"precision": 16}, ValueError, "precision: got 16"),
         ({"magnitude": "equal"}, ValueError, "magnitude: got 'equal'"),
         ({"score": "logit"}, ValueError, "score: got 'logit'"),
         ({"on_degenerate": "skip"}, ValueError, "on_degenerate: got 'skip'"),

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import FrozenInstanceError
+import json
+from dataclasses import FrozenInstanceError, replace
 from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import given, settings, strategies as st
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from toy_models import interacting_model
 
@@ -106,6 +108,49 @@ def test_magnitudes_made_for_mas_survive_the_file(tmp_path: Path) -> None:
         assert (maps.gather(1, explanation.order).diff() < 0).all()
 
 
+def test_what_was_screened_survives_the_file(tmp_path: Path) -> None:
+    mda = MetricDrivenAttribution(
+        interacting_model(9, 1), score="identity", precision="bf16"
+    )
+    explanation = mda.explain(torch.ones(2, 9) * torch.tensor([[1.0], [2.0]]))
+    explanation = replace(explanation, margin=torch.tensor([0.5, 0.25]).double())
+    explanation.save(tmp_path / "a.safetensors")
+    again = MDAExplanation.load(tmp_path / "a.safetensors")
+    assert again.precision == "bf16" and again.margin.tolist() == [0.5, 0.25]
+    assert torch.equal(again.forwards_bf16, explanation.forwards_bf16)
+    assert (again.forwards_bf16 > 0).all()
+
+
+def rewritten(
+    path: Path, drop: tuple[str, ...] = (), **header: object
+) -> MDAExplanation:
+    """Load a file without some of its tensors, and with another header."""
+    with safe_open(path, framework="pt") as file:
+        (name, text), *_ = file.metadata().items()
+    content = json.loads(text) | header
+    for key in [key for key, value in content.items() if value == "dropped"]:
+        del content[key]
+    tensors = {key: value for key, value in load_file(path).items() if key not in drop}
+    save_file(tensors, path, metadata={name: json.dumps(content)})
+    return MDAExplanation.load(path)
+
+
+def test_files_from_before_screening_load(
+    explanation: MDAExplanation, tmp_path: Path
+) -> None:
+    path = tmp_path / "old.safetensors"
+    explanation.save(path)
+    again = rewritten(path, drop=("forwards_bf16", "margin"), precision="dropped")
+    assert again.precision is None and torch.equal(again.order, explanation.order)
+    assert again.forwards_bf16.tolist() == [0, 0] and again.margin.tolist() == [0, 0]
+    assert (again.forwards_bf16.dtype, again.margin.dtype) == (
+        torch.int64,
+        torch.float64,
+    )
+    with pytest.raises(ValueError, match="unknown precision 'fp8'"):
+        rewritten(path, precision="fp8")
+
+
 def test_tuples_and_per_example_masks_survive_the_file(tmp_path: Path) -> None:
     mda = MetricDrivenAttribution(
         lambda a, b: a.sum(1) + 2 * b.sum(1), score="identity"
@@ -173,6 +218,8 @@ def test_foreign_files_are_refused(tmp_path: Path) -> None:
         ("density_curve", torch.zeros(2, 10), "density_curve is torch.float32"),
         ("feature_mask.0", torch.full((1, 9), 77, dtype=torch.int32), "do not fit"),
         ("n_inserted", None, "n_inserted"),
+        ("margin", torch.zeros(2), "margin is torch.float32"),
+        ("forwards_bf16", torch.zeros(3, dtype=torch.int64), "forwards_bf16 is"),
     ],
 )
 def test_inconsistent_files_are_refused(
@@ -182,8 +229,6 @@ def test_inconsistent_files_are_refused(
     value: torch.Tensor | None,
     message: str,
 ) -> None:
-    from safetensors import safe_open
-
     path = tmp_path / "mda.safetensors"
     explanation.save(path)
     with safe_open(path, framework="pt") as file:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -393,6 +394,119 @@ def test_the_bar_counts_rows() -> None:
     bar = Bar()
     respond(identity, 0, rows_per_forward=2, progress=bar)
     assert bar.updates == [2, 2, 1]
+
+
+# --- bfloat16 ---------------------------------------------------------------
+
+CPU = torch.device("cpu")
+
+
+def in_bf16(response: Response, rows: Tensor = ROWS) -> Tensor:
+    return response(lambda chosen: (rows[chosen],), EXAMPLES, CPU)
+
+
+def autocast_state() -> tuple[object, ...]:
+    return (
+        torch.is_autocast_enabled("cpu"),
+        torch.get_autocast_dtype("cpu"),
+        torch.is_autocast_cache_enabled(),
+        torch.is_grad_enabled(),
+    )
+
+
+@pytest.mark.parametrize("rows_per_forward", [1, 2, None])
+def test_bfloat16_is_autocasts_and_scores_are_float32s(
+    rows_per_forward: int | None,
+) -> None:
+    layer = torch.nn.Linear(4, 4)
+    seen = []
+
+    def score(outputs: Tensor) -> Tensor:
+        seen.append(torch.is_autocast_enabled("cpu"))
+        return outputs @ torch.eye(4)  # would be bfloat16's under autocast
+
+    response = Response(layer, 3, 1, None, score, rows_per_forward)
+    values = in_bf16(response)
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        expected = layer(ROWS)[:, 1]
+    assert expected.dtype == torch.bfloat16 and values.dtype == torch.float32
+    assert torch.equal(values, expected.float()) and not any(seen)
+    assert response.forwards.tolist() == [2, 1, 2] == response.forwards_bf16.tolist()
+    response(lambda chosen: (ROWS[chosen],), EXAMPLES)
+    assert response.forwards.tolist() == [4, 2, 4]
+    assert response.forwards_bf16.tolist() == [2, 1, 2]
+
+
+@pytest.mark.parametrize("enabled", [None, False, True])
+@pytest.mark.parametrize("failure", [None, KeyboardInterrupt])
+def test_the_callers_autocast_comes_back(
+    enabled: bool | None, failure: type[BaseException] | None
+) -> None:
+    """Also its cache: a context of float16 goes on with weights of float16."""
+    layer = torch.nn.Linear(4, 4)
+
+    def model(rows: Tensor) -> Tensor:
+        outputs = layer(rows)
+        if failure is not None:
+            raise failure
+        return outputs
+
+    outer = nullcontext()
+    if enabled is not None:
+        outer = torch.autocast("cpu", dtype=torch.float16, enabled=enabled)
+    with outer:
+        before, outputs = autocast_state(), layer(ROWS)
+        with nullcontext() if failure is None else pytest.raises(failure):
+            in_bf16(Response(model, 3, 0))
+        assert autocast_state() == before
+        assert layer(ROWS).dtype == outputs.dtype
+        layer(ROWS).float().sum().backward()
+    assert layer.weight.grad is not None and layer.weight.dtype == torch.float32
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_models_of_other_dtypes_may_be_asked_in_bfloat16(dtype: torch.dtype) -> None:
+    layer = torch.nn.Linear(4, 4).to(dtype)
+    response = Response(layer, 3, 0, score="identity")
+    values = in_bf16(response, ROWS.to(dtype))
+    expected = layer(ROWS.to(dtype))[:, 0].to(values.dtype)
+    torch.testing.assert_close(values, expected, rtol=0.05, atol=0.05)
+    assert response.forwards_bf16.tolist() == [2, 1, 2]
+
+
+def test_chunks_of_bfloat16_are_halved_too() -> None:
+    model = Recorder(limited(2))
+    response = Response(model, 3, 0)
+    assert torch.equal(in_bf16(response), ROWS.softmax(1)[:, 0])
+    assert response.forwards_bf16.tolist() == [2, 1, 2]
+
+
+def test_what_overflows_in_bfloat16_is_said_to() -> None:
+    def spoilt(rows: Tensor) -> Tensor:
+        return rows * torch.inf if torch.is_autocast_enabled("cpu") else rows
+
+    response = Response(spoilt, 3, 3)
+    with pytest.raises(ValueError, match=r"infinite in bfloat16 .* precision=None"):
+        in_bf16(response)
+
+
+@pytest.mark.parametrize(
+    ("model", "score", "expected"),
+    [
+        (identity, "softmax", True),
+        (identity, "identity", False),
+        (identity, lambda outputs: outputs.softmax(1), False),
+    ],
+)
+def test_it_knows_whether_it_gives_probabilities(
+    model: Callable[[Tensor], Tensor], score: object, expected: bool
+) -> None:
+    response = Response(model, 3, 0, score=score)  # type: ignore[arg-type]
+    response(lambda chosen: (ROWS[chosen],), EXAMPLES)
+    assert response.gives_probabilities is expected
+    response = Response(lambda rows: rows.sum(1), 3)
+    response(lambda chosen: (ROWS[chosen],), EXAMPLES)
+    assert not response.gives_probabilities
 
 
 # --- additional_forward_args ------------------------------------------------
