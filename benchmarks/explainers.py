@@ -193,10 +193,11 @@ class Method:
     def __call__(self, pictures: Pictures, folder: Path) -> Explained:
         """Explain; what is drawn at random is the same each time."""
         model, n = pictures.model, len(pictures.names)
+        method = self.make(model)  # which tries the model out, once for all pictures
         with torch.random.fork_rng([]), counted(model, pictures.images) as forwards:
             torch.manual_seed(0)
             with LibraGrad(model) if self.libra else nullcontext():
-                values = self.make(model).attribute(pictures.images, pictures.targets)
+                values = method.attribute(pictures.images, pictures.targets)
             return Explained(values.detach(), [forwards() / n] * n)
 
 

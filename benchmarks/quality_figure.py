@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise, product
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +17,7 @@ from matplotlib.transforms import Bbox
 from captum_mda._files import replacing
 
 MARKERS = "osD^vPX*<>ph8d"
-PLACES = [
-    (distance * dx, distance * dy)
-    for distance, (dx, dy) in product(
-        (8, 16, 26, 38, 52, 68, 86, 106),
-        ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, 1), (1, -1), (-1, -1)),
-    )
-]
+PLACES = ((9, 0), (-9, 0), (0, 9), (0, -9), (9, 9), (-9, 9), (9, -9), (-9, -9))
 """Where a label may stand, in points from its marker, the best first."""
 
 
@@ -49,7 +43,7 @@ def draw(sets: Mapping[str, Mapping[str, Sequence[Point]]], path: Path) -> list[
     """Draw a row for each set of pictures, and a panel for each metric.
 
     Returns:
-        *list[Bbox]*: where the labels stand; names at one place have one label.
+        *list[Bbox]*: where the labels stand; what is in a crowd has none.
     """
     if not sets:
         return []
@@ -60,15 +54,20 @@ def draw(sets: Mapping[str, Mapping[str, Sequence[Point]]], path: Path) -> list[
     figure, axes = plt.subplots(
         len(sets),
         n_panels,
-        figsize=(7 * n_panels, 5.2 * len(sets)),
+        figsize=(6.4 * n_panels + 2, 5.2 * len(sets)),
         squeeze=False,
         layout="constrained",
     )
     for row, (kind, of) in zip(axes, sets.items(), strict=True):
         for axis, (title, points) in zip(row, of.items(), strict=True):
             _draw_points(axis, points, styles)
-            axis.set(title=f"{title}, {kind} (line: Pareto front)", ylabel=title)
+            axis.set(title=f"{title}, {kind}", ylabel=title)
             axis.set_xlabel("forwards for a map")
+    shown: dict[str, Any] = {}
+    for axis in axes.flat:
+        handles, names = axis.get_legend_handles_labels()
+        shown |= dict(zip(names, handles, strict=True))
+    figure.legend(shown.values(), shown.keys(), loc="outside right center", fontsize=9)
     figure.canvas.draw()
     figure.set_layout_engine("none")  # labels must not move what they avoid
     boxes = []
@@ -98,7 +97,16 @@ def _draw_points(
     axis.margins(0.16, 0.12)
     for point in points:
         marker, colour = styles[point.name]
-        axis.plot(point.forwards, point.quality, marker, color=colour, markersize=8)
+        axis.plot(
+            point.forwards,
+            point.quality,
+            marker,
+            color=colour,
+            label=point.name,
+            fillstyle="none",  # of explainers at the same place both are seen
+            markeredgewidth=2,
+            markersize=9,
+        )
     axis.plot(
         [each.forwards for each in best],
         [each.quality for each in best],
@@ -106,46 +114,40 @@ def _draw_points(
         color="0.6",
         linewidth=1.5,
         zorder=0,
+        label="Pareto front",
     )
     axis.grid(alpha=0.25)
 
 
 def _label(axis: Any, points: Sequence[Point]) -> list[Bbox]:
-    """Write names where nothing else stands, those at the same place together."""
+    """Write names beside their markers, where that covers nothing.
+
+    The legend has them all: in a crowd it is easier to read than lines to far labels.
+    """
     labels: list[Bbox] = []
     renderer = axis.figure.canvas.get_renderer()
     inside = axis.get_window_extent(renderer)
     at = {p.name: axis.transData.transform((p.forwards, p.quality)) for p in points}
-    taken = [Bbox.from_bounds(x - 7, y - 7, 14, 14) for x, y in at.values()]
+    taken = [Bbox.from_bounds(x - 8, y - 8, 16, 16) for x, y in at.values()]
     taken += _steps([at[each.name] for each in front(points)])
-    together: dict[tuple[int, int], list[Point]] = {}
     for point in points:
-        x, y = at[point.name]
-        together.setdefault((round(x / 3), round(y / 3)), []).append(point)
-    for group in sorted(together.values(), key=lambda each: -each[0].quality):
-        point = group[0]
+        near = [name for name in at if abs(at[name] - at[point.name]).max() < 12]
         text = axis.annotate(
-            "\n".join(each.name for each in group),
+            point.name,
             (point.forwards, point.quality),
             xytext=PLACES[0],
             textcoords="offset points",
             fontsize=9,
-            arrowprops={"arrowstyle": "-", "color": "0.7", "shrinkA": 0, "shrinkB": 4},
         )
-        best: tuple[float, tuple[int, int]] | None = None
-        for place in PLACES:
+        for place in PLACES if len(near) == 1 else ():
             box = _put(text, place, renderer)
-            if not (inside.x0 <= box.x0 and box.x1 <= inside.x1):
-                continue
-            if not (inside.y0 <= box.y0 and box.y1 <= inside.y1):
-                continue
-            overlap = sum(_area(Bbox.intersection(box, each)) for each in taken)
-            if best is None or overlap < best[0]:
-                best = overlap, place
-            if overlap == 0:
+            covers = any(box.overlaps(each) for each in taken)
+            if inside.containsx(box.x0) and inside.containsx(box.x1) and not covers:
+                labels.append(box)
+                taken.append(box)
                 break
-        labels.append(_put(text, best[1] if best else PLACES[0], renderer))
-        taken.append(labels[-1])
+        else:
+            text.remove()
     return labels
 
 
@@ -156,7 +158,8 @@ def _put(text: Any, place: tuple[int, int], renderer: Any) -> Bbox:
     text.set_ha("left" if x > 0 else "right" if x < 0 else "center")
     text.set_va("bottom" if y > 0 else "top" if y < 0 else "center")
     text.update_positions(renderer)
-    return plt.Text.get_window_extent(text, renderer).padded(2)
+    box: Bbox = text.get_window_extent(renderer).padded(2)
+    return box
 
 
 def _steps(corners: Sequence[Any]) -> list[Bbox]:
@@ -166,7 +169,3 @@ def _steps(corners: Sequence[Any]) -> list[Bbox]:
         boxes.append(Bbox.from_extents(x, y - 1, next_x, y + 1))
         boxes.append(Bbox.from_extents(next_x - 1, y, next_x + 1, next_y))
     return boxes
-
-
-def _area(box: Bbox | None) -> float:
-    return 0.0 if box is None else box.width * box.height

@@ -93,12 +93,17 @@ def differences(rows: Sequence[Row], kind: str, group: str) -> str:
         found = values_of(rows, kind, metric)
         reference = found.pop(REFERENCE, {})
         for name, of in found.items():
-            pairs = [of[each] - reference[each] for each in of if each in reference]
-            cells.setdefault(name, [name]).append(interval(pairs))
+            cells.setdefault(name, [name]).append(interval(pairs_of(of, reference)))
     if not cells:
         return "Not measured yet."
     heads = [f"less {REFERENCE}", *(column.head for column in columns.values())]
     return markdown([heads, *cells.values()])
+
+
+def pairs_of(of: Mapping[str, Any], reference: Mapping[str, Any]) -> list[float]:
+    """Subtract scores of the same pictures."""
+    # Scores are kept with five decimals: ties shall stay ties.
+    return [round(of[each] - reference[each], 5) for each in of if each in reference]
 
 
 def interval(pairs: Sequence[float]) -> str:
@@ -107,8 +112,7 @@ def interval(pairs: Sequence[float]) -> str:
         return "n/a"
     if not any(pairs):
         return "0"
-    # Scores are kept with five decimals: ties shall stay ties.
-    found = mean_interval([round(value, 5) for value in pairs])
+    found = mean_interval(pairs)
     mean = f"{found.mean:+.3f}"
     if found.low > 0 or found.high < 0:
         mean = f"**{mean}**"
