@@ -21,13 +21,25 @@ import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import as_completed, ProcessPoolExecutor
-from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from scoring import (
+    black,
+    Column,
+    fill_page,
+    markdown,
+    MASKED_COLUMNS,
+    masked_scores,
+    OBJECT_COLUMNS,
+    object_scores,
+    PHOTOS,
+    SAMPLES,
+    STEPS,
+)
 from torch import Tensor
 from tqdm import tqdm
 
@@ -40,18 +52,6 @@ from captum_mda._files import replacing
 from captum_mda.metrics import statistics
 
 ROOT = Path(__file__).resolve().parents[1]
-PHOTOS, SAMPLES = "photos", "samples"
-STEPS = {PHOTOS: 28, SAMPLES: 32}
-
-
-@dataclass(frozen=True)
-class Column:
-    """A metric: its heading, whether higher is better, and where it applies."""
-
-    heading: str
-    higher_is_better: bool
-    sets: tuple[str, ...] = (PHOTOS, SAMPLES)
-
 
 COLUMNS = {
     "insertion": Column("Ins", True),
@@ -60,13 +60,8 @@ COLUMNS = {
     "monotonicity": Column("Monotonicity", True),
     "aopc": Column("AOPC", True),
     "symmetric_relevance_gain": Column("SRG", True),
-    "positive_perturbation": Column("Positive", False),
-    "negative_perturbation": Column("Negative", True),
-    "mif_deletion": Column("MIF", False),
-    "lif_deletion": Column("LIF", True),
-    "average_precision": Column("AP", True, (SAMPLES,)),
-    "iou": Column("IoU", True, (SAMPLES,)),
-    "pointing_game": Column("Pointing", True, (SAMPLES,)),
+    **MASKED_COLUMNS,
+    **OBJECT_COLUMNS,
 }
 
 
@@ -99,13 +94,9 @@ def score_maps(
         least_first=True,
         **shared,
     )
-    black = ask(question.classifier, question.images[0], target, "black", None).deleted
+    masked = black(question.classifier.mean, question.classifier.std)
     scores = {}
     for name, values in maps.items():
-        masked = (model, question.images, values, black.expand_as(question.images))
-        dropped = (model, question.images, values)
-        few: dict[str, Any] = {"target": target, "on_degenerate": "nan"}
-        per_patch: dict[str, Any] = few | {"feature_mask": question.mask}
         row = {
             "insertion": found[name].insertion,
             "deletion": found[name].deletion,
@@ -113,15 +104,10 @@ def score_maps(
             "monotonicity": found[name].monotonicity,
             "aopc": signed[name].aopc,
             "symmetric_relevance_gain": signed[name].symmetric_relevance_gain,
-            "positive_perturbation": metrics.positive_perturbation(
-                *masked, **per_patch
-            ),
-            "negative_perturbation": metrics.negative_perturbation(
-                *masked, **per_patch
-            ),
-            "mif_deletion": metrics.mif_deletion(*dropped, **few),
-            "lif_deletion": metrics.lif_deletion(*dropped, **few),
         }
+        row |= masked_scores(
+            model, question.images, values, masked, question.mask, target
+        )
         scores[name] = {metric: float(value) for metric, value in row.items()}
     return scores
 
@@ -137,14 +123,8 @@ def score_picture(task: tuple[str, int], names: Sequence[str]) -> dict[str, Any]
     scores = score_maps(question, maps, STEPS[kind])
     if mask is not None:
         for name, values in maps.items():
-            found = metrics.segmentation_scores(values, mask, on_degenerate="nan")
-            scores[name] |= {
-                "average_precision": float(found.average_precision),
-                "iou": float(found.iou),
-                "pointing_game": float(
-                    metrics.pointing_game(values, mask, on_degenerate="nan")
-                ),
-            }
+            found = object_scores(values, mask)
+            scores[name] |= {metric: float(each) for metric, each in found.items()}
     return {"kind": kind, "number": number, "scores": scores}
 
 
@@ -205,10 +185,8 @@ def table(pictures: Sequence[Mapping[str, Any]], kind: str) -> str:
             text = f"**{text}**" if name == best else text
             text = f"{text}\N{ASTERISK OPERATOR}" if name in same else text
             cells[name].append(f"{text} [{mean.low:.2f}, {mean.high:.2f}]")
-    arrow = {True: "\N{UPWARDS ARROW}", False: "\N{DOWNWARDS ARROW}"}
-    heads = [f"{c.heading} {arrow[c.higher_is_better]}" for c in columns.values()]
-    rows = [["method", *heads], ["---"] * (len(heads) + 1), *cells.values()]
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    heads = ["method", *(column.head for column in columns.values())]
+    return markdown([heads, *cells.values()])
 
 
 def verdicts(pictures: Sequence[Mapping[str, Any]], kind: str) -> str:
@@ -261,17 +239,13 @@ def _all_nan(values: Sequence[float]) -> bool:
 
 def write_page(pictures: Sequence[Mapping[str, Any]], page: Path) -> None:
     """Fill in the tables between the page's marks; what is said of them stays."""
-    text = page.read_text(encoding="utf-8")
     parts: dict[str, Callable[..., str]] = {"table": table, "verdicts": verdicts}
-    for kind in (PHOTOS, SAMPLES):
-        for part, write in parts.items():
-            begin, end = f"<!-- {kind} {part} -->", f"<!-- end {kind} {part} -->"
-            before, rest = text.split(begin)
-            _, after = rest.split(end)
-            made = write(pictures, kind)
-            text = f"{before}{begin}\n\n{made}\n\n{end}{after}"
-    with replacing(page) as beside:
-        beside.write_text(text, encoding="utf-8")
+    made = {
+        f"{kind} {part}": write(pictures, kind)
+        for kind in (PHOTOS, SAMPLES)
+        for part, write in parts.items()
+    }
+    fill_page(page, made)
 
 
 def main() -> None:

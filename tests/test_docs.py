@@ -21,6 +21,8 @@ from types import ModuleType
 
 import pytest
 
+from captum_mda.metrics.statistics import mean_interval, MeanInterval
+
 ROOT = Path(__file__).parents[1]
 PAGES = ("adapters.md", "attribution.md", "metrics.md")
 NOT_RUN = "# not run:"
@@ -222,6 +224,56 @@ def test_stated_figures_of_the_magnitudes_are_those_that_were_measured(
                     mas[f"{steps}_penalty"], other[f"{steps}_penalty"], strict=True
                 ):
                     assert new <= old + 2e-6  # both are rounded
+
+
+def test_tables_of_quality_are_those_of_what_was_measured(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    script = importlib.import_module("quality_tables")
+    rows = json.loads((ROOT / "benchmarks" / "quality.json").read_text())
+    page = (ROOT / "docs" / "quality.md").read_text(encoding="utf-8")
+    parts = script.parts_of(rows)
+    assert len(parts) == 2 * 5
+    for mark, made in parts.items():
+        assert f"<!-- {mark} -->\n\n{made}\n\n<!-- end {mark} -->" in page
+    assert (ROOT / "docs" / "images" / "quality.png").exists()
+    names = {row["name"] for row in rows}
+    explainers = importlib.import_module("explainers")
+    assert script.REFERENCE in names <= set(explainers.EXPLAINERS)
+
+
+def test_what_is_said_of_quality_on_samples_is_what_was_measured(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    script = importlib.import_module("quality_tables")
+    rows = json.loads((ROOT / "benchmarks" / "quality.json").read_text())
+
+    def gain(name: str, metric: str) -> MeanInterval:
+        of = script.values_of(rows, script.SAMPLES, metric)
+        return mean_interval(script.pairs_of(of[name], of[script.REFERENCE]))
+
+    def is_open(name: str, metric: str) -> bool:
+        found = gain(name, metric)
+        return found.low <= 0 <= found.high
+
+    inside = ("bi-attn", "legrad", "libra fullgrad+", "libra input x gradient")
+    for name in (*inside, "caap", "tis", "vit-cx"):
+        assert gain(name, "average_precision").low > 0
+        assert gain(name, "mif_deletion").mean > 0 > gain(name, "lif_deletion").mean
+    assert is_open("libra fullgrad+", "gaussian")
+    assert is_open("libra fullgrad+", "mean_colour")
+    assert gain("libra fullgrad+", "noise").low > 0
+    assert gain("bi-attn", "gaussian").high < 0
+    assert is_open("bi-attn", "mean_colour") and is_open("bi-attn", "noise")
+    for metric in script.SEARCHED:
+        assert is_open("mda fast", metric)
+    assert gain("mda, mas", "mas_insertion_deletion").low > 0
+    assert gain("mda, mas", "iou").high < 0
+    forwards = script.values_of(rows, script.SAMPLES, "forwards")
+    totals = [sum(forwards[name].values()) for name in ("mda", "mda fast")]
+    assert 5.5 < totals[0] / totals[1] < 6.5
 
 
 def test_perturbation_methods_cost_less_than_published_code() -> None:

@@ -1,0 +1,315 @@
+"""Explainers by name, on photos and on samples alike, with what each of them costs.
+
+A new one is a line in `EXPLAINERS`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from mda_quality import Reference
+from scoring import black, PHOTOS, SAMPLES
+from torch import nn, Tensor
+
+from captum_mda import (
+    BidirectionalAttention,
+    blur_baseline,
+    CausalActivationPatching,
+    demo,
+    FullGradPlus,
+    LeGrad,
+    LibraGrad,
+    MDAExplanation,
+    MetricDrivenAttribution,
+    patch_feature_mask,
+    TokenInputXGradient,
+    TransformerInputSampling,
+    VitCx,
+)
+from captum_mda.ordering import Ordering, ORDERINGS, SearchResult, SearchTask
+from captum_mda.vit import resolve
+
+KERNEL = 31
+"""The side of the blur of samples, in pixels."""
+END_POINTS = 3
+"""Forwards that each call of `MetricDrivenAttribution.explain` begins with."""
+
+
+@dataclass(frozen=True, eq=False)
+class Pictures:
+    """Pictures of a set, all explained and scored in one batch.
+
+    Args:
+        kind (str): The set, "photos" or "samples".
+        names (list[str]): A number in digits for each picture.
+        model (nn.Module): Returns logits.
+        images (Tensor): (B, 3, H, W).
+        targets (Tensor): int64 (B,), the explained classes.
+        mask (Tensor): The patches, as Captum's feature mask.
+        blurred (Tensor): What the search inserts into; it deletes to 0.
+        kernel (int): The side of that blur in pixels.
+        seed (Tensor): (B, N), what the search chooses its candidates by.
+        black (Tensor): (1, 3, 1, 1).
+        objects (Tensor or None): The exact masks of the objects, if there are any.
+    """
+
+    kind: str
+    names: list[str]
+    model: nn.Module
+    images: Tensor
+    targets: Tensor
+    mask: Tensor
+    blurred: Tensor
+    kernel: int
+    seed: Tensor
+    black: Tensor
+    objects: Tensor | None = None
+
+    def of(self, names: Sequence[str]) -> Pictures:
+        """Choose some of them."""
+        rows = [self.names.index(name) for name in names]
+        return replace(
+            self,
+            names=list(names),
+            images=self.images[rows],
+            targets=self.targets[rows],
+            blurred=self.blurred[rows],
+            seed=self.seed[rows],
+            objects=None if self.objects is None else self.objects[rows],
+        )
+
+
+def photo(reference: Reference, name: str) -> Pictures:
+    """Return a photo as mda_quality.py asks about it, on the exact patch grid."""
+    asked = reference.question(name, "exact")
+    # Its type information leaves out what it exports.
+    timm_data: Any = timm.data
+    config = timm_data.resolve_data_config({}, model=reference.model)
+    return Pictures(
+        kind=PHOTOS,
+        names=[name],
+        model=reference.model,
+        images=asked["inputs"],
+        targets=torch.tensor([asked["target"]]),
+        mask=asked["feature_mask"],
+        blurred=asked["insertion_baselines"],
+        kernel=reference.runs[name]["kernel"],
+        seed=asked["seed_attributions"],
+        black=black(config["mean"], config["std"]),
+    )
+
+
+def samples(n: int) -> Pictures:
+    """Return those of n samples that can be scored: above both of their baselines."""
+    images, labels, objects = demo.make_samples(n=n, seed=77)
+    model, blurred = demo.load_model(), blur_baseline(images, KERNEL)
+    with torch.no_grad():
+        full, *absent = (
+            model(each).softmax(1)[torch.arange(n), labels]
+            for each in (images, blurred, torch.zeros_like(images))
+        )
+    kept = (full > torch.stack(absent).amax(0)).nonzero().flatten().tolist()
+    seed = BidirectionalAttention(model).attribute(
+        images, target=labels, interpolate_mode=None
+    )
+    everything = Pictures(
+        kind=SAMPLES,
+        names=[str(number) for number in range(n)],
+        model=model,
+        images=images,
+        targets=labels,
+        mask=patch_feature_mask(images, demo.PATCH_SIZE),
+        blurred=blurred,
+        kernel=KERNEL,
+        seed=seed.flatten(1),
+        black=black(demo.MEAN, demo.STD),
+        objects=objects,
+    )
+    return everything.of([str(number) for number in kept])
+
+
+@dataclass(frozen=True, eq=False)
+class Explained:
+    """Maps (B, 1 or 3, H, W), and the forwards that each of them has cost."""
+
+    attributions: Tensor
+    forwards: list[float]
+
+
+class Cost:
+    """What passes through a model's blocks: see `counted`."""
+
+    def __init__(self) -> None:
+        """Begin at nothing."""
+        self.tokens = 0
+
+    def note(self, tokens: Tensor) -> None:
+        """Count a forward, and a backward where one will come by."""
+        self.tokens += tokens.shape[0] * tokens.shape[1]
+        if tokens.requires_grad:
+            tokens.register_hook(self._note_gradient)
+
+    def _note_gradient(self, gradient: Tensor) -> None:
+        self.tokens += gradient.shape[-3:-1].numel()
+
+
+@contextmanager
+def counted(model: nn.Module, images: Tensor) -> Iterator[Callable[[], float]]:
+    """Count forwards of one image, with what methods save or add inside the model.
+
+    Each block counts for its share of the depth and each token for its share of an
+    image's tokens, so that dropped tokens and runs from a later block on are cheaper;
+    a gradient that comes back through a block counts as the block.
+    """
+    adapter, cost = resolve(model), Cost()
+    height, width = adapter.patch_grid(images)
+    n_tokens = adapter.n_prefix_tokens + height * width
+
+    def note(block: nn.Module, args: Any, output: Any) -> None:
+        cost.note(output[0] if isinstance(output, tuple) else output)
+
+    hooks = [block.register_forward_hook(note) for block in adapter.blocks]
+    try:
+        yield lambda: cost.tokens / (n_tokens * adapter.depth)
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+@dataclass(frozen=True)
+class Method:
+    """A method that looks inside the model, with the options of its paper."""
+
+    make: Callable[[nn.Module], Any]
+    libra: bool = False
+
+    def __call__(self, pictures: Pictures, folder: Path) -> Explained:
+        """Explain; what is drawn at random is the same each time."""
+        model, n = pictures.model, len(pictures.names)
+        method = self.make(model)  # which tries the model out, once for all pictures
+        with torch.random.fork_rng([]), counted(model, pictures.images) as forwards:
+            torch.manual_seed(0)
+            with LibraGrad(model) if self.libra else nullcontext():
+                values = method.attribute(pictures.images, pictures.targets)
+            return Explained(values.detach(), [forwards() / n] * n)
+
+
+@dataclass(frozen=True)
+class Mda:
+    """MDA by an ordering: a name of `ORDERINGS`, or an object with settings.
+
+    What a search finds is kept in the folder, and shared by all entries with the same
+    ordering, whatever magnitudes they make of it; each is told the whole cost.
+    """
+
+    ordering: str | Ordering
+    magnitude: Any = "reference"
+    mean_steps: Any = "patch"
+
+    @property
+    def is_known(self) -> bool:
+        """Whether this release has the ordering."""
+        return not isinstance(self.ordering, str) or self.ordering in ORDERINGS
+
+    def __call__(self, pictures: Pictures, folder: Path) -> Explained:
+        """Explain, or load what an earlier run found."""
+        found = self._searched(pictures, folder)
+        forwards = found.forwards + self._seed_cost(pictures)
+        if (self.magnitude, self.mean_steps) != ("reference", "patch"):
+            search = found
+            found = self._explain(pictures, _Again(search))
+            forwards = forwards + found.forwards - END_POINTS
+        values = found.attributions()
+        assert isinstance(values, Tensor)
+        return Explained(values, forwards.tolist())
+
+    def _searched(self, pictures: Pictures, folder: Path) -> MDAExplanation:
+        """Search, with the default magnitudes, which all others can start from."""
+        ends = "-".join(dict.fromkeys((pictures.names[0], pictures.names[-1])))
+        path = folder / f"{pictures.kind}-{ends}-{self.key}.safetensors"
+        if path.exists():
+            found = MDAExplanation.load(path)
+            if len(found.order) == len(pictures.names):
+                return found
+        plain = Mda(self.ordering)
+        ordering = self.ordering
+        found = plain._explain(
+            pictures, ORDERINGS[ordering]() if isinstance(ordering, str) else ordering
+        )
+        found.save(path)
+        return found
+
+    @property
+    def key(self) -> str:
+        """Name the search: an object by its class and a digest of its settings."""
+        if isinstance(self.ordering, str):
+            return self.ordering
+        settings = repr(sorted(vars(self.ordering).items()))
+        digest = hashlib.sha256(settings.encode()).hexdigest()[:8]
+        return f"{type(self.ordering).__name__}-{digest}"
+
+    def _explain(self, pictures: Pictures, ordering: Ordering) -> MDAExplanation:
+        mda = MetricDrivenAttribution(
+            pictures.model,
+            ordering=ordering,
+            magnitude=self.magnitude,
+            mean_steps=self.mean_steps,
+        )
+        return mda.explain(
+            pictures.images,
+            target=pictures.targets,
+            feature_mask=pictures.mask,
+            insertion_baselines=pictures.blurred,
+            seed_attributions=pictures.seed,
+        )
+
+    def _seed_cost(self, pictures: Pictures) -> float:
+        """Count what Bi-Attn, the seed, costs for one picture."""
+        one = pictures.of(pictures.names[:1])
+        return EXPLAINERS["bi-attn"](one, Path()).forwards[0]
+
+
+@dataclass(frozen=True)
+class _Again:
+    """An ordering that answers what an earlier search has found."""
+
+    found: MDAExplanation
+
+    def __call__(self, task: SearchTask) -> SearchResult:
+        """Answer."""
+        found, rows = self.found, task.examples
+        return SearchResult(
+            found.order[rows],
+            found.n_inserted[rows],
+            found.insertion_responses[rows],
+            found.deletion_responses[rows],
+        )
+
+
+EXPLAINERS: Mapping[str, Callable[[Pictures, Path], Explained]] = {
+    "mda": Mda("paper"),
+    "mda, mas": Mda("paper", magnitude="mas"),
+    "mda, mas by pixels": Mda("paper", magnitude="mas", mean_steps="pixel"),
+    "mda fast": Mda("fast"),
+    "mda joint": Mda("joint"),
+    "mda joint, mas": Mda("joint", magnitude="mas"),
+    "mda joint, mas by pixels": Mda("joint", magnitude="mas", mean_steps="pixel"),
+    "bi-attn": Method(BidirectionalAttention),
+    "legrad": Method(LeGrad),
+    "libra fullgrad+": Method(FullGradPlus, libra=True),
+    "libra input x gradient": Method(TokenInputXGradient, libra=True),
+    "caap": Method(CausalActivationPatching),
+    "tis": Method(TransformerInputSampling),
+    "vit-cx": Method(VitCx),
+}
+"""From pictures, and a folder for what is worth keeping, to maps.
+
+``"mda joint refined": Mda(JointOrdering(refine=...))`` would be another.
+"""

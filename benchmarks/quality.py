@@ -1,0 +1,262 @@
+"""What an optimised metric still means: MDA's searches by metrics that they never see.
+
+Explains the eight photos of the reference data with DeiT-Tiny and samples of the
+packaged model by every entry of explainers.py. The same maps are then scored by
+
+- what the search optimises: insertion, deletion and MAS from and to the baselines of
+  the search, by single positions, in 224 steps on both sets;
+- what nothing here optimises: monotonicity (of that insertion curve, raw); insertion
+  less deletion with three other baselines and for another class; positive and negative
+  perturbation, MIF and LIF; on samples segmentation and pointing by exact masks. Sweeps
+  move the model's patches, in 28 steps on photos and 32 on samples.
+
+Other baselines stand for what is not yet inserted and for what is deleted alike: a
+Gaussian blur in place of the box, with a sigma of half the box's side; the mean colour
+of the picture; noise of each channel's mean and standard deviation, drawn from the
+picture's number. The other class is the likeliest one but the explained: its raw
+probability, area under insertion less area under deletion, in the probability's unit as
+no normalisation is defined for a class that the picture hardly shows. A map that
+explains one class should not serve another: lower is better.
+
+    OMP_NUM_THREADS=1 CAPTUM_MDA_DATA=DATA python benchmarks/quality.py
+
+writes quality.json beside itself, fills the tables of docs/quality.md and draws
+docs/images/quality.png. What is in the JSON already is not computed again, and what MDA
+finds is kept in ``--explanations``, so that an interrupted run goes on; ``--again``
+names what is to be explained and scored anew. A map of a photo costs some 710 forwards
+to score, less where maps share their order. Without ``CAPTUM_MDA_DATA`` there are
+samples only; ``--write`` computes nothing and makes page and figure of the JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from explainers import EXPLAINERS, Mda, photo, Pictures, samples
+from mda_quality import Reference
+from quality_figure import draw
+from quality_tables import parts_of, points_of, Row, SEARCHED
+from scoring import fill_page, masked_scores, object_scores, STEPS
+from torch import Tensor
+from tqdm import tqdm
+
+from captum_mda import blur_baseline, metrics
+from captum_mda._files import replacing
+
+HERE = Path(__file__).resolve().parent
+DOCS = HERE.parent / "docs"
+
+
+def score(
+    pictures: Pictures, maps: Mapping[str, Tensor]
+) -> dict[str, dict[str, Tensor]]:
+    """Score maps, of which some may rank alike: of each by metric, (B,)."""
+    shared: dict[str, Any] = {"target": pictures.targets, "on_degenerate": "nan"}
+    by_patch = {"feature_mask": pictures.mask, "n_steps": STEPS[pictures.kind]}
+    asked = (pictures.model, pictures.images, maps)
+    own = metrics.perturbation_scores_of_maps(*asked, pictures.blurred, **shared)
+    elsewhere = {
+        name: metrics.perturbation_scores_of_maps(
+            *asked, baseline, baseline, **shared, **by_patch
+        )
+        for name, baseline in other_baselines(pictures).items()
+    }
+    target = {"target": runners_up(pictures)}
+    other_class = metrics.perturbation_scores_of_maps(
+        *asked, pictures.blurred, **shared | target, **by_patch
+    )
+    found = {}
+    for name, values in maps.items():
+        other = other_class[name]
+        row = {
+            metric: getattr(own[name], metric) for metric in (*SEARCHED, "monotonicity")
+        }
+        row |= {each: of[name].insertion_deletion for each, of in elsewhere.items()}
+        row["other_class"] = (
+            other.insertion_curve.raw_area - other.deletion_curve.raw_area
+        )
+        row |= masked_scores(
+            pictures.model,
+            pictures.images,
+            values,
+            pictures.black,
+            pictures.mask,
+            pictures.targets,
+        )
+        if pictures.objects is not None:
+            row |= object_scores(values, pictures.objects)
+        found[name] = row
+    return found
+
+
+def other_baselines(pictures: Pictures) -> dict[str, Tensor]:
+    """Make the baselines that no search has seen, each (B, 3, H, W)."""
+    images, side = pictures.images, pictures.kernel
+    mean = images.mean((2, 3), keepdim=True)
+    noise = [
+        torch.randn(image.shape, generator=torch.Generator().manual_seed(int(name)))
+        for name, image in zip(pictures.names, images, strict=True)
+    ]
+    return {
+        "gaussian": blur_baseline(images, 2 * side + 1, sigma=side / 2),
+        "mean_colour": mean.expand_as(images),
+        "noise": mean + images.std((2, 3), keepdim=True) * torch.stack(noise),
+    }
+
+
+def runners_up(pictures: Pictures) -> Tensor:
+    """Find the likeliest class of each picture but the explained one: (B,)."""
+    with torch.no_grad():
+        logits = pictures.model(pictures.images)
+    others = logits.scatter(1, pictures.targets[:, None], -math.inf)
+    return others.argmax(dim=1)
+
+
+def compute(options: argparse.Namespace, rows: list[Row]) -> None:
+    """Add the rows that are missing, and keep them as they come."""
+    options.explanations.mkdir(parents=True, exist_ok=True)
+    names = known(options.names)
+    for pictures in sets_of(options):
+        for group in groups_of(names):
+            done = {
+                (row["name"], row["example"])
+                for row in rows
+                if row["data"] == pictures.kind
+            }
+            missing = [
+                example
+                for example in pictures.names
+                if any((name, example) not in done for name in group)
+            ]
+            if not missing:
+                continue
+            asked = pictures.of(missing)
+            found = {
+                name: EXPLAINERS[name](asked, options.explanations) for name in group
+            }
+            scores = score(asked, {name: e.attributions for name, e in found.items()})
+            for name, each in found.items():
+                rows += [
+                    row
+                    for row in rows_of(asked, name, each.forwards, scores[name])
+                    if (name, row["example"]) not in done
+                ]
+            rows.sort(key=place)
+            write(rows, options.out)
+
+
+def place(row: Row) -> tuple[Any, ...]:
+    """Sort rows by set, explainer and picture, in the order of the tables."""
+    names = list(EXPLAINERS)
+    known = names.index(row["name"]) if row["name"] in names else len(names)
+    return row["data"], known, row["name"], int(row["example"])
+
+
+def sets_of(options: argparse.Namespace) -> Iterator[Pictures]:
+    """Go through what the command line asks for."""
+    if options.samples:
+        yield samples(options.samples)
+    data = os.environ.get("CAPTUM_MDA_DATA")
+    if not data or options.photos == []:
+        return
+    reference = Reference(Path(data))
+    for name in tqdm(options.photos or list(reference.runs), desc="photos"):
+        yield photo(reference, name)
+
+
+def known(names: Sequence[str]) -> list[str]:
+    """Leave out what this release has no ordering for, and say so."""
+    found = []
+    for name in names:
+        explainer = EXPLAINERS[name]
+        if isinstance(explainer, Mda) and not explainer.is_known:
+            print(f"{name}: skipped, there is no ordering {explainer.ordering!r}")
+        else:
+            found.append(name)
+    return found
+
+
+def groups_of(names: Sequence[str]) -> list[list[str]]:
+    """Put those together that make maps of the same order: they share their sweeps."""
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        explainer = EXPLAINERS[name]
+        key = explainer.key if isinstance(explainer, Mda) else name
+        groups.setdefault(key, []).append(name)
+    return list(groups.values())
+
+
+def forget(names: Sequence[str], rows: list[Row], folder: Path) -> None:
+    """Drop the rows of explainers, and what their searches found, with all its maps."""
+    for group in groups_of(list(EXPLAINERS)):
+        if not set(group) & set(names):
+            continue
+        rows[:] = [row for row in rows if row["name"] not in group]
+        explainer = EXPLAINERS[group[0]]
+        if isinstance(explainer, Mda):
+            for path in folder.glob(f"*-{explainer.key}.safetensors"):
+                path.unlink()
+
+
+def rows_of(
+    pictures: Pictures, name: str, forwards: list[float], scores: Mapping[str, Tensor]
+) -> list[Row]:
+    """Write a row for each picture; what cannot be scored is null."""
+    rows = []
+    for number, example in enumerate(pictures.names):
+        row = {"data": pictures.kind, "name": name, "example": example}
+        row["forwards"] = round(forwards[number], 1)
+        for metric, values in scores.items():
+            value = float(values[number])
+            row[metric] = None if math.isnan(value) else round(value, 5)
+        rows.append(row)
+    return rows
+
+
+def write(rows: Sequence[Row], out: Path) -> None:
+    """Write a line for each row, beside the file, which it then replaces."""
+    lines = ",\n".join(json.dumps(row) for row in rows)
+    with replacing(out) as beside:
+        beside.write_text(f"[\n{lines}\n]\n", encoding="utf-8")
+
+
+def main() -> None:
+    """Run what the command line asks for."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, default=HERE / "quality.json")
+    parser.add_argument("--samples", type=int, default=60, help="0: none")
+    parser.add_argument(
+        "--photos",
+        nargs="*",
+        help="class numbers; default: all; without one: no photos",
+    )
+    parser.add_argument("--names", nargs="*", default=list(EXPLAINERS))
+    parser.add_argument("--again", nargs="*", default=[], help="names to do anew")
+    parser.add_argument("--write", action="store_true", help="compute nothing")
+    parser.add_argument("--explanations", type=Path, default=Path("quality_explained"))
+    parser.add_argument("--page", type=Path, default=DOCS / "quality.md")
+    parser.add_argument("--figure", type=Path, default=DOCS / "images" / "quality.png")
+    options = parser.parse_args()
+    rows = json.loads(options.out.read_text()) if options.out.exists() else []
+    forget(options.again, rows, options.explanations)
+    # What cannot be scored is null in the rows.
+    warnings.filterwarnings("ignore", category=UserWarning)
+    if not options.write:
+        compute(options, rows)
+    parts = parts_of(rows)
+    for mark, made in parts.items():
+        print(f"\n{mark}\n\n{made}")
+    fill_page(options.page, parts)
+    draw(points_of(rows), options.figure)
+
+
+if __name__ == "__main__":
+    main()
