@@ -1,14 +1,13 @@
-"""What the fast search saves, and what it loses, against the exact search.
+"""What the fast and the joint search cost, and what they gain on the exact search.
 
-Runs ``ordering="fast"`` with several settings on the eight photos of the reference data
-with DeiT-Tiny, on the exact patch grid, and scores its maps as mda_quality.py scores
-those of the exact search, whose figures are read from mda_quality.json. A setting is a
-name and arguments of `captum_mda.ordering.FastOrdering`.
+Runs them with several settings on the eight photos of the reference data with
+DeiT-Tiny, on the exact patch grid, and scores their maps as mda_quality.py scores those
+of the exact search, whose figures are read from mda_quality.json.
 
     OMP_NUM_THREADS=1 CAPTUM_MDA_DATA=DATA python benchmarks/ordering.py
 
 prints a table and writes ordering.json beside itself. Settings that are in it already
-are not run again. With ``--samples 60`` it compares both searches on as many samples of
+are not run again. With ``--samples 60`` it compares the searches on as many samples of
 the packaged model instead, all in one batch, for which no data is needed.
 """
 
@@ -36,26 +35,36 @@ from captum_mda import (
 )
 from captum_mda._files import replacing
 from captum_mda.metrics.statistics import mean_interval
-from captum_mda.ordering import FastOrdering, Ordering, PaperOrdering
+from captum_mda.ordering import (
+    FastOrdering,
+    JointOrdering,
+    Ordering,
+    PaperOrdering,
+    RefinedOrdering,
+)
 from captum_mda.perturbation.precision import Precision, PRECISIONS
 
 SCORES = ("insertion_deletion", "mas_insertion_deletion")
 HERE = Path(__file__).resolve().parent
-SETTINGS: dict[str, dict[str, Any]] = {
-    "default": {},
-    "budget 2.5": {"forwards_per_feature": 2.5},
-    "budget 6": {"forwards_per_feature": 6.0},
-    "insertion alone in front": {"deletion_checks": 1},
-    "never quiet": {"quiet_level": 0.0},
-    "quiet below 0.05": {"quiet_level": 0.05},
-    "no ageing": {"oldest_share": 0.0},
+FRUGAL = FastOrdering(forwards_per_feature=2.0)
+SETTINGS: dict[str, Ordering] = {
+    "default": FastOrdering(),
+    "joint": JointOrdering(),
+    "two rounds": JointOrdering(rounds=2, searches=[FRUGAL]),
+    "refined": RefinedOrdering(FastOrdering(), passes=4),
+    "budget 2.5": FastOrdering(forwards_per_feature=2.5),
+    "budget 6": FastOrdering(forwards_per_feature=6.0),
+    "insertion alone in front": FastOrdering(deletion_checks=1),
+    "no farther than tau": FastOrdering(patience=0),
+    "never quiet": FastOrdering(quiet_level=0.0),
+    "quiet below 0.05": FastOrdering(quiet_level=0.05),
+    "no ageing": FastOrdering(oldest_share=0.0),
 }
-"""By name: the default, and what each part of it is worth."""
+"""By name: the fast search, the joint one, and what the parts of both are worth."""
 
 
-def measured(reference: Reference, photo: str, options: dict[str, Any]) -> list[float]:
+def measured(reference: Reference, photo: str, ordering: Ordering) -> list[float]:
     """Explain a photo; tell the forwards and the scores."""
-    ordering = FastOrdering(**options)
     mda = MetricDrivenAttribution(reference.model, ordering=ordering)
     found = mda.explain(**reference.question(photo, "exact"))
     scores = reference.scores(photo, found.attributions())
@@ -67,6 +76,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=HERE / "ordering.json")
     parser.add_argument("--settings", nargs="*", default=list(SETTINGS))
+    parser.add_argument("--photos", nargs="*", help="some of them; all if not given")
     parser.add_argument("--samples", type=int, help="of the packaged model")
     parser.add_argument(
         "--precision", choices=PRECISIONS, help="of the samples' search"
@@ -84,7 +94,7 @@ def main() -> None:
     rows = json.loads(options.out.read_text()) if options.out.exists() else []
     done = {(row["setting"], row["photo"]) for row in rows}
     for setting in options.settings:
-        for photo in tqdm(exact, desc=setting):
+        for photo in tqdm(options.photos or exact, desc=setting):
             if (setting, photo) in done:
                 continue
             forwards, *scores = measured(reference, photo, SETTINGS[setting])
@@ -99,7 +109,7 @@ def main() -> None:
 
 
 def compare_samples(n: int, precision: Precision) -> None:
-    """Run both searches on samples of the packaged model, and print what differs."""
+    """Run the searches on samples of the packaged model, and print what differs."""
     images, labels, _ = demo.make_samples(n=n, seed=77)
     model, baseline = demo.load_model(), blur_baseline(images, 31)
     seed = BidirectionalAttention(model).attribute(
@@ -109,6 +119,7 @@ def compare_samples(n: int, precision: Precision) -> None:
     searches: dict[str, tuple[Ordering, Tensor | None]] = {
         "paper": (PaperOrdering(), seed.reshape(n, -1)),
         "fast": (FastOrdering(), seed.reshape(n, -1)),
+        "joint": (JointOrdering(), seed.reshape(n, -1)),
     }
     for name, (ordering, by) in searches.items():
         mda = MetricDrivenAttribution(

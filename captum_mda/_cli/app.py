@@ -137,8 +137,9 @@ def explain(
     ordering: Annotated[
         str,
         typer.Option(
-            metavar="paper|fast|auto",
-            help="The published search, or one for an eighth of its forwards.",
+            metavar="paper|fast|joint|auto",
+            help="The published search, one for an eighth of its forwards, or one by "
+            "both metrics that scores higher.",
         ),
     ] = "paper",
     precision: Annotated[
@@ -151,6 +152,10 @@ def explain(
             show_default=False,
         ),
     ] = None,
+    refine: Annotated[
+        int,
+        typer.Option(help="Passes of local moves that improve the order found."),
+    ] = 0,
     deletion_baseline: DeletionBaseline = "mean",
     patch_size: PatchSize = None,
     batch_size: BatchSize = None,
@@ -197,6 +202,7 @@ def explain(
             magnitude=magnitude,
             ordering=ordering,
             precision=precision,
+            refine=refine,
         )
         options = ExplainOptions(common, search, seed_method, seed_map)
         rows = explain_images(options, _note)

@@ -23,7 +23,11 @@ from captum_mda.attr import MDAExplanation, MetricDrivenAttribution
 from captum_mda.magnitude import MAGNITUDE_RULES, MagnitudeRule, SOLVERS
 from captum_mda.metrics import PerturbationScores
 from captum_mda.ordering import ORDERINGS
-from captum_mda.perturbation.inputs import require_choice, require_in_unit_interval
+from captum_mda.perturbation.inputs import (
+    require_choice,
+    require_count,
+    require_in_unit_interval,
+)
 from captum_mda.perturbation.precision import Precision, PRECISIONS
 from captum_mda.visualize import denormalize, explanation_figure, save_figure
 
@@ -39,6 +43,7 @@ class Search:
     magnitude: str
     ordering: str
     precision: str | None
+    refine: int
 
     def check(self) -> None:
         """Raise a ValueError if one of the settings is out of its range."""
@@ -49,6 +54,7 @@ class Search:
         require_choice("--ordering", self.ordering, tuple(ORDERINGS))
         if self.precision is not None:
             require_choice("--precision", self.precision, PRECISIONS)
+        require_count("--refine", self.refine)
 
 
 def files_of(picture: Picture, folder: Path) -> tuple[Path, Path]:
@@ -137,6 +143,7 @@ class ImageJob:
             magnitude=cast(MagnitudeRule, self.search.magnitude),
             on_degenerate="zero",
             precision=cast(Precision, self.search.precision),
+            refine=self.search.refine,
         )
         with without_warnings("inputs: example"):
             return mda.explain(

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from captum_mda.metrics.exact_means import example_values, Values
 from captum_mda.perturbation.inputs import (
+    require_count,
     require_in_unit_interval,
     require_positive_integer,
 )
@@ -114,10 +115,7 @@ def require_settings(confidence: float, n_resamples: int, seed: int) -> None:
     if confidence in (0, 1):
         raise ValueError(f"confidence: got {confidence!r}, takes less than 1, above 0")
     require_positive_integer("n_resamples", n_resamples)
-    if isinstance(seed, bool) or not isinstance(seed, int):
-        raise TypeError(f"seed: got {seed!r}, takes an integer of at least 0")
-    if seed < 0:
-        raise ValueError(f"seed: got {seed!r}, takes an integer of at least 0")
+    require_count("seed", seed)
 
 
 def bootstrap_mean(

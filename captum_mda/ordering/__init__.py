@@ -12,13 +12,16 @@ from captum_mda.ordering.base import (
     SearchTask,
 )
 from captum_mda.ordering.fast import FastOrdering
+from captum_mda.ordering.joint import JointOrdering
 from captum_mda.ordering.paper import PaperOrdering
+from captum_mda.ordering.refine import RefinedOrdering
 from captum_mda.ordering.run import measure_end_points, order_examples, seed_scores
 from captum_mda.ordering.screening import Screening
 
 ORDERINGS: dict[str, Callable[[], Ordering]] = {
     "paper": PaperOrdering,
     "fast": FastOrdering,
+    "joint": JointOrdering,
     "auto": FastOrdering,
 }
 """The orderings that can be asked for by name; "auto" is the one to be preferred."""
@@ -29,8 +32,10 @@ __all__ = [
     "ORDERINGS",
     "EndPoints",
     "FastOrdering",
+    "JointOrdering",
     "Ordering",
     "PaperOrdering",
+    "RefinedOrdering",
     "Screening",
     "SearchResult",
     "SearchTask",

@@ -20,8 +20,10 @@ from captum_mda.ordering.greedy import (
     subsets_with_each,
 )
 from captum_mda.ordering.lockstep import Query, run_in_lockstep, Search
+from captum_mda.ordering.memory import Memory
 from captum_mda.ordering.screening import Screened
 from captum_mda.perturbation.inputs import (
+    require_count,
     require_in_unit_interval,
     require_positive_integer,
     require_positive_number,
@@ -30,10 +32,14 @@ from captum_mda.perturbation.inputs import (
 # What the measurements of benchmarks/ordering.py settled, and nobody need set.
 INSERTION_SHARE = 0.45
 """The share of the budget after which insertion asks for as little as it may."""
+LONGEST_SHARE = 0.6
+"""The share of the budget after which insertion goes no farther past tau."""
 LEAST_INSERTION_WIDTH = 6
 LEAST_DELETION_WIDTH = 9
 DELETION_BLOCK = 3
 """How many patches a step of the deletion phase places, of those it asked about."""
+HANDOVER_SHARE = 0.1
+"""Over which share of the patches deletion is taken to fall once it takes over."""
 QUIET_BLOCK = 16
 """How many patches are placed at once, at most, where the response is quiet."""
 QUIET_WIDTH = 6
@@ -56,6 +62,9 @@ class FastOrdering:
     - Among the candidates with the highest responses to insertion, the one is taken
       whose insertion, less what deleting it leaves, is the highest. The paper looks at
       insertion alone here, and so loses in deletion.
+    - It goes on past tau for as long as both scores gain by it, and hands over where
+      they promised most. The paper stops at tau, and where the response then stays
+      below the whole image's for long, loses that much of insertion.
     - Deletion begins with the patches the seed ranks last, in blocks, for as long as
       the response stays quiet: so near the baseline's that no score can change. Then it
       asks as insertion does; what is left of the budget is spread over the steps.
@@ -71,13 +80,15 @@ class FastOrdering:
         window (int, optional): As for `PaperOrdering`. Default: None
         forwards_per_feature (float, optional): The budget: how many forwards the search
             of an example with N features aims at, divided by N. Insertion that reaches
-            tau late may take more. Default: 4.0
+            tau late, or gains for long past it, may take more. Default: 4.0
         deletion_checks (int, optional): Of how many candidates a step of the insertion
-            phase asks what deleting them leaves. Default: 4
+            phase asks what deleting them leaves. Default: 6
         quiet_level (float, optional): The normalised response, in [0, 1], below which
             deletion is quiet. Default: 0.01
         oldest_share (float, optional): The share of a step, in [0, 1], that goes to the
             candidates that were asked about longest ago. Default: 0.3
+        patience (int, optional): How many patches insertion goes on past tau without
+            promising more; 0 stops at tau, as the paper does. Default: 4
 
     Example::
 
@@ -96,9 +107,10 @@ class FastOrdering:
         self,
         window: int | None = None,
         forwards_per_feature: float = 4.0,
-        deletion_checks: int = 4,
+        deletion_checks: int = 6,
         quiet_level: float = 0.01,
         oldest_share: float = 0.3,
+        patience: int = 4,
     ) -> None:
         """Check the numbers."""
         if window is not None:
@@ -107,18 +119,24 @@ class FastOrdering:
         require_positive_integer("deletion_checks", deletion_checks)
         require_in_unit_interval("quiet_level", quiet_level)
         require_in_unit_interval("oldest_share", oldest_share)
+        require_count("patience", patience)
         self.window = window
         self.forwards_per_feature = forwards_per_feature
         self.deletion_checks = deletion_checks
         self.quiet_level = quiet_level
         self.oldest_share = oldest_share
+        self.patience = patience
 
     def __call__(self, task: SearchTask) -> SearchResult:
         """Order the patches of all of a task's examples, side by side."""
-        searches = [
-            _FastSearch(self, task, int(example)).run() for example in task.examples
-        ]
+        searches = [self.search(task, int(example)) for example in task.examples]
         return gathered(run_in_lockstep(searches, task.examples, task.responses))
+
+    def search(
+        self, task: SearchTask, example: int, seed: NDArray[np.float64] | None = None
+    ) -> Search[Found]:
+        """Search the order of one example, by the task's seed or by another (N,)."""
+        return _FastSearch(self, task, example).run(seed)
 
 
 class _FastSearch:
@@ -139,23 +157,23 @@ class _FastSearch:
         self._back: list[int] = []  # o_N, o_{N-1}, ..., o_{C+1}
         self._window = options.window or default_window(n)
         self._budget = options.forwards_per_feature * n
-        self._spent = 0
+        self._allowance = INSERTION_SHARE * self._budget
+        self._spent = self._shown = 0
 
-    def run(self) -> Search[Found]:
+    def run(self, seed: NDArray[np.float64] | None) -> Search[Found]:
         """Order the patches, and ask for what the curves need."""
-        if self._task.seed is None:
-            seed = yield from self._own_seed()
-        else:
+        if seed is None and self._task.seed is not None:
             seed = self._task.seed[self._example].numpy()
+        if seed is None:
+            seed = yield from self._own_seed()
         self._best_first, self._worst_first = ranked_both_ways(seed)
         yield from self._insert()
         yield from self._delete_by_seed()
         yield from self._delete()
         order = self._front + self._back[::-1]
         yield from self._follow_insertion(order)
-        _interpolate(self._insertion)
-        _interpolate(self._deletion)
-        return order, len(self._front), self._insertion, self._deletion
+        curves = _filled(self._insertion), _filled(self._deletion)
+        return order, len(self._front), *curves
 
     def _own_seed(self) -> Search[NDArray[np.float64]]:
         """Weigh the patches by what each does alone: (N,)."""
@@ -169,30 +187,68 @@ class _FastSearch:
         return seed
 
     def _insert(self) -> Search[None]:
-        """Find o_1, ..., o_C."""
-        front, memory = self._front, _Memory(self._n, self._options.oldest_share)
-        tau, allowance = self._task.tau, INSERTION_SHARE * self._budget
-        while len(front) < self._n and not reached(
-            self._insertion[len(front)], self._base, self._full, tau
-        ):
-            candidates = first_unplaced(self._best_first, front, self._window)
-            width = round(self._window * (1 - self._spent / allowance))
-            asked = memory.choose(candidates, max(width, LEAST_INSERTION_WIDTH))
-            inserted = yield from self._screen_each(asked, front, INSERTION, 1)
-            if tau < 1.0:  # at 1 insertion alone is asked for
-                choice = yield from self._best_of_both(asked, inserted)
-            else:
-                choice = yield from self._screening.best_of(inserted)
-            responses = inserted.responses
-            memory.note(asked, responses - self._insertion[len(front)])
-            front.append(asked[choice])
-            self._insertion[len(front)] = responses[choice]
-            self._task.progress.update(1)
+        """Find o_1, ..., o_C: up to tau, and past it for as long as the scores gain."""
+        memory, tau = Memory(self._n, self._options.oldest_share), self._task.tau
+        patience = self._options.patience if 0.0 < tau < 1.0 else 0
+        past_tau, best_length, best_value = False, 0, -np.inf
+        while (length := len(self._front)) < self._n:
+            past_tau = past_tau or reached(
+                self._insertion[length], self._base, self._full, tau
+            )
+            if past_tau:
+                value, is_over = self._value_of_handing_over()
+                if value > best_value:
+                    best_length, best_value = length, value
+                is_dear = self._spent > LONGEST_SHARE * self._budget
+                if is_over or is_dear or length - best_length >= patience:
+                    break
+            yield from self._insert_best(memory)
+        if past_tau:
+            del self._front[best_length:]
+            self._insertion[best_length + 1 : self._n] = np.nan
+            self._deletion[best_length + 1 : self._n] = np.nan
+
+    def _insert_best(self, memory: Memory) -> Search[None]:
+        """Place the best of the candidates next."""
+        front, window = self._front, self._window
+        candidates = first_unplaced(self._best_first, front, window)
+        width = round(window * (1 - self._spent / self._allowance))
+        least = max(LEAST_INSERTION_WIDTH, self._options.deletion_checks)
+        asked = memory.choose(candidates, max(width, least))
+        inserted = yield from self._screen_each(asked, front, INSERTION, 1)
+        if self._task.tau < 1.0:  # at 1 insertion alone is asked for
+            best = yield from self._best_of_both(asked, inserted)
+        else:
+            best = yield from self._screening.best_of(inserted)
+        memory.note(asked, inserted.responses - self._insertion[len(front)])
+        front.append(asked[best])
+        self._insertion[len(front)] = inserted.responses[best]
+        self._show()
+
+    def _value_of_handing_over(self) -> tuple[float, bool]:
+        """Foresee what both curves come to if deletion takes over here.
+
+        Returns:
+            *tuple[float, bool]*: the area between the curves times N, where insertion
+            stays and deletion falls over `HANDOVER_SHARE`; and whether neither can gain
+            any more.
+        """
+        known = slice(0, len(self._front) + 1)
+        rise = (_filled(self._insertion[known]) - self._base).clip(0.0)
+        rise = np.maximum.accumulate((rise / (self._full - self._base)).clip(max=1.0))
+        fall = (_filled(self._deletion[known]) - self._zero).clip(0.0)
+        fall = np.minimum.accumulate((fall / (self._full - self._zero)).clip(max=1.0))
+        ahead = (self._n - len(self._front)) * rise[-1]
+        ahead -= HANDOVER_SHARE * self._n * fall[-1]
+        is_over = rise[-1] == 1.0 and fall[-1] < self._options.quiet_level
+        return float((rise - fall)[:-1].sum() + ahead), bool(is_over)
 
     def _best_of_both(self, asked: list[int], inserted: Screened) -> Search[int]:
         """Choose by what inserting a patch gives and what deleting it leaves."""
         front = self._front
-        n_checks = min(self._options.deletion_checks, ceil(len(asked) / 3))
+        n_checks = min(self._options.deletion_checks, len(asked))
+        if self._spent > self._allowance:
+            n_checks = min(n_checks, ceil(len(asked) / 3))
         if n_checks == 1:  # insertion alone decides
             yield from self._screening.best_of(inserted)
         best = np.argsort(-inserted.responses, kind="stable")[:n_checks]
@@ -200,8 +256,8 @@ class _FastSearch:
         checked = inserted.rows(best)
         left = yield from self._screen(~deleted, DELETION, -1)
         # Both as the metrics see them: normalised, clipped and monotone.
-        highest = self._insertion[: len(front) + 1].max()
-        lowest = self._deletion[: len(front) + 1].min()
+        highest = min(np.nanmax(self._insertion[: len(front) + 1]), self._full)
+        lowest = max(np.nanmin(self._deletion[: len(front) + 1]), self._zero)
 
         def value(
             given: NDArray[np.float64], left_over: NDArray[np.float64]
@@ -233,7 +289,7 @@ class _FastSearch:
 
     def _delete(self) -> Search[None]:
         """Find the other patches of o_N, ..., o_{C+1}."""
-        memory = _Memory(self._n, self._options.oldest_share)
+        memory = Memory(self._n, self._options.oldest_share)
         while (room := self._n - len(self._front) - len(self._back)) > 0:
             place = self._n - len(self._back)
             if np.isnan(self._deletion[place]):  # several were placed at once
@@ -276,7 +332,13 @@ class _FastSearch:
         self._back += block
         if response is not None:
             self._deletion[self._n - len(self._back)] = response
-        self._task.progress.update(len(block))
+        self._show()
+
+    def _show(self) -> None:
+        """Advance the bar, unless patches were taken back."""
+        placed = len(self._front) + len(self._back)
+        self._task.progress.update(max(placed - self._shown, 0))
+        self._shown = max(placed, self._shown)
 
     def _is_quiet(self, response: NDArray[np.float64] | float) -> NDArray[np.bool_]:
         """Tell where a response is so near the deletion baseline's as not to matter."""
@@ -353,47 +415,8 @@ class _FastSearch:
         return responses
 
 
-class _Memory:
-    """What each patch did when it was last asked about, and when that was."""
-
-    def __init__(self, n_features: int, oldest_share: float) -> None:
-        self._gains = np.full(n_features, -np.inf)
-        self._steps = np.full(n_features, -1)
-        self._step = 0
-        self._oldest_share = oldest_share
-
-    def choose(
-        self, candidates: list[int], width: int, all_new: bool = True
-    ) -> list[int]:
-        """Choose whom to ask about, by index: new ones, the best, and the oldest.
-
-        Args:
-            candidates (list[int]): Ascending.
-            width (int): How many to choose.
-            all_new (bool, optional): Whether all that were never asked about are
-                chosen, whatever the width. Default: True
-        """
-        new = [index for index in candidates if self._steps[index] < 0]
-        known = [index for index in candidates if self._steps[index] >= 0]
-        if not known:
-            return new if all_new else new[:width]
-        room = max(width - len(new), 1) if all_new else width
-        n_best = max(room - ceil(self._oldest_share * room), 1)
-        by_gain = sorted(known, key=lambda index: (-self._gains[index], index))
-        others = by_gain[n_best:] + ([] if all_new else new)
-        oldest = sorted(others, key=lambda index: (self._steps[index], index))
-        chosen = by_gain[:n_best] + oldest[: room - n_best]
-        return sorted(chosen + new) if all_new else sorted(chosen)
-
-    def note(self, asked: list[int], gains: NDArray[np.float64]) -> None:
-        """Remember what the patches did."""
-        self._gains[asked] = gains
-        self._steps[asked] = self._step
-        self._step += 1
-
-
-def _interpolate(curve: NDArray[np.float64]) -> None:
+def _filled(curve: NDArray[np.float64]) -> NDArray[np.float64]:
     """Draw straight lines over the points that were not asked."""
-    points = np.arange(len(curve))
-    known = ~np.isnan(curve)
-    curve[~known] = np.interp(points[~known], points[known], curve[known])
+    points, known = np.arange(len(curve)), ~np.isnan(curve)
+    filled: NDArray[np.float64] = np.interp(points, points[known], curve[known])
+    return filled

@@ -89,6 +89,14 @@ def require_positive_integer(name: str, value: int) -> None:
         raise ValueError(f"{name}: got {value!r}, takes a positive integer")
 
 
+def require_count(name: str, value: int) -> None:
+    """Raise unless ``value`` is an integer of at least 0."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name}: got {value!r}, takes an integer of at least 0")
+    if value < 0:
+        raise ValueError(f"{name}: got {value!r}, takes an integer of at least 0")
+
+
 def require_positive_number(name: str, value: float) -> None:
     """Raise unless ``value`` is a finite number above 0."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):

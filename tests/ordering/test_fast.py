@@ -13,9 +13,15 @@ from torch import Tensor
 
 from captum_mda import MDAExplanation, MetricDrivenAttribution
 from captum_mda.ordering import FastOrdering, Ordering, PaperOrdering
-from captum_mda.ordering.fast import _interpolate, _Memory
+from captum_mda.ordering.fast import _filled
+from captum_mda.ordering.memory import Memory
 
-EVERYTHING = {"forwards_per_feature": 1e6, "deletion_checks": 1, "quiet_level": 0.0}
+EVERYTHING = {
+    "forwards_per_feature": 1e6,
+    "deletion_checks": 1,
+    "quiet_level": 0.0,
+    "patience": 0,
+}
 """With these it looks at all of the window, and at insertion alone in front."""
 
 
@@ -123,23 +129,33 @@ def test_forwards_stay_within_the_budget(budget: float) -> None:
     """Where the seed leads the response to tau in time."""
     weights = 0.8 ** torch.arange(64.0).double()
     rough = weights + 0.1 * seeded(64, seed=0)
-    rows = {}
-    for ordering in (FastOrdering(None, budget), PaperOrdering()):
+    rows = []
+    for ordering in (
+        FastOrdering(None, budget, deletion_checks=4, patience=0),
+        FastOrdering(None, budget),
+        PaperOrdering(),
+    ):
         model = Recorder(lambda rows: rows @ weights)
         mda = MetricDrivenAttribution(model, ordering=ordering, score="identity")
         mda.explain(torch.ones(1, 64).double(), seed_attributions=rough[None])
-        rows[type(ordering)] = model.rows
-    assert rows[FastOrdering] <= budget * 64 + 32
-    assert rows[FastOrdering] < 0.5 * rows[PaperOrdering]
+        rows.append(model.rows)
+    assert rows[0] <= budget * 64 + 32
+    # More checks, and patches past tau, may take a little more than the budget.
+    assert rows[1] <= 1.2 * budget * 64
+    assert rows[1] < 0.5 * rows[2]
 
 
 def test_without_a_seed_it_makes_one_for_two_forwards_a_feature() -> None:
     weights = torch.tensor([0.0, 5.0, 0.0, 9.0, 0.0, 1.0] + [0.0] * 58).double()
     model = Recorder(lambda rows: rows @ weights)
     found = explain("fast", n=64, n_examples=1, model=model, with_seed=False)
-    assert found.order[0, :2].tolist() == [3, 1]
-    assert found.order[0, :3].sort().values.tolist() == [1, 3, 5]
-    assert model.rows <= 3 * 64
+    assert found.order[0, :3].tolist() == [3, 1, 5]
+    # Alone, each feature adds its weight and takes it away.
+    told = Recorder(lambda rows: rows @ weights)
+    mda = MetricDrivenAttribution(told, ordering="fast", score="identity")
+    same = mda.explain(torch.ones(1, 64).double(), seed_attributions=weights[None])
+    assert torch.equal(same.order, found.order)
+    assert model.rows == told.rows + 2 * 64
 
 
 def test_quiet_patches_cost_next_to_nothing() -> None:
@@ -190,7 +206,7 @@ def test_chunks_and_neighbours_change_nothing() -> None:
 
 
 def test_memory_asks_the_new_the_best_and_the_oldest() -> None:
-    memory = _Memory(6, oldest_share=0.34)
+    memory = Memory(6, oldest_share=0.34)
     assert memory.choose([0, 1, 2, 3], 2) == [0, 1, 2, 3]  # all are new
     memory.note([0, 1, 2, 3], np.array([4.0, 3.0, 2.0, 1.0]))
     memory.note([0, 2], np.array([4.0, 2.0]))
@@ -207,8 +223,7 @@ def test_memory_asks_the_new_the_best_and_the_oldest() -> None:
 def test_lines_are_drawn_between_known_points() -> None:
     nan = float("nan")
     curve = torch.tensor([0.0, nan, nan, 6.0, nan, 7.0]).numpy()
-    _interpolate(curve)
-    assert curve.tolist() == [0.0, 2.0, 4.0, 6.0, 6.5, 7.0]
+    assert _filled(curve).tolist() == [0.0, 2.0, 4.0, 6.0, 6.5, 7.0]
 
 
 @pytest.mark.parametrize(
