@@ -33,7 +33,15 @@ from captum_mda import (
     TransformerInputSampling,
     VitCx,
 )
-from captum_mda.ordering import Ordering, ORDERINGS, SearchResult, SearchTask
+from captum_mda.ordering import (
+    FastOrdering,
+    JointOrdering,
+    Ordering,
+    ORDERINGS,
+    RefinedOrdering,
+    SearchResult,
+    SearchTask,
+)
 from captum_mda.vit import resolve
 
 KERNEL = 31
@@ -298,7 +306,9 @@ EXPLAINERS: Mapping[str, Callable[[Pictures, Path], Explained]] = {
     "mda, mas": Mda("paper", magnitude="mas"),
     "mda, mas by pixels": Mda("paper", magnitude="mas", mean_steps="pixel"),
     "mda fast": Mda("fast"),
+    "mda fast refined": Mda(RefinedOrdering(FastOrdering(), 4)),
     "mda joint": Mda("joint"),
+    "mda joint refined": Mda(RefinedOrdering(JointOrdering(), 4)),
     "mda joint, mas": Mda("joint", magnitude="mas"),
     "mda joint, mas by pixels": Mda("joint", magnitude="mas", mean_steps="pixel"),
     "bi-attn": Method(BidirectionalAttention),
@@ -311,5 +321,5 @@ EXPLAINERS: Mapping[str, Callable[[Pictures, Path], Explained]] = {
 }
 """From pictures, and a folder for what is worth keeping, to maps.
 
-``"mda joint refined": Mda(JointOrdering(refine=...))`` would be another.
+``"mda two rounds": Mda(JointOrdering(rounds=2))`` would be another.
 """

@@ -81,6 +81,15 @@ class Ordering(Protocol):
         ...
 
 
+class Described:
+    """Says in its ``repr`` what it was made with."""
+
+    def __repr__(self) -> str:
+        """Write the class and its settings."""
+        settings = ", ".join(f"{name}={value!r}" for name, value in vars(self).items())
+        return f"{type(self).__name__}({settings})"
+
+
 def complete(task: SearchTask, result: SearchResult) -> SearchResult:
     """Ask the model for the points of both curves that the search did not meet.
 

@@ -9,7 +9,13 @@ from math import ceil
 import numpy as np
 from numpy.typing import NDArray
 
-from captum_mda.ordering.base import DELETION, INSERTION, SearchResult, SearchTask
+from captum_mda.ordering.base import (
+    DELETION,
+    Described,
+    INSERTION,
+    SearchResult,
+    SearchTask,
+)
 from captum_mda.ordering.greedy import (
     default_window,
     first_unplaced,
@@ -50,7 +56,7 @@ FAR_STRIDE = 8
 """Every how manieth point of it is asked farther on."""
 
 
-class FastOrdering:
+class FastOrdering(Described):
     """Orders patches by both metrics for an eighth of the forwards of `PaperOrdering`.
 
     It asks where the answer matters:
@@ -82,7 +88,7 @@ class FastOrdering:
             of an example with N features aims at, divided by N. Insertion that reaches
             tau late, or gains for long past it, may take more. Default: 4.0
         deletion_checks (int, optional): Of how many candidates a step of the insertion
-            phase asks what deleting them leaves. Default: 6
+            phase asks what deleting them leaves. Default: 5
         quiet_level (float, optional): The normalised response, in [0, 1], below which
             deletion is quiet. Default: 0.01
         oldest_share (float, optional): The share of a step, in [0, 1], that goes to the
@@ -107,7 +113,7 @@ class FastOrdering:
         self,
         window: int | None = None,
         forwards_per_feature: float = 4.0,
-        deletion_checks: int = 6,
+        deletion_checks: int = 5,
         quiet_level: float = 0.01,
         oldest_share: float = 0.3,
         patience: int = 4,

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from captum_mda.curves import area, monotone_response
-from captum_mda.ordering.base import EndPoints, SearchResult, SearchTask
+from captum_mda.ordering.base import Described, EndPoints, SearchResult, SearchTask
 from captum_mda.ordering.fast import FastOrdering
 from captum_mda.ordering.greedy import Found, gathered
 from captum_mda.ordering.lockstep import run_in_lockstep, Search
@@ -21,7 +21,7 @@ from captum_mda.perturbation.inputs import (
 )
 
 
-class JointOrdering:
+class JointOrdering(Described):
     """Orders patches by both metrics, round by round, each by the order found last.
 
     A greedy search is as good as its candidates, and those come from a seed that knows

@@ -8,7 +8,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from captum_mda.ordering.base import DELETION, INSERTION, SearchResult, SearchTask
+from captum_mda.ordering.base import (
+    DELETION,
+    Described,
+    INSERTION,
+    SearchResult,
+    SearchTask,
+)
 from captum_mda.ordering.greedy import (
     best_with_each,
     first_unplaced,
@@ -21,7 +27,7 @@ from captum_mda.ordering.lockstep import run_in_lockstep, Search
 from captum_mda.perturbation.inputs import require_positive_integer
 
 
-class PaperOrdering:
+class PaperOrdering(Described):
     """Orders patches by asking the insertion metric first and then the deletion metric.
 
     From the insertion baseline, patches are inserted one by one, each time the one with

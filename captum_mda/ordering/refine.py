@@ -12,6 +12,7 @@ from captum_mda.curves import area, monotone_response
 from captum_mda.ordering.base import (
     complete,
     DELETION,
+    Described,
     INSERTION,
     Ordering,
     SearchResult,
@@ -26,7 +27,7 @@ CLOSED = 0.005
 """How near its end a normalised response is where nothing more is asked."""
 
 
-class RefinedOrdering:
+class RefinedOrdering(Described):
     """Improves what another ordering finds, by neighbours that change places.
 
     A pass cuts the order into pairs of neighbouring runs of patches, asks in one sweep

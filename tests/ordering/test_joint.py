@@ -215,3 +215,10 @@ def test_nothing_is_asked_twice() -> None:
 def test_bad_options(make: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         make()
+
+
+def test_orderings_say_what_they_are() -> None:
+    assert repr(PaperOrdering(7)) == "PaperOrdering(window=7)"
+    said = repr(RefinedOrdering(JointOrdering(rounds=3), 2))
+    assert said.startswith("RefinedOrdering(ordering=JointOrdering(")
+    assert "rounds=3" in said and said.endswith("passes=2)")
