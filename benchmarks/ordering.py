@@ -105,7 +105,7 @@ def main() -> None:
             rows.append(row)
             with replacing(options.out) as beside:
                 beside.write_text(json.dumps(rows, indent=1) + "\n")
-        print(line(setting, [row for row in rows if row["setting"] == setting]))
+    print(settings_table(rows))
 
 
 def compare_samples(n: int, precision: Precision) -> None:
@@ -152,6 +152,45 @@ def compare_samples(n: int, precision: Precision) -> None:
             print(f"  {score}: {mean_interval(values)}")
             if name != "paper":
                 print(f"    less the exact search's: {mean_interval(values - paper)}")
+
+
+def by_setting(rows: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """Group the rows by their setting, in the order of `SETTINGS` and of photos."""
+    groups = {
+        setting: sorted(
+            (row for row in rows if row["setting"] == setting),
+            key=lambda row: int(row["photo"]),
+        )
+        for setting in SETTINGS
+    }
+    return {setting: group for setting, group in groups.items() if group}
+
+
+def photos_table(rows: list[dict[str, Any]]) -> str:
+    """Write what the fast and the joint search cost and gain on each photo."""
+    groups = by_setting(rows)
+    lines = [
+        "| photo | fast | Ins-Del | MAS Ins-Del | joint | Ins-Del | MAS Ins-Del |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for fast, joint in zip(groups["default"], groups["joint"], strict=True):
+        cells = [fast["photo"]]
+        for row in (fast, joint):
+            gains = [f"{row[f'{name}_gain']:+.3f}" for name in SCORES]
+            cells += [f"{row['forwards']:,}", *gains]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def settings_table(rows: list[dict[str, Any]]) -> str:
+    """Write what each setting costs and gains, on average and at worst."""
+    return "\n".join(
+        [
+            "| setting | forwards | most | Ins-Del | worst | MAS Ins-Del | worst |",
+            "| --- | --- | --- | --- | --- | --- | --- |",
+            *(line(setting, group) for setting, group in by_setting(rows).items()),
+        ]
+    )
 
 
 def line(setting: str, rows: list[dict[str, Any]]) -> str:
