@@ -263,13 +263,27 @@ def test_what_is_said_of_quality_on_samples_is_what_was_measured(
     assert gain("libra fullgrad+", "noise").low > 0
     assert gain("bi-attn", "gaussian").high < 0
     assert is_open("bi-attn", "mean_colour") and is_open("bi-attn", "noise")
-    for metric in script.SEARCHED:
-        assert is_open("mda fast", metric)
+    assert is_open("mda fast", "insertion")
+    assert is_open("mda fast", "mas_insertion_deletion")
+    assert gain("mda fast", "deletion").high < 0
+    for metric in ("insertion_deletion", "mas_insertion_deletion"):
+        assert gain("mda joint", metric).low > 0
+    for metric in ("gaussian", "mean_colour", "noise", "average_precision"):
+        assert gain("mda joint", metric).low > 0
+    assert gain("mda joint", "monotonicity").high < 0
+    for metric in (
+        "positive_perturbation",
+        "negative_perturbation",
+        "mif_deletion",
+        "lif_deletion",
+    ):
+        assert is_open("mda joint", metric)
     assert gain("mda, mas", "mas_insertion_deletion").low > 0
     assert gain("mda, mas", "iou").high < 0
     forwards = script.values_of(rows, script.SAMPLES, "forwards")
-    totals = [sum(forwards[name].values()) for name in ("mda", "mda fast")]
-    assert 5.5 < totals[0] / totals[1] < 6.5
+    totals = {name: sum(forwards[name].values()) for name in forwards}
+    assert 4.5 < totals["mda"] / totals["mda fast"] < 5.5
+    assert 2.8 < totals["mda"] / totals["mda joint"] < 3.5
 
 
 def test_perturbation_methods_cost_less_than_published_code() -> None:
