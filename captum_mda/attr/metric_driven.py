@@ -91,10 +91,10 @@ class MetricDrivenAttribution(PerturbationAttribution):
         ordering (str or Ordering, optional): Finds the order: "paper", the published
             search; "fast", which asks where the answer matters and interpolates the
             other points of the curves, see `captum_mda.ordering.FastOrdering`; "joint",
-            the same again and again by its own result, at the price of "paper" and with
-            better scores, see `captum_mda.ordering.JointOrdering`; "auto", the one to
-            be preferred, now "fast"; or an object of the `captum_mda.ordering.Ordering`
-            protocol. Default: "paper"
+            the same again and again by its own result, for less than "paper" and with
+            better scores, see `captum_mda.ordering.JointOrdering`; "auto", that with
+            the best scores measured, now "joint"; or an object of the
+            `captum_mda.ordering.Ordering` protocol. Default: "paper"
         magnitude (str, optional): Makes magnitudes of the density's increments:
             "reference" as published in code, "paper" as printed (Eq. 10), "increment"
             the increments themselves; "mas" makes the density itself: of the maps with

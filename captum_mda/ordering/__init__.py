@@ -22,9 +22,9 @@ ORDERINGS: dict[str, Callable[[], Ordering]] = {
     "paper": PaperOrdering,
     "fast": FastOrdering,
     "joint": JointOrdering,
-    "auto": FastOrdering,
+    "auto": JointOrdering,
 }
-"""The orderings that can be asked for by name; "auto" is the one to be preferred."""
+"""The orderings that can be asked for by name; "auto" is that with the best scores."""
 
 __all__ = [
     "DELETION",
