@@ -202,6 +202,16 @@ def test_stated_figures_of_the_searches_are_those_that_were_measured(
         assert sum(forwards) / len(forwards) < {"default": 900, "joint": 5307}[setting]
 
 
+def test_stated_figures_of_screening_are_those_that_were_measured(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    script = importlib.import_module("precision")
+    measured = json.loads((ROOT / "benchmarks" / "precision.json").read_text())
+    page = (ROOT / "docs" / "attribution.md").read_text(encoding="utf-8")
+    assert script.table(measured) in page
+
+
 def test_stated_figures_of_the_magnitudes_are_those_that_were_measured(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
