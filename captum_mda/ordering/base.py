@@ -6,9 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from captum_mda.curves import area, monotone_response
 from captum_mda.ordering.screening import Screening
 from captum_mda.perturbation import SubsetResponses
 
@@ -79,6 +82,31 @@ class Ordering(Protocol):
     def __call__(self, task: SearchTask) -> SearchResult:
         """Order the patches of all of a task's examples."""
         ...
+
+
+def joint_score(
+    insertion: NDArray[np.float64],
+    deletion: NDArray[np.float64],
+    end_points: EndPoints,
+    example: int,
+) -> float:
+    """Compute insertion less deletion, the areas of one example's monotone responses.
+
+    Args:
+        insertion (ndarray): float64 (N + 1,), raw.
+        deletion (ndarray): float64 (N + 1,), raw.
+        end_points (EndPoints): Of all examples.
+        example (int): Which one it is.
+
+    Returns:
+        *float*: in [-1, 1].
+    """
+    full = end_points.full[example]
+    base = end_points.insertion_baseline[example]
+    zero = end_points.deletion_baseline[example]
+    rise = monotone_response(torch.from_numpy(insertion), base, full, "insertion")
+    fall = monotone_response(torch.from_numpy(deletion), zero, full, "deletion")
+    return float(area(rise) - area(fall))
 
 
 class Described:

@@ -20,12 +20,12 @@ from captum_mda.ordering.greedy import (
     default_window,
     first_unplaced,
     Found,
-    gathered,
+    order_side_by_side,
     ranked_both_ways,
     reached,
     subsets_with_each,
 )
-from captum_mda.ordering.lockstep import Query, run_in_lockstep, Search
+from captum_mda.ordering.lockstep import Query, Search
 from captum_mda.ordering.memory import Memory
 from captum_mda.ordering.screening import Screened
 from captum_mda.perturbation.inputs import (
@@ -135,8 +135,7 @@ class FastOrdering(Described):
 
     def __call__(self, task: SearchTask) -> SearchResult:
         """Order the patches of all of a task's examples, side by side."""
-        searches = [self.search(task, int(example)) for example in task.examples]
-        return gathered(run_in_lockstep(searches, task.examples, task.responses))
+        return order_side_by_side(task, self.search)
 
     def search(
         self, task: SearchTask, example: int, seed: NDArray[np.float64] | None = None
@@ -240,9 +239,9 @@ class _FastSearch:
             any more.
         """
         known = slice(0, len(self._front) + 1)
-        rise = (_filled(self._insertion[known]) - self._base).clip(0.0)
+        rise = (self._insertion[known] - self._base).clip(0.0)
         rise = np.maximum.accumulate((rise / (self._full - self._base)).clip(max=1.0))
-        fall = (_filled(self._deletion[known]) - self._zero).clip(0.0)
+        fall = (self._deletion[known] - self._zero).clip(0.0)
         fall = np.minimum.accumulate((fall / (self._full - self._zero)).clip(max=1.0))
         ahead = (self._n - len(self._front)) * rise[-1]
         ahead -= HANDOVER_SHARE * self._n * fall[-1]
@@ -262,8 +261,8 @@ class _FastSearch:
         checked = inserted.rows(best)
         left = yield from self._screen(~deleted, DELETION, -1)
         # Both as the metrics see them: normalised, clipped and monotone.
-        highest = min(np.nanmax(self._insertion[: len(front) + 1]), self._full)
-        lowest = max(np.nanmin(self._deletion[: len(front) + 1]), self._zero)
+        highest = self._insertion[: len(front) + 1].max()
+        lowest = self._deletion[: len(front) + 1].min()
 
         def value(
             given: NDArray[np.float64], left_over: NDArray[np.float64]

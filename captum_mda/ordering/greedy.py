@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import isqrt
 
 import numpy as np
@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from captum_mda.ordering.base import SearchResult, SearchTask
-from captum_mda.ordering.lockstep import Search
+from captum_mda.ordering.lockstep import run_in_lockstep, Search
 from captum_mda.ordering.screening import Screening
 
 LARGEST_DEFAULT_WINDOW = 28
@@ -19,8 +19,12 @@ Found = tuple[list[int], int, NDArray[np.float64], NDArray[np.float64]]
 """An order, how many of it were inserted, and both curves, NaN where not met."""
 
 
-def gathered(found: Sequence[Found]) -> SearchResult:
-    """Put the outcomes of several examples into one."""
+def order_side_by_side(
+    task: SearchTask, search: Callable[[SearchTask, int], Search[Found]]
+) -> SearchResult:
+    """Run the searches of all of a task's examples in lockstep."""
+    searches = [search(task, int(example)) for example in task.examples]
+    found = run_in_lockstep(searches, task.examples, task.responses)
     orders, n_inserted, insertion, deletion = zip(*found, strict=True)
     return SearchResult(
         torch.tensor(orders),

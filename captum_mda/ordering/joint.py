@@ -7,14 +7,18 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from captum_mda.curves import area, monotone_response
-from captum_mda.ordering.base import Described, EndPoints, SearchResult, SearchTask
+from captum_mda._captum import NullProgress
+from captum_mda.ordering.base import (
+    Described,
+    joint_score,
+    SearchResult,
+    SearchTask,
+)
 from captum_mda.ordering.fast import FastOrdering
-from captum_mda.ordering.greedy import Found, gathered
-from captum_mda.ordering.lockstep import run_in_lockstep, Search
+from captum_mda.ordering.greedy import Found, order_side_by_side
+from captum_mda.ordering.lockstep import Search
 from captum_mda.perturbation.inputs import (
     require_positive_integer,
     require_positive_number,
@@ -76,22 +80,21 @@ class JointOrdering(Described):
 
     def __call__(self, task: SearchTask) -> SearchResult:
         """Order the patches of all of a task's examples, side by side."""
-        searches = [self._search(task, int(example)) for example in task.examples]
-        return gathered(run_in_lockstep(searches, task.examples, task.responses))
+        return order_side_by_side(task, self._search)
 
     def _search(self, task: SearchTask, example: int) -> Search[Found]:
         """Search the order of one example, round by round."""
         n = task.responses.n_features
         budget = self.forwards_per_feature * n
         answers = Answers(_Share(task.progress, n, budget))
-        alone = replace(task, progress=_Silent())
+        alone = replace(task, progress=NullProgress())
         seed: NDArray[np.float64] | None = None
         best: Found | None = None
         highest, before = -np.inf, 0
         for round_ in range(self.rounds):
             ordering = self.searches[min(round_, len(self.searches) - 1)]
             found = yield from answers.remembered(ordering.search(alone, example, seed))
-            score = joint_score(found, task.end_points, example)
+            score = joint_score(*found[2:], task.end_points, example)
             if score > highest:
                 best, highest = found, score
             order_is_seed = seed is not None and found[0] == np.argsort(-seed).tolist()
@@ -107,19 +110,6 @@ class JointOrdering(Described):
 
 THOROUGH = FastOrdering(deletion_checks=8)
 """The search of a round, unless other ones are given."""
-
-
-def joint_score(found: Found, end_points: EndPoints, example: int) -> float:
-    """Compute insertion less deletion, the areas of an order's monotone responses."""
-    full = end_points.full[example]
-    rise, fall = (torch.from_numpy(curve) for curve in found[2:])
-    rise = monotone_response(
-        rise, end_points.insertion_baseline[example], full, "insertion"
-    )
-    fall = monotone_response(
-        fall, end_points.deletion_baseline[example], full, "deletion"
-    )
-    return float(area(rise) - area(fall))
 
 
 class Answers:
@@ -174,10 +164,3 @@ class _Share:
     def _show(self, place: int) -> None:
         self._progress.update(place - self._shown)
         self._shown = place
-
-
-class _Silent:
-    """A bar that shows nothing."""
-
-    def update(self, n: int) -> None:
-        """Do nothing."""

@@ -19,11 +19,11 @@ from captum_mda.ordering.greedy import (
     best_with_each,
     first_unplaced,
     Found,
-    gathered,
+    order_side_by_side,
     rank_candidates,
     reached,
 )
-from captum_mda.ordering.lockstep import run_in_lockstep, Search
+from captum_mda.ordering.lockstep import Search
 from captum_mda.perturbation.inputs import require_positive_integer
 
 
@@ -54,8 +54,7 @@ class PaperOrdering(Described):
 
     def __call__(self, task: SearchTask) -> SearchResult:
         """Order the patches of all of a task's examples, side by side."""
-        searches = [self._search(task, int(example)) for example in task.examples]
-        return gathered(run_in_lockstep(searches, task.examples, task.responses))
+        return order_side_by_side(task, self._search)
 
     def _search(self, task: SearchTask, example: int) -> Search[Found]:
         """Search one image's order; the algorithm of the paper."""

@@ -8,12 +8,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from captum_mda.curves import area, monotone_response
 from captum_mda.ordering.base import (
     complete,
     DELETION,
     Described,
     INSERTION,
+    joint_score,
     Ordering,
     SearchResult,
     SearchTask,
@@ -38,8 +38,8 @@ class RefinedOrdering(Described):
     on. Where both curves have come to their ends nothing is asked.
 
     The score of the order never falls. The curves of the first order are asked whole,
-    for up to 2 (N - 1) forwards; a pass costs less than four for each patch that it
-    moves.
+    for up to 2 (N - 1) forwards; a pass costs less than two for each patch that it asks
+    about.
 
     Args:
         ordering (Ordering): Finds the first order.
@@ -131,8 +131,9 @@ class _Chain:
         starts = self._open_pairs(length, offset)
         if not starts:
             return
-        inserted = yield Query(self._prefixes(starts, length), INSERTION)
-        deleted = yield Query(~self._prefixes(starts, length), DELETION)
+        prefixes = self._prefixes(starts, length)
+        inserted = yield Query(prefixes, INSERTION)
+        deleted = yield Query(~prefixes, DELETION)
         moves = zip(
             starts,
             inserted.reshape(len(starts), -1),
@@ -151,7 +152,8 @@ class _Chain:
 
     def _open_pairs(self, length: int, offset: int) -> list[int]:
         """Find the pairs in which either curve is not at its end all along."""
-        full, base, zero = self._end_points()
+        base, full = self.insertion[[0, -1]]
+        zero = self.deletion[-1]
         rise = np.maximum.accumulate((self.insertion - base) / (full - base))
         fall = np.minimum.accumulate((self.deletion - zero) / (full - zero))
         is_open = (rise < 1.0 - CLOSED) | (fall > CLOSED)
@@ -178,19 +180,7 @@ class _Chain:
                 prefixes[row, step, order[: start + 1 + step]] = True
         return prefixes.reshape(-1, len(self.order))
 
-    def _end_points(self) -> tuple[float, float, float]:
-        ends, example = self.task.end_points, self.example
-        return (
-            float(ends.full[example]),
-            float(ends.insertion_baseline[example]),
-            float(ends.deletion_baseline[example]),
-        )
-
     def _score(
         self, insertion: NDArray[np.float64], deletion: NDArray[np.float64]
     ) -> float:
-        """Compute insertion less deletion, from raw curves."""
-        full, base, zero = torch.tensor(self._end_points(), dtype=torch.float64)
-        rise = monotone_response(torch.from_numpy(insertion), base, full, "insertion")
-        fall = monotone_response(torch.from_numpy(deletion), zero, full, "deletion")
-        return float(area(rise) - area(fall))
+        return joint_score(insertion, deletion, self.task.end_points, self.example)
