@@ -6,9 +6,10 @@ of the exact search, whose figures are read from mda_quality.json.
 
     OMP_NUM_THREADS=1 CAPTUM_MDA_DATA=DATA python benchmarks/ordering.py
 
-prints a table and writes ordering.json beside itself. Settings that are in it already
-are not run again. With ``--samples 60`` it compares the searches on as many samples of
-the packaged model instead, all in one batch, for which no data is needed.
+prints a table, writes ordering.json beside itself, fills the tables of
+docs/attribution.md and draws docs/images/ordering.png. Settings that are in the JSON
+already are not run again. With ``--samples 60`` it compares the searches on as many
+samples of the packaged model instead, all in one batch, for which no data is needed.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from typing import Any
 
 import torch
 from mda_quality import Reference
+from quality_figure import draw, Point
+from scoring import fill_page
 from torch import Tensor
 from tqdm import tqdm
 
@@ -45,15 +48,17 @@ from captum_mda.ordering import (
 from captum_mda.perturbation.precision import Precision, PRECISIONS
 
 SCORES = ("insertion_deletion", "mas_insertion_deletion")
+EXACT_FORWARDS = 5307
 HERE = Path(__file__).resolve().parent
-FRUGAL = FastOrdering(forwards_per_feature=2.0)
+DOCS = HERE.parent / "docs"
 SETTINGS: dict[str, Ordering] = {
     "default": FastOrdering(),
     "joint": JointOrdering(),
-    "two rounds": JointOrdering(rounds=2, searches=[FRUGAL]),
+    "joint, budget 6": JointOrdering(
+        forwards_per_feature=6.0, searches=[FastOrdering(forwards_per_feature=6.0)]
+    ),
     "refined": RefinedOrdering(FastOrdering(), passes=4),
     "budget 2.5": FastOrdering(forwards_per_feature=2.5),
-    "budget 6": FastOrdering(forwards_per_feature=6.0),
     "insertion alone in front": FastOrdering(deletion_checks=1),
     "no farther than tau": FastOrdering(patience=0),
     "never quiet": FastOrdering(quiet_level=0.0),
@@ -106,6 +111,9 @@ def main() -> None:
             with replacing(options.out) as beside:
                 beside.write_text(json.dumps(rows, indent=1) + "\n")
     print(settings_table(rows))
+    parts = {"photos": photos_table(rows), "settings": settings_table(rows)}
+    fill_page(DOCS / "attribution.md", parts)
+    draw({"photos": points_of(rows)}, DOCS / "images" / "ordering.png")
 
 
 def compare_samples(n: int, precision: Precision) -> None:
@@ -191,6 +199,20 @@ def settings_table(rows: list[dict[str, Any]]) -> str:
             *(line(setting, group) for setting, group in by_setting(rows).items()),
         ]
     )
+
+
+def points_of(rows: list[dict[str, Any]]) -> dict[str, list[Point]]:
+    """Tell what the figure shows: mean forwards and gains of each setting."""
+    panels = {"Ins-Del over MDA as published": SCORES[0]}
+    panels["MAS Ins-Del over MDA as published"] = SCORES[1]
+    found = {}
+    for title, score in panels.items():
+        found[title] = [Point("published search", EXACT_FORWARDS, 0.0)]
+        for setting, group in by_setting(rows).items():
+            forwards = mean(row["forwards"] for row in group)
+            gain = mean(row[f"{score}_gain"] for row in group)
+            found[title].append(Point(setting, forwards, gain))
+    return found
 
 
 def line(setting: str, rows: list[dict[str, Any]]) -> str:

@@ -1,15 +1,19 @@
 """What explanations cost: forwards, seconds, and seconds in forwards of the bare model.
 
-Explains photos with a timm model by MDA, exact and fast, and scores the maps. A
-forward-equivalent is the time of one image in the bare model, float32, at its best
-batch, in the same run; "overhead" is the time over that of as many such forwards.
+Explains photos with a timm model by MDA, exact and fast, and by the methods of
+explainers.py, and scores a map. A forward-equivalent is the time of one image in the
+bare model, float32, at its best batch, in the same run; "overhead" is the time over
+that of as many forwards as were counted.
 
     OMP_NUM_THREADS=1 CAPTUM_MDA_DATA=DATA python benchmarks/speed.py
 
-prints a table and writes speed.json beside itself. ``--resolution 448`` explains at 784
-patches of 16 pixels, ``--patch-size 32`` at 49 of 32 pixels; ``--searches`` says by
-which searches; ``--random`` needs no data: random weights and images, for speed alone.
-On a CPU times are processor seconds, so that other programs disturb little.
+adds rows to speed.json beside itself, where they replace those of the same task, and
+fills docs/speed.md with its figure. ``--resolution 448`` explains at 784 patches of 16
+pixels, ``--patch-size 8`` at as many of 8 pixels, ``--patch-size 32`` at 49.
+``--tasks`` says what to measure: searches, methods, "metrics"; with none of them the
+page is written of what was measured. ``--random`` needs no data: random weights and
+images, for speed alone. On a CPU times are processor seconds, so that other programs
+disturb little.
 """
 
 from __future__ import annotations
@@ -19,27 +23,37 @@ import json
 import os
 import resource
 import time
+from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import timm
 import torch
+from explainers import counted, EXPLAINERS, Method
 from PIL import Image
 from safetensors.torch import load_file
+from scoring import fill_page
+from speed_page import draw, table
 from torch import nn, Tensor
 
 from captum_mda import (
     BidirectionalAttention,
     blur_baseline,
+    LibraGrad,
     MetricDrivenAttribution,
     metrics,
     patch_feature_mask,
 )
 from captum_mda._files import replacing
+from captum_mda.ordering import ORDERINGS
 
 MODEL = "deit_tiny_patch16_224"
 BATCHES = {"cpu": (4, 8, 16, 32), "cuda": (64, 128, 256, 512)}
 HERE = Path(__file__).resolve().parent
+DOCS = HERE.parent / "docs"
+METHODS = [name for name, each in EXPLAINERS.items() if isinstance(each, Method)]
+METRICS = "metrics"
 
 
 class Bench:
@@ -104,7 +118,7 @@ def photos(folder: Path, size: int, n: int, model: nn.Module) -> Tensor:
     return torch.stack([transform(Image.open(path).convert("RGB")) for path in paths])
 
 
-def measured(bench: Bench, search: str, options: argparse.Namespace) -> dict[str, Any]:
+def searched(bench: Bench, search: str, options: argparse.Namespace) -> dict[str, Any]:
     """Explain the images by one search, and score the maps."""
     seed = BidirectionalAttention(bench.model).attribute(
         bench.images, target=bench.target
@@ -121,13 +135,10 @@ def measured(bench: Bench, search: str, options: argparse.Namespace) -> dict[str
         seed_attributions=seed,
         show_progress=True,
     )
-    seconds = bench.seconds() - before
     row: dict[str, Any] = {
-        "search": search,
+        "seconds": (bench.seconds() - before) / len(bench.images),
         "features": explanation.order.shape[1],
-        "images": len(bench.images),
         "forwards": explanation.n_forwards / len(bench.images),
-        "seconds": seconds / len(bench.images),
         "n_inserted": explanation.n_inserted.tolist(),
     }
     if options.scores:
@@ -144,27 +155,76 @@ def measured(bench: Bench, search: str, options: argparse.Namespace) -> dict[str
     return row
 
 
+def explained(bench: Bench, name: str, options: argparse.Namespace) -> dict[str, Any]:
+    """Explain the images by a method that looks inside the model."""
+    entry = EXPLAINERS[name]
+    assert isinstance(entry, Method)
+    method = entry.make(bench.model)
+    with LibraGrad(bench.model) if entry.libra else nullcontext():
+        return timed(bench, lambda: method.attribute(bench.images, bench.target))
+
+
+def scored(bench: Bench, task: str, options: argparse.Namespace) -> dict[str, Any]:
+    """Score a map by insertion, deletion and MAS, both in 224 steps."""
+    maps = torch.rand(bench.images[:, :1].shape, generator=torch.Generator())
+    baseline = blur_baseline(bench.images, 51)
+    return timed(
+        bench,
+        lambda: metrics.perturbation_scores(
+            bench.model,
+            bench.images,
+            maps.to(bench.device),
+            insertion_baselines=baseline,
+            target=bench.target,
+            on_degenerate="nan",
+        ),
+    )
+
+
+def timed(bench: Bench, task: Callable[[], object]) -> dict[str, Any]:
+    """Count a task's forwards, and time it; both for one image."""
+    with counted(bench.model, bench.images) as forwards:
+        task()
+        n_forwards = forwards()
+    before = bench.seconds()
+    task()
+    return {
+        "seconds": (bench.seconds() - before) / len(bench.images),
+        "features": None,
+        "forwards": n_forwards / len(bench.images),
+    }
+
+
 def main() -> None:
     """Run what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=HERE / "speed.json")
     parser.add_argument("--model", default=MODEL)
-    parser.add_argument("--searches", nargs="*", default=["paper", "fast"])
+    tasks = ["paper", "fast", *METHODS, METRICS]
+    parser.add_argument(
+        "--tasks", nargs="*", default=tasks, choices=[*ORDERINGS, *METHODS, METRICS]
+    )
     parser.add_argument("--resolution", type=int, default=224)
     parser.add_argument("--patch-size", type=int, default=16)
     parser.add_argument("--images", type=int, default=1)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--random", action="store_true", help="weights and images")
     parser.add_argument("--scores", action="store_true", help="score the maps, too")
+    parser.add_argument("--page", type=Path, default=DOCS / "speed.md")
+    parser.add_argument("--figure", type=Path, default=DOCS / "images" / "speed.png")
     options = parser.parse_args()
-    bench = Bench(options)
     rows = json.loads(options.out.read_text()) if options.out.exists() else []
-    for search in options.searches:
+    bench = Bench(options) if options.tasks else None
+    for task in options.tasks:
+        assert bench is not None
         before, batch = bench.bare()
-        row = measured(bench, search, options)
+        measure = searched if task in ORDERINGS else explained
+        row = (scored if task == METRICS else measure)(bench, task, options)
         bare = (before + bench.bare()[0]) / 2  # machines change their pace
+        row = {"task": task} | row
         row |= {
             "model": options.model,
+            "images": options.images,
             "resolution": options.resolution,
             "device": options.device,
             "bare_seconds": bare,
@@ -173,15 +233,19 @@ def main() -> None:
             "overhead": row["seconds"] / bare / row["forwards"],
             "peak_mb": bench.peak(),
         }
-        print(
-            f"{search:>6} N = {row['features']}: {row['forwards']:,.0f} forwards, "
-            f"{row['seconds']:.2f} s, {row['forward_equivalents']:,.0f} equivalents, "
-            f"{row['overhead']:.3f} times as many bare forwards, "
-            f"{row['peak_mb']:,.0f} MB"
-        )
+        rows = [each for each in rows if identity(each) != identity(row)]
         rows.append({k: _rounded(v) for k, v in row.items()})
+        print(table(rows[-1:]).splitlines()[-1])
         with replacing(options.out) as beside:
             beside.write_text(json.dumps(rows, indent=1) + "\n")
+    fill_page(options.page, {"speed": table(rows)})
+    draw(rows, options.figure)
+
+
+def identity(row: dict[str, Any]) -> tuple[Any, ...]:
+    """Tell what a row is about."""
+    keys = ("task", "features", "images", "resolution", "model", "device")
+    return tuple(row[key] for key in keys)
 
 
 def _rounded(value: object) -> object:

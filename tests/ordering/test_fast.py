@@ -145,6 +145,33 @@ def test_forwards_stay_within_the_budget(budget: float) -> None:
     assert rows[1] < 0.5 * rows[2]
 
 
+@pytest.mark.parametrize("budget", [4.5, 6.0])
+def test_the_budget_holds_where_tau_is_far(budget: float) -> None:
+    """Each of 196 features adds the same or nearly: tau is reached at the 177th."""
+    n = 196
+    for weights in (torch.ones(n).double(), seeded(n, seed=1).abs() + 3.0):
+        model = Recorder(lambda rows, weights=weights: rows @ weights)
+        mda = MetricDrivenAttribution(
+            model, ordering=FastOrdering(None, budget), score="identity"
+        )
+        found = mda.explain(
+            torch.ones(1, n).double(), seed_attributions=seeded(1, n, seed=5)
+        )
+        assert model.rows <= 1.05 * budget * n
+        (order,), c = found.order, int(found.n_inserted[0])
+        assert c < 0.9 * n
+        inserted = raw_curve(model, order, deletes=False)
+        deleted = raw_curve(model, order, deletes=True)
+        # Pairs of insertion are met both ways; the rest is interpolated.
+        torch.testing.assert_close(
+            found.insertion_responses[0, : c + 1], inserted[: c + 1]
+        )
+        torch.testing.assert_close(
+            found.deletion_responses[0, : c + 1], deleted[: c + 1]
+        )
+        assert float((found.insertion_responses[0] - inserted).abs().max()) < 0.01 * n
+
+
 def test_without_a_seed_it_makes_one_for_two_forwards_a_feature() -> None:
     weights = torch.tensor([0.0, 5.0, 0.0, 9.0, 0.0, 1.0] + [0.0] * 58).double()
     model = Recorder(lambda rows: rows @ weights)

@@ -1,0 +1,92 @@
+"""The table and the figure of speed.py."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("agg")
+from matplotlib import pyplot as plt
+
+from captum_mda._files import replacing
+
+Row = dict[str, Any]
+SEARCHES = {"paper": "published search", "fast": "fast search", "joint": "joint search"}
+
+
+def table(rows: Sequence[Row]) -> str:
+    """Write a row for each task: what it costs for an image."""
+    lines = [
+        "| task | N | pixels | images | forwards | equivalents | overhead | peak MB |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for row in sorted(rows, key=_place):
+        cells = [
+            f"MDA, {SEARCHES[row['task']]}" if row["task"] in SEARCHES else row["task"],
+            "" if row["features"] is None else f"{row['features']}",
+            f"{row['resolution']}",
+            f"{row['images']}",
+            f"{row['forwards']:,.0f}",
+            f"{row['forward_equivalents']:,.0f}",
+            f"{row['overhead']:.2f}",
+            f"{row['peak_mb']:,.0f}",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _place(row: Row) -> tuple[Any, ...]:
+    """Sort searches by name and size, and put all else behind them, as measured."""
+    names = list(SEARCHES)
+    if row["task"] not in names:
+        return (len(names), 0, 0, 0)
+    return (
+        names.index(row["task"]),
+        row["features"],
+        row["resolution"],
+        row["images"],
+    )
+
+
+def growth(rows: Sequence[Row], task: str) -> list[tuple[int, float]]:
+    """Tell the mean forwards of a search by the number of features."""
+    found: dict[int, list[float]] = {}
+    for row in rows:
+        if row["task"] == task:
+            found.setdefault(row["features"], []).append(row["forwards"])
+    return [(n, sum(each) / len(each)) for n, each in sorted(found.items())]
+
+
+def draw(rows: Sequence[Row], path: Path) -> None:
+    """Draw forwards against the number of features, for each search."""
+    figure, axis = plt.subplots(figsize=(6.4, 4.4), layout="constrained")
+    for task, title in SEARCHES.items():
+        points = growth(rows, task)
+        if points:
+            axis.loglog(*zip(*points, strict=True), "o-", label=title)
+            for n, forwards in points:
+                axis.annotate(
+                    f"{forwards:,.0f}",
+                    (n, forwards),
+                    xytext=(0, 7),
+                    textcoords="offset points",
+                    ha="center",
+                    fontsize=9,
+                )
+    sizes = sorted({row["features"] for row in rows if row["features"]})
+    known = dict(growth(rows, "fast"))
+    if 196 in known:
+        bound = [known[196] * (n / 196) ** 1.1 for n in sizes]
+        axis.loglog(sizes, bound, ":", color="0.5", label="N to the power of 1.1")
+    axis.set(xlabel="patches N", ylabel="forwards for an image", xticks=sizes)
+    axis.set_xticklabels([f"{n}" for n in sizes])
+    axis.minorticks_off()
+    axis.margins(0.12, 0.16)
+    axis.grid(alpha=0.25)
+    axis.legend(fontsize=9)
+    with replacing(path) as beside:
+        figure.savefig(beside, dpi=110, format="png")
+    plt.close(figure)
