@@ -194,12 +194,16 @@ def test_stated_figures_of_the_searches_are_those_that_were_measured(
     assert script.photos_table(measured) in page
     assert script.settings_table(measured) in page
     by_setting = script.by_setting(measured)
-    for setting in ("default", "joint"):
+    for setting, most, least_mean, least in (
+        ("default", 900, -0.005, -0.04),
+        ("joint, budget 6", 1200, 0.03, -0.02),
+        ("joint", 5307, 0.05, -0.02),
+    ):
         rows = by_setting[setting]
         gains = [row["insertion_deletion_gain"] for row in rows]
-        forwards = [row["forwards"] for row in rows]
-        assert sum(gains) / len(gains) > {"default": -0.005, "joint": 0.05}[setting]
-        assert sum(forwards) / len(forwards) < {"default": 900, "joint": 5307}[setting]
+        assert sum(gains) / len(gains) >= least_mean
+        assert min(gains) >= least
+        assert max(row["forwards"] for row in rows) <= most
 
 
 def test_stated_figures_of_screening_are_those_that_were_measured(

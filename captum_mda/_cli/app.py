@@ -138,7 +138,7 @@ def explain(
         str,
         typer.Option(
             metavar="paper|fast|joint|auto",
-            help="The published search, one for an eighth of its forwards, or one by "
+            help="The published search, one for a seventh of its forwards, or one by "
             "both metrics that scores higher.",
         ),
     ] = "paper",

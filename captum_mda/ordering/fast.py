@@ -62,7 +62,7 @@ FAR_STRIDE = 8
 
 
 class FastOrdering(Described):
-    """Orders patches by both metrics for an eighth of the forwards of `PaperOrdering`.
+    """Orders patches by both metrics for a seventh of the forwards of `PaperOrdering`.
 
     It asks where the answer matters:
 
