@@ -206,6 +206,20 @@ def test_stated_figures_of_the_searches_are_those_that_were_measured(
         assert max(row["forwards"] for row in rows) <= most
 
 
+def test_page_of_speed_says_what_was_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    script = importlib.import_module("speed_page")
+    measured = json.loads((ROOT / "benchmarks" / "speed.json").read_text())
+    page = (ROOT / "docs" / "speed.md").read_text(encoding="utf-8")
+    assert f"<!-- speed -->\n\n{script.table(measured)}\n\n<!-- end speed -->" in page
+    fast = dict(script.growth(measured, "fast"))
+    assert fast[49] <= 250 and fast[196] <= 900
+    assert fast[784] <= fast[196] * 4**1.1
+    for row in measured:
+        if row["task"] == "paper":
+            assert row["overhead"] <= 1.15
+
+
 def test_stated_figures_of_screening_are_those_that_were_measured(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -36,6 +36,10 @@ from captum_mda.perturbation.inputs import (
 )
 
 # What the measurements of benchmarks/ordering.py settled, and nobody need set.
+DEFAULT_BUDGET = 4.5
+"""Forwards for each feature."""
+LEAST_DEFAULT_BUDGET = 240.0
+"""Forwards in all: where features are few and large, each choice weighs more."""
 INSERTION_SHARE = 0.4
 """The share of the budget after which insertion asks for as little as it may."""
 LONGEST_SHARE = 0.53
@@ -83,18 +87,19 @@ class FastOrdering(Described):
       changes seldom, only some points are asked, and those near a new maximum.
 
     Points of the curves that are not asked are interpolated between their neighbours.
-    Without a seed it makes one, for 2 N forwards: what inserting each feature alone
-    adds, and what deleting each alone takes away. With tau = 1, insertion alone is
-    asked.
-
-    Where the budget runs short, steps place several patches at once.
+    Where the budget runs short, steps place several patches at once, and insertion ends
+    at four fifths of it, be tau reached or not. Without a seed the search makes one,
+    for 2 N forwards beyond the budget: what inserting each feature alone adds, and what
+    deleting each alone takes away. With tau = 1, insertion alone is asked, and takes
+    more.
 
     Args:
         window (int, optional): As for `PaperOrdering`. Default: None
         forwards_per_feature (float, optional): The budget: how many forwards the search
-            of an example with N features takes, divided by N. A few more than that are
-            possible, and with less than some 2 for each feature more than a few; where
-            the response is quiet, less is taken. Default: 4.5
+            of an example with N features takes at most, divided by N; where responses
+            are quiet it takes less. A few more are possible, and more than a few with
+            under 3 for a feature where insertion is slow to reach tau. None: 4.5, and
+            240 forwards in all where that is more. Default: None
         deletion_checks (int, optional): Of how many candidates a step of the insertion
             phase asks what deleting them leaves. Default: 5
         quiet_level (float, optional): The normalised response, in [0, 1], below which
@@ -120,7 +125,7 @@ class FastOrdering(Described):
     def __init__(
         self,
         window: int | None = None,
-        forwards_per_feature: float = 4.5,
+        forwards_per_feature: float | None = None,
         deletion_checks: int = 5,
         quiet_level: float = 0.01,
         oldest_share: float = 0.3,
@@ -129,7 +134,8 @@ class FastOrdering(Described):
         """Check the numbers."""
         if window is not None:
             require_positive_integer("window", window)
-        require_positive_number("forwards_per_feature", forwards_per_feature)
+        if forwards_per_feature is not None:
+            require_positive_number("forwards_per_feature", forwards_per_feature)
         require_positive_integer("deletion_checks", deletion_checks)
         require_in_unit_interval("quiet_level", quiet_level)
         require_in_unit_interval("oldest_share", oldest_share)
@@ -140,6 +146,12 @@ class FastOrdering(Described):
         self.quiet_level = quiet_level
         self.oldest_share = oldest_share
         self.patience = patience
+
+    def budget(self, n_features: int) -> float:
+        """Tell how many forwards the search of so many features may take."""
+        if self.forwards_per_feature is None:
+            return max(DEFAULT_BUDGET * n_features, LEAST_DEFAULT_BUDGET)
+        return self.forwards_per_feature * n_features
 
     def __call__(self, task: SearchTask) -> SearchResult:
         """Order the patches of all of a task's examples, side by side."""
@@ -169,7 +181,7 @@ class _FastSearch:
         self._front: list[int] = []  # o_1, ..., o_C
         self._back: list[int] = []  # o_N, o_{N-1}, ..., o_{C+1}
         self._window = options.window or default_window(n)
-        self._budget = options.forwards_per_feature * n
+        self._budget = options.budget(n)
         self._allowance = INSERTION_SHARE * self._budget
         self._spent = self._shown = 0
 
