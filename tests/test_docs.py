@@ -314,6 +314,34 @@ def test_what_is_said_of_quality_on_samples_is_what_was_measured(
     assert 2.8 < totals["mda"] / totals["mda joint"] < 3.5
 
 
+def test_what_is_said_of_quality_on_photos_is_what_was_measured(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    script = importlib.import_module("quality_tables")
+    rows = json.loads((ROOT / "benchmarks" / "quality.json").read_text())
+
+    def gain(name: str, metric: str) -> MeanInterval:
+        of = script.values_of(rows, script.PHOTOS, metric)
+        return mean_interval(script.pairs_of(of[name], of[script.REFERENCE]))
+
+    for metric in ("gaussian", "mean_colour"):
+        assert gain("mda joint", metric).low > 0
+        for name in ("bi-attn", "legrad", "libra fullgrad+", "caap", "tis", "vit-cx"):
+            assert gain(name, metric).high < 0
+    assert gain("mda joint", "positive_perturbation").high < 0
+    both_open = ("negative_perturbation", "mif_deletion", "lif_deletion")
+    for metric in ("noise", *both_open):
+        found = gain("mda joint", metric)
+        assert found.low <= 0 <= found.high
+    for metric in ("gaussian", "mean_colour", "noise", "other_class", *both_open):
+        found = gain("mda fast", metric)
+        assert found.low <= 0 <= found.high
+    assert gain("mda joint", "monotonicity").high < 0
+    assert gain("mda fast", "monotonicity").high < 0
+    assert gain("libra fullgrad+", "lif_deletion").low > 0
+
+
 def test_perturbation_methods_cost_less_than_published_code() -> None:
     path = ROOT / "benchmarks" / "perturbation_methods.json"
     measured = json.loads(path.read_text())
