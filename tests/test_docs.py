@@ -215,6 +215,20 @@ def test_page_of_speed_says_what_was_measured(monkeypatch: pytest.MonkeyPatch) -
     fast = dict(script.growth(measured, "fast"))
     assert fast[49] <= 250 and fast[196] <= 900
     assert fast[784] <= fast[196] * 4**1.1
+    exact, few = (
+        next(row for row in measured if (row["task"], row["features"]) == (task, 49))
+        for task in ("paper", "fast")
+    )
+    page = (ROOT / "docs" / "attribution.md").read_text(encoding="utf-8")
+    losses = [
+        exact[score] - few[score]
+        for score in ("insertion_deletion", "mas_insertion_deletion")
+    ]
+    stated = (
+        f"takes {few['forwards']:.0f} forwards in place of {exact['forwards']:.0f}, "
+        f"and loses {losses[0]:.3f} in Ins-Del and {losses[1]:.3f} in MAS Ins-Del"
+    )
+    assert stated.replace("0.", ".") in " ".join(page.split())
     for row in measured:
         if row["task"] == "paper":
             assert row["overhead"] <= 1.15
