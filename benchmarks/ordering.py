@@ -50,6 +50,7 @@ from captum_mda.perturbation.precision import Precision, PRECISIONS
 SCORES = ("insertion_deletion", "mas_insertion_deletion")
 EXACT_FORWARDS = 5307
 HERE = Path(__file__).resolve().parent
+OUT = HERE / "ordering.json"
 DOCS = HERE.parent / "docs"
 SETTINGS: dict[str, Ordering] = {
     "default": FastOrdering(),
@@ -79,7 +80,7 @@ def measured(reference: Reference, photo: str, ordering: Ordering) -> list[float
 def main() -> None:
     """Run what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, default=HERE / "ordering.json")
+    parser.add_argument("--out", type=Path, default=OUT)
     parser.add_argument("--settings", nargs="*", default=list(SETTINGS))
     parser.add_argument("--photos", nargs="*", help="some of them; all if not given")
     parser.add_argument("--samples", type=int, help="of the packaged model")
@@ -111,6 +112,8 @@ def main() -> None:
             with replacing(options.out) as beside:
                 beside.write_text(json.dumps(rows, indent=1) + "\n")
     print(settings_table(rows))
+    if options.out != OUT:  # the page is about what is kept with it
+        return
     parts = {"photos": photos_table(rows), "settings": settings_table(rows)}
     fill_page(DOCS / "attribution.md", parts)
     draw({"photos": points_of(rows)}, DOCS / "images" / "ordering.png")
@@ -203,10 +206,9 @@ def settings_table(rows: list[dict[str, Any]]) -> str:
 
 def points_of(rows: list[dict[str, Any]]) -> dict[str, list[Point]]:
     """Tell what the figure shows: mean forwards and gains of each setting."""
-    panels = {"Ins-Del over MDA as published": SCORES[0]}
-    panels["MAS Ins-Del over MDA as published"] = SCORES[1]
+    titles = ("Ins-Del over MDA as published", "MAS Ins-Del over MDA as published")
     found = {}
-    for title, score in panels.items():
+    for title, score in zip(titles, SCORES, strict=True):
         found[title] = [Point("published search", EXACT_FORWARDS, 0.0)]
         for setting, group in by_setting(rows).items():
             forwards = mean(row["forwards"] for row in group)
