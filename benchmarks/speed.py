@@ -155,7 +155,7 @@ def searched(bench: Bench, search: str, options: argparse.Namespace) -> dict[str
     return row
 
 
-def explained(bench: Bench, name: str, options: argparse.Namespace) -> dict[str, Any]:
+def explained(bench: Bench, name: str) -> dict[str, Any]:
     """Explain the images by a method that looks inside the model."""
     entry = EXPLAINERS[name]
     assert isinstance(entry, Method)
@@ -164,7 +164,7 @@ def explained(bench: Bench, name: str, options: argparse.Namespace) -> dict[str,
         return timed(bench, lambda: method.attribute(bench.images, bench.target))
 
 
-def scored(bench: Bench, task: str, options: argparse.Namespace) -> dict[str, Any]:
+def scored(bench: Bench) -> dict[str, Any]:
     """Score a map by insertion, deletion and MAS, both in 224 steps."""
     maps = torch.rand(bench.images[:, :1].shape, generator=torch.Generator())
     baseline = blur_baseline(bench.images, 51)
@@ -214,12 +214,23 @@ def main() -> None:
     parser.add_argument("--figure", type=Path, default=DOCS / "images" / "speed.png")
     options = parser.parse_args()
     rows = json.loads(options.out.read_text()) if options.out.exists() else []
-    bench = Bench(options) if options.tasks else None
+    if options.tasks:
+        rows = with_measured(rows, options)
+    fill_page(options.page, {"speed": table(rows)})
+    draw(rows, options.figure)
+
+
+def with_measured(
+    rows: list[dict[str, Any]], options: argparse.Namespace
+) -> list[dict[str, Any]]:
+    """Measure the tasks; each row is written as it comes, in place of its like."""
+    bench = Bench(options)
     for task in options.tasks:
-        assert bench is not None
         before, batch = bench.bare()
-        measure = searched if task in ORDERINGS else explained
-        row = (scored if task == METRICS else measure)(bench, task, options)
+        if task in ORDERINGS:
+            row = searched(bench, task, options)
+        else:
+            row = scored(bench) if task == METRICS else explained(bench, task)
         bare = (before + bench.bare()[0]) / 2  # machines change their pace
         row = {"task": task} | row
         row |= {
@@ -238,8 +249,7 @@ def main() -> None:
         print(table(rows[-1:]).splitlines()[-1])
         with replacing(options.out) as beside:
             beside.write_text(json.dumps(rows, indent=1) + "\n")
-    fill_page(options.page, {"speed": table(rows)})
-    draw(rows, options.figure)
+    return rows
 
 
 def identity(row: dict[str, Any]) -> tuple[Any, ...]:
