@@ -15,6 +15,7 @@ from captum_mda.ordering.fast import FastOrdering
 from captum_mda.ordering.joint import JointOrdering
 from captum_mda.ordering.paper import PaperOrdering
 from captum_mda.ordering.refine import RefinedOrdering
+from captum_mda.ordering.relaxed import RelaxedOrdering
 from captum_mda.ordering.run import measure_end_points, order_examples, seed_scores
 from captum_mda.ordering.screening import Screening
 
@@ -36,6 +37,7 @@ __all__ = [
     "Ordering",
     "PaperOrdering",
     "RefinedOrdering",
+    "RelaxedOrdering",
     "Screening",
     "SearchResult",
     "SearchTask",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor
@@ -25,6 +25,8 @@ Score = Literal["softmax", "identity"] | Callable[[Tensor], Tensor]
 # of a chunk stay in its caches; an accelerator wants as many rows as fit.
 CPU_ROWS = 16
 ACCELERATOR_ROWS = 512
+
+Answer = TypeVar("Answer")
 
 
 class Response:
@@ -109,24 +111,93 @@ class Response:
             TypeError: The forward function returns no tensor.
             ValueError: It returns another number of rows, NaN or infinity.
         """
-        parts, start = [], 0
+
+        def ask(rows: slice) -> Tensor:
+            return self._forward(make_rows(rows), examples[rows], bf16_device).detach()
+
         # One context for all chunks, so that weights are cast once.
         context = nullcontext() if bf16_device is None else bfloat16_on(bf16_device)
         with torch.no_grad(), context:
-            while start < len(examples):
-                rows = slice(start, start + self._chunk_size(make_rows))
-                try:
-                    part = self._forward(make_rows(rows), examples[rows], bf16_device)
-                except RuntimeError as error:
-                    if not self._shrink_after(error, len(examples[rows])):
-                        raise
-                    continue
-                parts.append(part)
-                start += len(part)
-                self._count(examples[rows], bf16_device is not None)
+            size = self._chunk_size(make_rows)
+            parts = self._in_chunks(ask, examples, size, bf16_device is not None)
         values = torch.cat(parts)
         self._require_finite(values, examples, bf16_device is not None)
         return values
+
+    def gradients(
+        self,
+        make_rows: Callable[[Tensor, slice], tuple[Tensor, ...]],
+        points: Tensor,
+        examples: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """Score rows, and differentiate each row's score by what the row is made of.
+
+        Each row counts as two forwards: one there, and one back. Gradients of the
+        model's parameters are neither computed nor touched.
+
+        Args:
+            make_rows (callable): Builds the inputs of a slice of the rows, of that
+                slice of the points.
+            points (Tensor): (R, K), of a floating-point dtype.
+            examples (Tensor): int64 (R,) on the CPU, the example each row stems from.
+
+        Returns:
+            *tuple[Tensor, Tensor]*: (R,) scores and (R, K) gradients, both detached.
+
+        Raises:
+            TypeError: The forward function returns no tensor.
+            ValueError: Its scores have no gradient, or they or their gradients are not
+                finite.
+        """
+
+        @torch.inference_mode(False)
+        @torch.enable_grad()
+        def ask(rows: slice) -> tuple[Tensor, Tensor]:
+            leaf = points[rows].detach().clone().requires_grad_()
+            values = self._forward(make_rows(leaf, rows), examples[rows], None)
+            if not values.requires_grad:
+                raise ValueError(
+                    "forward_func: its outputs have no gradient with respect to the "
+                    "inputs, and this ordering needs one; take an ordering that asks "
+                    'for responses alone, such as "fast"'
+                )
+            (gradient,) = torch.autograd.grad(values.sum(), leaf)
+            return values.detach(), gradient
+
+        size = self._chunk_size(lambda rows: make_rows(points[rows], rows))
+        parts = self._in_chunks(ask, examples, size, n_each=2)
+        values, gradients = (torch.cat(part) for part in zip(*parts, strict=True))
+        self._require_finite(values, examples, in_bf16=False)
+        bad = examples[~torch.isfinite(gradients).all(dim=1).cpu()]
+        if len(bad):
+            raise ValueError(
+                f"forward_func: the gradient of the target's score is NaN or infinite "
+                f"for {len(bad)} of {len(values)} perturbed inputs, first for one of "
+                f"example {int(bad[0])}; take an ordering that asks for responses "
+                'alone, such as "fast"'
+            )
+        return values, gradients
+
+    def _in_chunks(
+        self,
+        ask: Callable[[slice], Answer],
+        examples: Tensor,
+        size: int,
+        in_bf16: bool = False,
+        n_each: int = 1,
+    ) -> list[Answer]:
+        """Ask chunk by chunk, with smaller ones where memory runs out, and count."""
+        parts, start = list[Answer](), 0
+        while start < len(examples):
+            rows = slice(start, start + size)
+            try:
+                parts.append(ask(rows))
+            except RuntimeError as error:
+                size = self._shrunk_after(error, len(examples[rows]))
+                continue
+            start += len(examples[rows])
+            self._count(examples[rows], in_bf16, n_each)
+        return parts
 
     def _forward(
         self,
@@ -135,6 +206,8 @@ class Response:
         bf16_device: torch.device | None,
     ) -> Tensor:
         arguments = arguments_of_rows(self._arguments, examples, self.n_examples)
+        if torch.is_grad_enabled():
+            arguments = differentiable(arguments)
         outputs = self.forward_func(*rows, *arguments)
         outputs = validated_outputs(outputs, len(examples))
         self.gives_probabilities = self._score == "softmax" and has_classes(outputs)
@@ -146,7 +219,7 @@ class Response:
         target = self._target
         if target is not None and len(target) > 1:
             target = target[examples]
-        return select_target(scores, target).detach()
+        return select_target(scores, target)
 
     def _chunk_size(self, make_rows: Callable[[slice], tuple[Tensor, ...]]) -> int:
         if self._rows_per_forward is None:
@@ -154,19 +227,19 @@ class Response:
             self._rows_per_forward = default_rows(device)
         return self._rows_per_forward
 
-    def _shrink_after(self, error: RuntimeError, n_rows: int) -> bool:
+    def _shrunk_after(self, error: RuntimeError, n_rows: int) -> int:
         """Halve the chunks if memory ran out and halving is ours to decide."""
         if not (self._may_shrink and n_rows > 1 and ran_out_of_memory(error)):
-            return False
+            raise error
         self._rows_per_forward = n_rows // 2
-        return True
+        return self._rows_per_forward
 
-    def _count(self, examples: Tensor, in_bf16: bool) -> None:
-        counts = torch.bincount(examples, minlength=self.n_examples)
+    def _count(self, examples: Tensor, in_bf16: bool, n_each: int) -> None:
+        counts = n_each * torch.bincount(examples, minlength=self.n_examples)
         self.forwards += counts
         if in_bf16:
             self.forwards_bf16 += counts
-        self._progress.update(len(examples))
+        self._progress.update(n_each * len(examples))
 
     def _require_finite(self, values: Tensor, examples: Tensor, in_bf16: bool) -> None:
         bad = examples[~torch.isfinite(values).cpu()]
@@ -197,6 +270,14 @@ def ran_out_of_memory(error: RuntimeError) -> bool:
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
     return True
+
+
+def differentiable(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Copy tensors that were made in inference mode, which autograd does not take."""
+    return tuple(
+        value.clone() if isinstance(value, Tensor) and value.is_inference() else value
+        for value in values
+    )
 
 
 def arguments_of_rows(

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from copy import copy
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from captum_mda.perturbation.features import Features, look_up
-from captum_mda.perturbation.response import Response
+from captum_mda.perturbation.response import differentiable, Response
 
 
 class SubsetResponses:
@@ -95,22 +96,71 @@ class SubsetResponses:
         device = self._inputs[0].device if in_bf16 else None
         return self.response(make_rows, examples, device)
 
+    def gradients(
+        self, shares: Tensor, examples: Tensor, kinds: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Score inputs whose features are partly present, and differentiate by how far.
+
+        Each row counts as two forwards: one there, and one back.
+
+        Args:
+            shares (Tensor): float64 (R, N), how far each feature is on its way from the
+                baseline, 0, to the input, 1.
+            examples (Tensor): int64 (R,) on the CPU, the example of each row.
+            kinds (Tensor): int64 (R,) on the CPU, the kind of baseline of each row.
+
+        Returns:
+            *tuple[Tensor, Tensor]*: (R,) scores and float64 (R, N) gradients of each by
+            its shares.
+
+        Raises:
+            ValueError: Inputs are not of a floating-point dtype, the model's scores
+                have no gradient, or they or their gradients are not finite.
+        """
+        for number, tensor in enumerate(self._inputs):
+            if not tensor.is_floating_point():
+                raise ValueError(
+                    f"inputs: tensor {number} is {tensor.dtype}, of which nothing lies "
+                    "between baseline and input; pass floating-point inputs, or take "
+                    'an ordering that asks for responses alone, such as "fast"'
+                )
+        baseline_rows = kinds * self.n_examples + examples
+        with torch.inference_mode(False):
+            plain = copy(self)
+            plain._inputs = differentiable(self._inputs)
+            plain._baselines = differentiable(self._baselines)
+            masks = differentiable(self.features.masks)
+            plain.features = replace(self.features, masks=masks)
+
+        def make_rows(shares: Tensor, rows: slice) -> tuple[Tensor, ...]:
+            return plain._compose(shares, examples[rows], baseline_rows[rows])
+
+        shares = shares.to(self._inputs[0].device)
+        return self.response.gradients(make_rows, shares, examples)
+
     def _compose(
-        self, subsets: Tensor, examples: Tensor, baseline_rows: Tensor
+        self, present: Tensor, examples: Tensor, baseline_rows: Tensor
     ) -> tuple[Tensor, ...]:
-        """Put the inputs where the features are present, the baselines elsewhere."""
+        """Put the inputs where the features are present, the baselines elsewhere.
+
+        Features may be present, bool (R, N), or their shares of the way, (R, N).
+        """
         composed = []
         for tensor, baseline, mask in zip(
             self._inputs, self._baselines, self.features.masks, strict=True
         ):
             if mask.shape[0] > 1:
                 mask = mask.index_select(0, examples.to(mask.device))
-            present = look_up(subsets.to(tensor.device), mask)
+            where = look_up(present.to(tensor.device), mask)
             full, absent = (
                 take_rows(tensor, examples),
                 take_rows(baseline, baseline_rows),
             )
-            composed.append(torch.where(present, full, absent))
+            composed.append(
+                torch.where(where, full, absent)
+                if where.dtype == torch.bool
+                else absent + where.to(full.dtype) * (full - absent)
+            )
         return tuple(composed)
 
 

@@ -1,0 +1,179 @@
+"""A seed for a search: the order that gradients find with patches partly present."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import nn, Tensor
+
+from captum_mda.ordering.base import (
+    DELETION,
+    Described,
+    INSERTION,
+    Ordering,
+    SearchResult,
+    SearchTask,
+)
+from captum_mda.perturbation.inputs import require_positive_integer
+
+# What the measurements of benchmarks/ordering.py settled, and nobody need set.
+LEVELS = 3
+"""How many numbers of patches a step asks about, each from both ends."""
+LARGEST_SHARE = 0.8
+"""The largest of them, as a share of the patches."""
+FIRST_RATE = 0.05
+"""Adam's rate in the first step; it falls to 0. Scores begin with a span of 1."""
+FIRST_SOFTNESS, LAST_SOFTNESS = 0.1, 0.02
+"""Over which difference of scores a patch goes from absent to present."""
+GOLDEN_RATIO = 0.6180339887498949
+BISECTIONS = 40
+TINY = 1e-300
+
+
+class RelaxedOrdering(Described):
+    """Seeds another ordering by gradient ascent on both metrics at once.
+
+    Every patch has a score, at first its rank in the task's seed. For a number of
+    patches k, those with higher scores are more, those with lower ones less present, k
+    in all: a soft version of the first k patches of the order. A step asks for the
+    responses to a few such images, where patches are inserted by as much as they are
+    present and where they are deleted by as much, and moves the scores along the
+    gradient of insertion less deletion, by Adam; the border between present and absent
+    gets sharper from step to step. The scores are the seed of the ordering proper.
+
+    Greedy searches see one patch ahead, and their candidates are as good as their seed.
+    The gradient sees all patches, at all lengths of the curves. The model must be
+    differentiable with respect to its inputs, which are of a floating-point dtype.
+
+    A step takes 12 forwards: a row that is differentiated counts as two, one there and
+    one back. Rows of one example are asked together, and not with those of others, so
+    that results depend neither on the other examples nor on chunk sizes of 6 and more.
+
+    Args:
+        ordering (Ordering): Orders by the seed found.
+        steps (int, optional): How many steps to take. Default: 30
+
+    Example::
+
+        >>> from captum_mda import demo, MetricDrivenAttribution, patch_feature_mask
+        >>> from captum_mda.ordering import FastOrdering, RelaxedOrdering
+        >>> images, labels, _ = demo.make_samples(n=1, seed=2)
+        >>> mask = patch_feature_mask(images, demo.PATCH_SIZE)
+        >>> relaxed = RelaxedOrdering(FastOrdering(), steps=5)
+        >>> mda = MetricDrivenAttribution(demo.load_model(), ordering=relaxed)
+        >>> mda.explain(images, target=labels, feature_mask=mask).order.shape
+        torch.Size([1, 64])
+    """
+
+    def __init__(self, ordering: Ordering, steps: int = 30) -> None:
+        """Check the number of steps."""
+        if not callable(ordering):
+            raise TypeError(
+                f"ordering: got {type(ordering).__name__}, takes an ordering, such as "
+                "FastOrdering()"
+            )
+        require_positive_integer("steps", steps)
+        self.ordering = ordering
+        self.steps = steps
+
+    def __call__(self, task: SearchTask) -> SearchResult:
+        """Find a seed, and order the patches of all of a task's examples by it."""
+        return self.ordering(replace(task, seed=relaxed_seed(task, self.steps)))
+
+
+def relaxed_seed(task: SearchTask, steps: int) -> Tensor:
+    """Find scores by gradient ascent on insertion less deletion.
+
+    Args:
+        task (SearchTask): What is to be ordered; its seed, if any, is where to start.
+        steps (int): How many steps to take.
+
+    Returns:
+        *Tensor*: float64 (B, N) on the CPU, higher for patches that come earlier; 0 for
+        examples that are not the task's.
+
+    Raises:
+        ValueError: The model's scores have no gradient, or it is not finite.
+    """
+    n = task.responses.n_features
+    found = torch.zeros(task.responses.n_examples, n, dtype=torch.float64)
+    for example in task.examples.tolist():
+        # 0 for the last of the seed, 1 for its first; one half for all without a seed.
+        scores = torch.full((n,), 0.5, dtype=torch.float64)
+        if task.seed is not None:
+            ranking = task.seed[example].argsort(stable=True)
+            scores[ranking] = torch.linspace(0.0, 1.0, n, dtype=torch.float64)
+        found[example] = _ascend(task, example, scores, steps)
+    return found
+
+
+def _ascend(task: SearchTask, example: int, scores: Tensor, steps: int) -> Tensor:
+    """Improve the scores (N,) of one example."""
+    scores = nn.Parameter(scores)
+    adam = torch.optim.Adam([scores], lr=FIRST_RATE)
+    for step in range(steps):
+        done = step / steps
+        adam.param_groups[0]["lr"] = FIRST_RATE * (1 - done)
+        softness = FIRST_SOFTNESS * (LAST_SOFTNESS / FIRST_SOFTNESS) ** done
+        # One number of patches from each of as many parts, another one each step.
+        within = torch.arange(LEVELS) + (0.5 + step * GOLDEN_RATIO) % 1.0
+        counts = (within / LEVELS * LARGEST_SHARE * len(scores)).clamp(min=1.0)
+        presence = _presence(scores.detach(), counts.double(), softness)
+        scores.grad = -_through_presence(
+            presence, _gain_by_presence(task, example, presence), softness
+        )
+        adam.step()
+    return scores.detach()
+
+
+def _presence(scores: Tensor, counts: Tensor, softness: float) -> Tensor:
+    """Let as many patches be present as asked for: sigmoids of their scores.
+
+    Args:
+        scores (Tensor): float64 (N,).
+        counts (Tensor): float64 (K,), sums of the presences.
+        softness (float): The sigmoid's unit.
+
+    Returns:
+        *Tensor*: float64 (K, N) in [0, 1].
+    """
+    margin = 40 * softness  # where a sigmoid is 0 or 1
+    low = (scores.min() - margin).expand(counts.shape)
+    high = (scores.max() + margin).expand(counts.shape)
+    for _ in range(BISECTIONS):
+        border = (low + high) / 2
+        is_low = ((scores - border[:, None]) / softness).sigmoid().sum(1) > counts
+        low, high = torch.where(is_low, border, low), torch.where(is_low, high, border)
+    return ((scores - border[:, None]) / softness).sigmoid()
+
+
+def _through_presence(presence: Tensor, gain: Tensor, softness: float) -> Tensor:
+    """Turn the gradient by presences (K, N) into that by scores (N,).
+
+    The border moves with the scores, as the sum of each row's presences is fixed.
+    """
+    slope = presence * (1 - presence)
+    total = slope.sum(1, keepdim=True).clamp(min=TINY)
+    by_border = (gain * slope).sum(1, keepdim=True) / total
+    by_score: Tensor = (slope * (gain - by_border)).sum(0) / softness
+    return by_score
+
+
+def _gain_by_presence(task: SearchTask, example: int, presence: Tensor) -> Tensor:
+    """Differentiate normalised insertion less deletion by presences: (K, N)."""
+    ends, k = task.end_points, len(presence)
+    full = ends.full[example]
+    rows = torch.full((2 * k,), example)
+    kinds = torch.tensor([INSERTION, DELETION]).repeat_interleave(k)
+    values, gradients = (
+        each.cpu().double()
+        for each in task.responses.gradients(
+            torch.cat([presence, 1 - presence]), rows, kinds
+        )
+    )
+    base, zero = ends.insertion_baseline[example], ends.deletion_baseline[example]
+    # Beyond the ends the metrics clip, and nothing is gained.
+    counts = torch.cat([values[:k] < full, values[k:] > zero])[:, None]
+    inserted, deleted = (gradients * counts).split(k)
+    return (inserted / (full - base) + deleted / (full - zero)) / k
