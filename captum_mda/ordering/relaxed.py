@@ -176,4 +176,5 @@ def _gain_by_presence(task: SearchTask, example: int, presence: Tensor) -> Tenso
     # Beyond the ends the metrics clip, and nothing is gained.
     counts = torch.cat([values[:k] < full, values[k:] > zero])[:, None]
     inserted, deleted = (gradients * counts).split(k)
-    return (inserted / (full - base) + deleted / (full - zero)) / k
+    gain: Tensor = (inserted / (full - base) + deleted / (full - zero)) / k
+    return gain
