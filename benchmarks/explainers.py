@@ -311,6 +311,7 @@ EXPLAINERS: Mapping[str, Callable[[Pictures, Path], Explained]] = {
     "mda joint refined": Mda(RefinedOrdering(JointOrdering(), 4)),
     "mda joint, mas": Mda("joint", magnitude="mas"),
     "mda joint, mas by pixels": Mda("joint", magnitude="mas", mean_steps="pixel"),
+    "mda relaxed": Mda("relaxed"),
     "bi-attn": Method(BidirectionalAttention),
     "legrad": Method(LeGrad),
     "libra fullgrad+": Method(FullGradPlus, libra=True),

@@ -44,6 +44,7 @@ from captum_mda.ordering import (
     Ordering,
     PaperOrdering,
     RefinedOrdering,
+    RelaxedOrdering,
 )
 from captum_mda.perturbation.precision import Precision, PRECISIONS
 
@@ -58,6 +59,9 @@ SETTINGS: dict[str, Ordering] = {
     "joint, budget 6": JointOrdering(
         forwards_per_feature=6.0, searches=[FastOrdering(forwards_per_feature=6.0)]
     ),
+    "relaxed": RelaxedOrdering(),
+    "relaxed, 15 steps": RelaxedOrdering(steps=15),
+    "relaxed joint": RelaxedOrdering(JointOrdering()),
     "refined": RefinedOrdering(FastOrdering(), passes=4),
     "budget 2.5": FastOrdering(forwards_per_feature=2.5),
     "insertion alone in front": FastOrdering(deletion_checks=1),
@@ -66,7 +70,7 @@ SETTINGS: dict[str, Ordering] = {
     "quiet below 0.05": FastOrdering(quiet_level=0.05),
     "no ageing": FastOrdering(oldest_share=0.0),
 }
-"""By name: the fast search, the joint one, and what the parts of both are worth."""
+"""By name: the searches, and what the parts of the fast one are worth."""
 
 
 def measured(reference: Reference, photo: str, ordering: Ordering) -> list[float]:

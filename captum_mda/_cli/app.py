@@ -137,9 +137,9 @@ def explain(
     ordering: Annotated[
         str,
         typer.Option(
-            metavar="paper|fast|joint|auto",
-            help="The published search, one for a seventh of its forwards, or one by "
-            "both metrics that scores higher.",
+            metavar="paper|fast|joint|relaxed|auto",
+            help="The published search, one for a seventh of its forwards, one by "
+            "both metrics that scores higher, or one whose seed gradients find.",
         ),
     ] = "paper",
     precision: Annotated[

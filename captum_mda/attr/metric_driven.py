@@ -92,8 +92,10 @@ class MetricDrivenAttribution(PerturbationAttribution):
             search; "fast", which asks where the answer matters and interpolates the
             other points of the curves, see `captum_mda.ordering.FastOrdering`; "joint",
             the same again and again by its own result, for less than "paper" and with
-            better scores, see `captum_mda.ordering.JointOrdering`; "auto", that with
-            the best scores measured, now "joint"; or an object of the
+            better scores, see `captum_mda.ordering.JointOrdering`; "relaxed", "fast"
+            from a seed that gradients find, for models that can be differentiated, see
+            `captum_mda.ordering.RelaxedOrdering`; "auto", the best of those that ask
+            for responses alone, now "joint"; or an object of the
             `captum_mda.ordering.Ordering` protocol. Default: "paper"
         magnitude (str, optional): Makes magnitudes of the density's increments:
             "reference" as published in code, "paper" as printed (Eq. 10), "increment"

@@ -23,9 +23,10 @@ ORDERINGS: dict[str, Callable[[], Ordering]] = {
     "paper": PaperOrdering,
     "fast": FastOrdering,
     "joint": JointOrdering,
+    "relaxed": RelaxedOrdering,
     "auto": JointOrdering,
 }
-"""The orderings that can be asked for by name; "auto" is that with the best scores."""
+"""The orderings by name; "auto" is the best of those that need no gradients."""
 
 __all__ = [
     "DELETION",

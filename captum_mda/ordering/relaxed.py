@@ -15,15 +15,18 @@ from captum_mda.ordering.base import (
     SearchResult,
     SearchTask,
 )
+from captum_mda.ordering.fast import FastOrdering
 from captum_mda.perturbation.inputs import require_positive_integer
 
 # What the measurements of benchmarks/ordering.py settled, and nobody need set.
+DEFAULT_BUDGET = 3.5
+"""Forwards for each feature of the ordering proper."""
 LEVELS = 3
 """How many numbers of patches a step asks about, each from both ends."""
 LARGEST_SHARE = 0.8
 """The largest of them, as a share of the patches."""
-FIRST_RATE = 0.05
-"""Adam's rate in the first step; it falls to 0. Scores begin with a span of 1."""
+REACH = 1.0
+"""How far all steps together can move a score; at first scores span 1."""
 FIRST_SOFTNESS, LAST_SOFTNESS = 0.1, 0.02
 """Over which difference of scores a patch goes from absent to present."""
 GOLDEN_RATIO = 0.6180339887498949
@@ -51,23 +54,27 @@ class RelaxedOrdering(Described):
     that results depend neither on the other examples nor on chunk sizes of 6 and more.
 
     Args:
-        ordering (Ordering): Orders by the seed found.
-        steps (int, optional): How many steps to take. Default: 30
+        ordering (Ordering, optional): Orders by the seed found. None: `FastOrdering`
+            with a budget of 3.5 forwards for each feature. Default: None
+        steps (int, optional): How many steps to take. Default: 40
 
     Example::
 
         >>> from captum_mda import demo, MetricDrivenAttribution, patch_feature_mask
-        >>> from captum_mda.ordering import FastOrdering, RelaxedOrdering
+        >>> from captum_mda.ordering import RelaxedOrdering
         >>> images, labels, _ = demo.make_samples(n=1, seed=2)
         >>> mask = patch_feature_mask(images, demo.PATCH_SIZE)
-        >>> relaxed = RelaxedOrdering(FastOrdering(), steps=5)
-        >>> mda = MetricDrivenAttribution(demo.load_model(), ordering=relaxed)
+        >>> mda = MetricDrivenAttribution(
+        ...     demo.load_model(), ordering=RelaxedOrdering(steps=5)
+        ... )
         >>> mda.explain(images, target=labels, feature_mask=mask).order.shape
         torch.Size([1, 64])
     """
 
-    def __init__(self, ordering: Ordering, steps: int = 30) -> None:
+    def __init__(self, ordering: Ordering | None = None, steps: int = 40) -> None:
         """Check the number of steps."""
+        if ordering is None:
+            ordering = FastOrdering(forwards_per_feature=DEFAULT_BUDGET)
         if not callable(ordering):
             raise TypeError(
                 f"ordering: got {type(ordering).__name__}, takes an ordering, such as "
@@ -111,10 +118,10 @@ def relaxed_seed(task: SearchTask, steps: int) -> Tensor:
 def _ascend(task: SearchTask, example: int, scores: Tensor, steps: int) -> Tensor:
     """Improve the scores (N,) of one example."""
     scores = nn.Parameter(scores)
-    adam = torch.optim.Adam([scores], lr=FIRST_RATE)
+    adam = torch.optim.Adam([scores])
     for step in range(steps):
         done = step / steps
-        adam.param_groups[0]["lr"] = FIRST_RATE * (1 - done)
+        adam.param_groups[0]["lr"] = 2 * REACH / steps * (1 - done)  # falls to 0
         softness = FIRST_SOFTNESS * (LAST_SOFTNESS / FIRST_SOFTNESS) ** done
         # One number of patches from each of as many parts, another one each step.
         within = torch.arange(LEVELS) + (0.5 + step * GOLDEN_RATIO) % 1.0

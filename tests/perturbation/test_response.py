@@ -8,7 +8,7 @@ from contextlib import nullcontext
 import pytest
 import torch
 from helpers import Recorder
-from torch import Tensor
+from torch import nn, Tensor
 
 from captum_mda.perturbation import Response
 from captum_mda.perturbation.response import CPU_ROWS
@@ -357,6 +357,17 @@ def test_chunks_are_halved_until_they_fit(
     assert model.calls == calls
     response(lambda chosen: (rows[chosen],), examples)  # it has learnt the size
     assert max(model.calls[len(calls) :]) <= n_rows
+
+
+def test_chunks_of_gradients_are_halved_too() -> None:
+    rows, examples = torch.randn(20, 4), torch.arange(20) % 3
+    response = Response(Recorder(limited(3)), 3, [0, 1, 2], score="identity")
+    values, gradients = response.gradients(
+        lambda points, chosen: (points * 2,), rows, examples
+    )
+    assert torch.equal(values, 2 * rows[range(20), examples])
+    assert torch.equal(gradients, 2.0 * nn.functional.one_hot(examples, 4))
+    assert response.n_forwards == 40  # each there and back
 
 
 @pytest.mark.parametrize(

@@ -140,3 +140,62 @@ def test_sizes_are_known() -> None:
     features = Features.from_mask((IMAGES,), SHARED)
     responses = SubsetResponses(Response(model, B), (IMAGES,), [KINDS[0][:1]], features)
     assert (responses.n_features, responses.n_examples) == (N, B)
+
+
+@settings(deadline=None, max_examples=20)
+@given(
+    st.booleans(),
+    st.booleans(),
+    st.sampled_from([1, 2, None]),
+    st.integers(0, 10**6),
+)
+def test_gradients_are_the_slopes_between_baseline_and_input(
+    own_masks: bool, two_inputs: bool, rows_per_forward: int | None, seed: int
+) -> None:
+    inputs = (IMAGES, WORDS) if two_inputs else (IMAGES,)
+    masks = (OWN if own_masks else SHARED, WORD_MASKS[own_masks])[: len(inputs)]
+    features = Features.from_mask(inputs, masks)
+    kinds = [kind[: len(inputs)] for kind in KINDS]
+    response = Response(model, B, rows_per_forward=rows_per_forward)
+    responses = SubsetResponses(response, inputs, kinds, features)
+    generator = torch.Generator().manual_seed(seed)
+    shares = torch.rand(5, N, generator=generator, dtype=torch.float64)
+    examples = torch.tensor([2, 0, 0, 1, 2])
+    chosen = torch.tensor([0, 1, 2, 1, 2])
+
+    def by_hand(moved: Tensor) -> Tensor:
+        values = []
+        for row, example, kind in zip(moved, examples, chosen, strict=True):
+            made = []
+            for tensor, absent, mask in zip(
+                inputs, kinds[kind], features.masks, strict=True
+            ):
+                full = tensor[example]
+                empty = absent.expand(tensor.shape)[example]
+                where = row[mask.expand(tensor.shape)[example]]
+                made.append((empty + where * (full - empty))[None])
+            values.append(model(*made))
+        return torch.cat(values)
+
+    values, gradients = responses.gradients(shares, examples, chosen)
+    torch.testing.assert_close(values, by_hand(shares))
+    assert not values.requires_grad and not gradients.requires_grad
+    step = 1e-6
+    for feature in range(N):
+        moved = torch.zeros_like(shares)
+        moved[:, feature] = step
+        slope = (by_hand(shares + moved) - by_hand(shares - moved)) / (2 * step)
+        torch.testing.assert_close(gradients[:, feature], slope, rtol=1e-5, atol=1e-6)
+    assert response.forwards.tolist() == [4, 2, 4]
+
+
+def test_at_the_ends_the_shares_are_the_subsets() -> None:
+    features = Features.from_mask((IMAGES,), SHARED)
+    responses = SubsetResponses(
+        Response(model, B), (IMAGES,), [kind[:1] for kind in KINDS], features
+    )
+    generator = torch.Generator().manual_seed(3)
+    subsets = torch.rand(B, N, generator=generator) < 0.5
+    examples, kinds = torch.arange(B), torch.tensor([2, 1, 0])
+    values, _ = responses.gradients(subsets.double(), examples, kinds)
+    torch.testing.assert_close(values, responses(subsets, examples, kinds))
