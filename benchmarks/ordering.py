@@ -71,6 +71,8 @@ SETTINGS: dict[str, Ordering] = {
     "no ageing": FastOrdering(oldest_share=0.0),
 }
 """By name: the searches, and what the parts of the fast one are worth."""
+NAMED = {"default": "fast", "relaxed": "relaxed", "joint": "joint"}
+"""The settings that `MetricDrivenAttribution` knows by name, and these names."""
 
 
 def measured(reference: Reference, photo: str, ordering: Ordering) -> list[float]:
@@ -182,15 +184,14 @@ def by_setting(rows: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
 
 
 def photos_table(rows: list[dict[str, Any]]) -> str:
-    """Write what the fast and the joint search cost and gain on each photo."""
-    groups = by_setting(rows)
-    lines = [
-        "| photo | fast | Ins-Del | MAS Ins-Del | joint | Ins-Del | MAS Ins-Del |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
-    ]
-    for fast, joint in zip(groups["default"], groups["joint"], strict=True):
-        cells = [fast["photo"]]
-        for row in (fast, joint):
+    """Write what the named searches cost and gain on each photo."""
+    groups, heads = by_setting(rows), ["photo"]
+    for name in NAMED.values():
+        heads += [name, "Ins-Del", "MAS"]
+    lines = [f"| {' | '.join(heads)} |", f"|{' --- |' * len(heads)}"]
+    for alike in zip(*(groups[setting] for setting in NAMED), strict=True):
+        cells = [alike[0]["photo"]]
+        for row in alike:
             gains = [f"{row[f'{name}_gain']:+.3f}" for name in SCORES]
             cells += [f"{row['forwards']:,}", *gains]
         lines.append(f"| {' | '.join(cells)} |")

@@ -197,6 +197,8 @@ def test_stated_figures_of_the_searches_are_those_that_were_measured(
     for setting, most, least_mean, least in (
         ("default", 900, -0.005, -0.04),
         ("joint, budget 6", 1200, 0.03, -0.02),
+        ("relaxed", 1200, 0.05, -0.02),
+        ("relaxed, 15 steps", 900, 0.03, -0.04),
         ("joint", 5307, 0.05, -0.02),
     ):
         rows = by_setting[setting]
@@ -353,6 +355,11 @@ def test_what_is_said_of_quality_on_samples_is_what_was_measured(
     assert gain("mda, mas", "iou").high < 0
     forwards = gain.values("forwards")
     totals = {name: sum(forwards[name].values()) for name in forwards}
+    for metric in ("insertion_deletion", "mas_insertion_deletion"):
+        assert is_open("mda relaxed", metric)
+    for metric in ("gaussian", "noise"):
+        assert gain("mda relaxed", metric).low > 0
+    assert 0.6 < totals["mda relaxed"] / totals["mda"] < 0.7
     assert 4.5 < totals["mda"] / totals["mda fast"] < 5.5
     assert 2.8 < totals["mda"] / totals["mda joint"] < 3.5
 
@@ -376,6 +383,26 @@ def test_what_is_said_of_quality_on_photos_is_what_was_measured(
     assert gain("mda joint", "monotonicity").high < 0
     assert gain("mda fast", "monotonicity").high < 0
     assert gain("libra fullgrad+", "lif_deletion").low > 0
+    for metric, stated in (
+        ("insertion_deletion", 0.059),
+        ("gaussian", 0.051),
+        ("mean_colour", 0.042),
+    ):
+        assert gain("mda relaxed", metric).low > 0
+        assert round(gain("mda relaxed", metric).mean, 3) == stated
+    assert gain.is_open("mda relaxed", "noise")
+    assert gain.is_open("mda relaxed", "monotonicity")
+    for metric, sense in (
+        ("positive_perturbation", -1),
+        ("negative_perturbation", 1),
+        ("mif_deletion", -1),
+        ("lif_deletion", 1),
+    ):
+        assert sense * gain("mda relaxed", metric).mean > 0
+        assert gain.is_open("mda relaxed", metric)
+    forwards = gain.values("forwards")
+    totals = {name: sum(forwards[name].values()) for name in forwards}
+    assert 0.45 < totals["mda relaxed"] / totals["mda joint"] < 0.55
 
 
 def test_perturbation_methods_cost_less_than_published_code() -> None:
