@@ -14,7 +14,12 @@ from matplotlib import pyplot as plt
 from captum_mda._files import replacing
 
 Row = dict[str, Any]
-SEARCHES = {"paper": "published search", "fast": "fast search", "joint": "joint search"}
+SEARCHES = {
+    "paper": "published search",
+    "fast": "fast search",
+    "relaxed": "relaxed search",
+    "joint": "joint search",
+}
 
 
 def table(rows: Sequence[Row]) -> str:

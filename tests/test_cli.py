@@ -146,11 +146,11 @@ def test_the_fast_search_asks_less(
     explain: Callable[..., Any], photo: Path, tmp_path: Path
 ) -> None:
     forwards = {}
-    for ordering in ("paper", "fast"):
+    for ordering in ("paper", "fast", "relaxed"):
         explain(photo, "--ordering", ordering, "--no-progress")
         (row,) = rows_of(tmp_path)
         forwards[ordering] = int(row["forwards"])
-    assert forwards["fast"] < forwards["paper"]
+    assert forwards["fast"] < min(forwards["paper"], forwards["relaxed"])
 
 
 def test_csv_scores_are_those_of_the_library(

@@ -84,6 +84,15 @@ class Ordering(Protocol):
         ...
 
 
+def require_ordering(ordering: object) -> None:
+    """Raise unless this is an ordering that another one can build on."""
+    if not callable(ordering):
+        raise TypeError(
+            f"ordering: got {type(ordering).__name__}, takes an ordering, such as "
+            "FastOrdering()"
+        )
+
+
 def joint_score(
     insertion: NDArray[np.float64],
     deletion: NDArray[np.float64],

@@ -15,6 +15,7 @@ from captum_mda.ordering.base import (
     INSERTION,
     joint_score,
     Ordering,
+    require_ordering,
     SearchResult,
     SearchTask,
 )
@@ -59,11 +60,7 @@ class RefinedOrdering(Described):
 
     def __init__(self, ordering: Ordering, passes: int = 8) -> None:
         """Check the number of passes."""
-        if not callable(ordering):
-            raise TypeError(
-                f"ordering: got {type(ordering).__name__}, takes an ordering, such as "
-                "FastOrdering()"
-            )
+        require_ordering(ordering)
         require_positive_integer("passes", passes)
         self.ordering = ordering
         self.passes = passes

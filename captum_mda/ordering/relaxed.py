@@ -12,6 +12,7 @@ from captum_mda.ordering.base import (
     Described,
     INSERTION,
     Ordering,
+    require_ordering,
     SearchResult,
     SearchTask,
 )
@@ -75,11 +76,7 @@ class RelaxedOrdering(Described):
         """Check the number of steps."""
         if ordering is None:
             ordering = FastOrdering(forwards_per_feature=DEFAULT_BUDGET)
-        if not callable(ordering):
-            raise TypeError(
-                f"ordering: got {type(ordering).__name__}, takes an ordering, such as "
-                "FastOrdering()"
-            )
+        require_ordering(ordering)
         require_positive_integer("steps", steps)
         self.ordering = ordering
         self.steps = steps
@@ -106,11 +103,11 @@ def relaxed_seed(task: SearchTask, steps: int) -> Tensor:
     n = task.responses.n_features
     found = torch.zeros(task.responses.n_examples, n, dtype=torch.float64)
     for example in task.examples.tolist():
-        # 0 for the last of the seed, 1 for its first; one half for all without a seed.
+        # 1 for the first of the seed, 0 for its last; one half for all without a seed.
         scores = torch.full((n,), 0.5, dtype=torch.float64)
         if task.seed is not None:
-            ranking = task.seed[example].argsort(stable=True)
-            scores[ranking] = torch.linspace(0.0, 1.0, n, dtype=torch.float64)
+            ranking = (-task.seed[example]).argsort(stable=True)
+            scores[ranking] = torch.linspace(1.0, 0.0, n, dtype=torch.float64)
         found[example] = _ascend(task, example, scores, steps)
     return found
 

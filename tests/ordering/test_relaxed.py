@@ -100,7 +100,7 @@ def test_as_much_is_present_as_was_asked_for(
     (presence,) = _presence(values, count, softness)
     assert float(presence.sum()) == pytest.approx(float(count), abs=1e-6)
     by_score = presence[values.argsort(stable=True)]
-    assert bool((by_score.diff() >= 0).all())
+    assert bool((by_score.diff() >= -1e-12).all())
     assert 0.0 <= float(presence.min()) and float(presence.max()) <= 1.0
 
 
@@ -149,8 +149,9 @@ def test_two_that_only_work_together_come_first() -> None:
 
 
 def test_its_orders_are_better_than_the_seeds() -> None:
-    plain = scores_of(explain_samples(BySeed(), n=8))
-    relaxed = scores_of(explain_samples(RelaxedOrdering(BySeed()), n=8))
+    plain = scores_of(explain_samples(BySeed(), n=4))
+    ordering = RelaxedOrdering(BySeed(), steps=20)
+    relaxed = scores_of(explain_samples(ordering, n=4))
     assert float((relaxed - plain).mean()) > 0.02
 
 
@@ -164,7 +165,7 @@ def test_a_row_there_and_back_counts_as_two() -> None:
 
 
 def test_neighbours_and_chunks_change_nothing() -> None:
-    ordering = RelaxedOrdering(FastOrdering(), steps=6)
+    ordering = RelaxedOrdering(FastOrdering(), steps=3)
     together = explain_samples(ordering)
     for options in (
         {"perturbations_per_eval": ROWS_OF_A_STEP},
