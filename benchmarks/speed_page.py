@@ -57,10 +57,16 @@ def _place(row: Row) -> tuple[Any, ...]:
 
 
 def growth(rows: Sequence[Row], task: str) -> list[tuple[int, float]]:
-    """Tell the mean forwards of a search by the number of features."""
+    """Tell the mean forwards of a search by the number of features.
+
+    Of rows with as many features, those count that are of the fewest images: others
+    are of other images, too.
+    """
     found: dict[int, list[float]] = {}
-    for row in rows:
-        if row["task"] == task:
+    of_task = [row for row in rows if row["task"] == task]
+    for row in of_task:
+        alike = [each for each in of_task if each["features"] == row["features"]]
+        if row["images"] == min(each["images"] for each in alike):
             found.setdefault(row["features"], []).append(row["forwards"])
     return [(n, sum(each) / len(each)) for n, each in sorted(found.items())]
 

@@ -390,6 +390,11 @@ def test_what_is_said_of_quality_on_photos_is_what_was_measured(
     ):
         assert gain("mda relaxed", metric).low > 0
         assert round(gain("mda relaxed", metric).mean, 3) == stated
+    forwards, scores = gain.values("forwards"), gain.values("insertion_deletion")
+    refined, before = (scores[f"mda fast{name}"] for name in (" refined", ""))
+    gains = [refined[photo] - before[photo] for photo in before]
+    assert sum(each > 0 for each in gains) == 6 and min(gains) > -0.0045
+    assert sum(gains) / len(gains) == pytest.approx(0.0045, abs=5e-5)
     assert gain.is_open("mda relaxed", "noise")
     assert gain.is_open("mda relaxed", "monotonicity")
     for metric, sense in (
@@ -400,8 +405,8 @@ def test_what_is_said_of_quality_on_photos_is_what_was_measured(
     ):
         assert sense * gain("mda relaxed", metric).mean > 0
         assert gain.is_open("mda relaxed", metric)
-    forwards = gain.values("forwards")
     totals = {name: sum(forwards[name].values()) for name in forwards}
+    assert round((totals["mda fast refined"] - totals["mda fast"]) / 8, -1) == 1180
     assert 0.45 < totals["mda relaxed"] / totals["mda joint"] < 0.55
 
 
