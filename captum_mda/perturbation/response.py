@@ -155,13 +155,15 @@ class Response:
         def ask(rows: slice) -> tuple[Tensor, Tensor]:
             leaf = points[rows].detach().clone().requires_grad_()
             values = self._forward(make_rows(leaf, rows), examples[rows], None)
-            if not values.requires_grad:
+            gradient = None
+            if values.requires_grad:  # by the inputs, or by parameters alone
+                (gradient,) = torch.autograd.grad(values.sum(), leaf, allow_unused=True)
+            if gradient is None:
                 raise ValueError(
                     "forward_func: its outputs have no gradient with respect to the "
                     "inputs, and this ordering needs one; take an ordering that asks "
                     'for responses alone, such as "fast"'
                 )
-            (gradient,) = torch.autograd.grad(values.sum(), leaf)
             return values.detach(), gradient
 
         size = self._chunk_size(lambda rows: make_rows(points[rows], rows))
@@ -194,6 +196,8 @@ class Response:
                 parts.append(ask(rows))
             except RuntimeError as error:
                 size = self._shrunk_after(error, len(examples[rows]))
+                if n_each == 1:  # what gradients need says nothing of forwards alone
+                    self._rows_per_forward = size
                 continue
             start += len(examples[rows])
             self._count(examples[rows], in_bf16, n_each)
@@ -231,8 +235,7 @@ class Response:
         """Halve the chunks if memory ran out and halving is ours to decide."""
         if not (self._may_shrink and n_rows > 1 and ran_out_of_memory(error)):
             raise error
-        self._rows_per_forward = n_rows // 2
-        return self._rows_per_forward
+        return n_rows // 2
 
     def _count(self, examples: Tensor, in_bf16: bool, n_each: int) -> None:
         counts = n_each * torch.bincount(examples, minlength=self.n_examples)

@@ -257,6 +257,13 @@ def without_gradient(rows: Tensor) -> Tensor:
     return rows.detach().sum(1)
 
 
+WEIGHT = nn.Parameter(torch.ones(1))
+
+
+def by_its_parameters_alone(rows: Tensor) -> Tensor:
+    return WEIGHT * rows.detach().sum(1)
+
+
 def of_integers(rows: Tensor) -> Tensor:
     return rows.double().sum(1)
 
@@ -270,6 +277,7 @@ def steep_at_zero(rows: Tensor) -> Tensor:
     ("model", "inputs", "message"),
     [
         (without_gradient, torch.ones(1, 4), "outputs have no gradient"),
+        (by_its_parameters_alone, torch.ones(1, 4), "outputs have no gradient"),
         (of_integers, torch.ones(1, 4).long(), "pass floating-point inputs"),
         (steep_at_zero, torch.ones(1, 4), "first for one of example 0"),
     ],

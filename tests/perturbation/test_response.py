@@ -368,6 +368,12 @@ def test_chunks_of_gradients_are_halved_too() -> None:
     assert torch.equal(values, 2 * rows[range(20), examples])
     assert torch.equal(gradients, 2.0 * nn.functional.one_hot(examples, 4))
     assert response.n_forwards == 40  # each there and back
+    model = Recorder(lambda rows: limited(3 if rows.requires_grad else 16)(rows))
+    response = Response(model, 3, [0, 1, 2], score="identity")
+    response.gradients(lambda points, chosen: (points * 2,), rows, examples)
+    assert max(model.calls[1:]) < 16
+    response(lambda chosen: (rows[chosen],), examples)
+    assert model.calls[-2:] == [16, 4]  # forwards alone take what they took before
 
 
 @pytest.mark.parametrize(
