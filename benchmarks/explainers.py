@@ -312,6 +312,7 @@ EXPLAINERS: Mapping[str, Callable[[Pictures, Path], Explained]] = {
     "mda joint, mas": Mda("joint", magnitude="mas"),
     "mda joint, mas by pixels": Mda("joint", magnitude="mas", mean_steps="pixel"),
     "mda relaxed": Mda("relaxed"),
+    "mda relaxed, mas": Mda("relaxed", magnitude="mas"),
     "bi-attn": Method(BidirectionalAttention),
     "legrad": Method(LeGrad),
     "libra fullgrad+": Method(FullGradPlus, libra=True),

@@ -12,6 +12,7 @@ import matplotlib
 
 matplotlib.use("agg")
 from matplotlib import pyplot as plt
+from matplotlib.ticker import LogLocator, NullFormatter
 from matplotlib.transforms import Bbox
 
 from captum_mda._files import replacing
@@ -116,6 +117,11 @@ def _draw_points(
         zorder=0,
         label="Pareto front",
     )
+    low, high = axis.get_xlim()
+    if high < 100 * low:  # powers of ten alone would be too few
+        axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.xaxis.set_major_formatter("{x:,.0f}")
+        axis.xaxis.set_minor_formatter(NullFormatter())
     axis.grid(alpha=0.25)
 
 

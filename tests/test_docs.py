@@ -207,6 +207,16 @@ def test_stated_figures_of_the_searches_are_those_that_were_measured(
         assert min(gains) >= least
         assert max(row["forwards"] for row in rows) <= most
 
+    def mean(setting: str) -> float:
+        rows = by_setting[setting]
+        return float(sum(row["insertion_deletion_gain"] for row in rows) / len(rows))
+
+    for without, worth in (
+        ("insertion alone in front", 0.022),
+        ("no farther than tau", 0.012),
+    ):
+        assert round(mean("default") - mean(without), 3) == worth
+
 
 def test_page_of_speed_says_what_was_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
