@@ -405,6 +405,10 @@ def test_what_is_said_of_quality_on_photos_is_what_was_measured(
     gains = [refined[photo] - before[photo] for photo in before]
     assert sum(each > 0 for each in gains) == 6 and min(gains) > -0.0045
     assert sum(gains) / len(gains) == pytest.approx(0.0045, abs=5e-5)
+    mas = gain.values("mas_insertion_deletion")
+    made, printed = mas["mda relaxed, mas"], mas["mda"]
+    gains = [made[photo] - printed[photo] for photo in printed]
+    assert round(sum(gains) / len(gains), 3) == 0.099 and min(gains) >= 0.013
     assert gain.is_open("mda relaxed", "noise")
     assert gain.is_open("mda relaxed", "monotonicity")
     for metric, sense in (
