@@ -61,7 +61,6 @@ SETTINGS: dict[str, Ordering] = {
     ),
     "relaxed": RelaxedOrdering(),
     "relaxed, 15 steps": RelaxedOrdering(steps=15),
-    "relaxed joint": RelaxedOrdering(JointOrdering()),
     "refined": RefinedOrdering(FastOrdering(), passes=4),
     "budget 2.5": FastOrdering(forwards_per_feature=2.5),
     "insertion alone in front": FastOrdering(deletion_checks=1),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 import matplotlib
@@ -62,13 +63,17 @@ def growth(rows: Sequence[Row], task: str) -> list[tuple[int, float]]:
     Of rows with as many features, those count that are of the fewest images: others
     are of other images, too.
     """
-    found: dict[int, list[float]] = {}
-    of_task = [row for row in rows if row["task"] == task]
-    for row in of_task:
-        alike = [each for each in of_task if each["features"] == row["features"]]
-        if row["images"] == min(each["images"] for each in alike):
-            found.setdefault(row["features"], []).append(row["forwards"])
-    return [(n, sum(each) / len(each)) for n, each in sorted(found.items())]
+    groups: dict[int, list[Row]] = {}
+    for row in rows:
+        if row["task"] == task:
+            groups.setdefault(row["features"], []).append(row)
+    found = []
+    for n, alike in sorted(groups.items()):
+        fewest = min(row["images"] for row in alike)
+        found.append(
+            (n, mean(row["forwards"] for row in alike if row["images"] == fewest))
+        )
+    return found
 
 
 def draw(rows: Sequence[Row], path: Path) -> None:

@@ -324,6 +324,11 @@ class Gains:
             self._script.pairs_of(of[name], of[self._script.REFERENCE])
         )
 
+    def total_forwards(self) -> dict[str, float]:
+        """Add up the forwards of each explainer's pictures."""
+        of = self.values("forwards")
+        return {name: sum(each.values()) for name, each in of.items()}
+
     def is_open(self, name: str, metric: str) -> bool:
         """Tell whether an explainer cannot be told from MDA as printed."""
         found = self(name, metric)
@@ -363,8 +368,7 @@ def test_what_is_said_of_quality_on_samples_is_what_was_measured(
         assert is_open("mda joint", metric)
     assert gain("mda, mas", "mas_insertion_deletion").low > 0
     assert gain("mda, mas", "iou").high < 0
-    forwards = gain.values("forwards")
-    totals = {name: sum(forwards[name].values()) for name in forwards}
+    totals = gain.total_forwards()
     for metric in ("insertion_deletion", "mas_insertion_deletion"):
         assert is_open("mda relaxed", metric)
     for metric in ("gaussian", "noise"):
@@ -425,7 +429,7 @@ def test_what_is_said_of_quality_on_photos_is_what_was_measured(
     ):
         assert sense * gain("mda relaxed", metric).mean > 0
         assert gain.is_open("mda relaxed", metric)
-    totals = {name: sum(forwards[name].values()) for name in forwards}
+    totals = gain.total_forwards()
     assert 0.45 < totals["mda relaxed"] / totals["mda joint"] < 0.55
 
 

@@ -26,6 +26,11 @@ Score = Literal["softmax", "identity"] | Callable[[Tensor], Tensor]
 CPU_ROWS = 16
 ACCELERATOR_ROWS = 512
 
+CHECK_THE_MODEL = (
+    "check the model on inputs whose features are partly replaced by the baseline"
+)
+WITHOUT_GRADIENTS = 'take an ordering that asks for responses alone, such as "fast"'
+
 Answer = TypeVar("Answer")
 
 
@@ -121,7 +126,13 @@ class Response:
             size = self._chunk_size(make_rows)
             parts = self._in_chunks(ask, examples, size, bf16_device is not None)
         values = torch.cat(parts)
-        self._require_finite(values, examples, bf16_device is not None)
+        if bf16_device is None:
+            require_finite_rows(values, examples, "the score of the target")
+        else:
+            mend = f'{CHECK_THE_MODEL}, or pass precision=None in place of "bf16"'
+            require_finite_rows(
+                values, examples, "the score of the target", " in bfloat16", mend
+            )
         return values
 
     def gradients(
@@ -161,23 +172,17 @@ class Response:
             if gradient is None:
                 raise ValueError(
                     "forward_func: its outputs have no gradient with respect to the "
-                    "inputs, and this ordering needs one; take an ordering that asks "
-                    'for responses alone, such as "fast"'
+                    f"inputs, which this ordering needs; {WITHOUT_GRADIENTS}"
                 )
             return values.detach(), gradient
 
         size = self._chunk_size(lambda rows: make_rows(points[rows], rows))
         parts = self._in_chunks(ask, examples, size, n_each=2)
         values, gradients = (torch.cat(part) for part in zip(*parts, strict=True))
-        self._require_finite(values, examples, in_bf16=False)
-        bad = examples[~torch.isfinite(gradients).all(dim=1).cpu()]
-        if len(bad):
-            raise ValueError(
-                f"forward_func: the gradient of the target's score is NaN or infinite "
-                f"for {len(bad)} of {len(values)} perturbed inputs, first for one of "
-                f"example {int(bad[0])}; take an ordering that asks for responses "
-                'alone, such as "fast"'
-            )
+        require_finite_rows(values, examples, "the score of the target")
+        require_finite_rows(
+            gradients, examples, "the score's gradient", mend=WITHOUT_GRADIENTS
+        )
         return values, gradients
 
     def _in_chunks(
@@ -244,20 +249,22 @@ class Response:
             self.forwards_bf16 += counts
         self._progress.update(n_each * len(examples))
 
-    def _require_finite(self, values: Tensor, examples: Tensor, in_bf16: bool) -> None:
-        bad = examples[~torch.isfinite(values).cpu()]
-        if len(bad):
-            where, mend = (
-                (" in bfloat16", ', or pass precision=None in place of "bf16"')
-                if in_bf16
-                else ("", "")
-            )
-            raise ValueError(
-                f"forward_func: the score of the target is NaN or infinite{where} for "
-                f"{len(bad)} of {len(values)} perturbed inputs, first for one of "
-                f"example {int(bad[0])}; check the model on inputs whose features are "
-                f"partly replaced by the baseline{mend}"
-            )
+
+def require_finite_rows(
+    values: Tensor,
+    examples: Tensor,
+    what: str,
+    where: str = "",
+    mend: str = CHECK_THE_MODEL,
+) -> None:
+    """Raise, with the example's number, if a row (R, ...) is NaN or infinite."""
+    bad = examples[~torch.isfinite(values).view(len(values), -1).all(dim=1).cpu()]
+    if len(bad):
+        raise ValueError(
+            f"forward_func: {what} is NaN or infinite{where} for {len(bad)} of "
+            f"{len(values)} perturbed inputs, first for one of example {int(bad[0])}; "
+            f"{mend}"
+        )
 
 
 def default_rows(device: torch.device) -> int:

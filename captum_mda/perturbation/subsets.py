@@ -10,7 +10,11 @@ import torch
 from torch import Tensor
 
 from captum_mda.perturbation.features import Features, look_up
-from captum_mda.perturbation.response import differentiable, Response
+from captum_mda.perturbation.response import (
+    differentiable,
+    Response,
+    WITHOUT_GRADIENTS,
+)
 
 
 class SubsetResponses:
@@ -121,8 +125,8 @@ class SubsetResponses:
             if not tensor.is_floating_point():
                 raise ValueError(
                     f"inputs: tensor {number} is {tensor.dtype}, of which nothing lies "
-                    "between baseline and input; pass floating-point inputs, or take "
-                    'an ordering that asks for responses alone, such as "fast"'
+                    "between baseline and input; pass floating-point inputs, or "
+                    f"{WITHOUT_GRADIENTS}"
                 )
         baseline_rows = kinds * self.n_examples + examples
         with torch.inference_mode(False):
