@@ -31,8 +31,11 @@ REACH = 1.0
 FIRST_SOFTNESS, LAST_SOFTNESS = 0.1, 0.02
 """Over which difference of scores a patch goes from absent to present."""
 GOLDEN_RATIO = 0.6180339887498949
+"""Multiples of it, less whole numbers, fill the space between 0 and 1 evenly."""
 BISECTIONS = 40
+"""How often the border's range is halved: to rounding."""
 TINY = 1e-300
+"""Where all patches are wholly present or absent, 0 is divided by this, not by 0."""
 
 
 class RelaxedOrdering(Described):
@@ -58,6 +61,11 @@ class RelaxedOrdering(Described):
         ordering (Ordering, optional): Orders by the seed found. None: `FastOrdering`
             with a budget of 3.5 forwards for each feature. Default: None
         steps (int, optional): How many steps to take. Default: 40
+
+    Raises:
+        TypeError: The ordering is not callable, or ``steps`` is no integer.
+        ValueError: ``steps`` is not positive. When called: the inputs are not of a
+            floating-point dtype, or the scores have no finite gradient.
 
     Example::
 
