@@ -27,7 +27,7 @@ from captum_mda.ordering.greedy import (
 )
 from captum_mda.ordering.lockstep import Query, Search
 from captum_mda.ordering.memory import Memory
-from captum_mda.ordering.screening import Screened
+from captum_mda.ordering.screening import FRUGAL, Screened
 from captum_mda.perturbation.inputs import (
     require_count,
     require_in_unit_interval,
@@ -38,8 +38,14 @@ from captum_mda.perturbation.inputs import (
 # What the measurements of benchmarks/ordering.py settled, and nobody need set.
 DEFAULT_BUDGET = 4.5
 """Forwards for each feature."""
-LEAST_DEFAULT_BUDGET = 240.0
+LEAST_DEFAULT_BUDGET = 245.0
 """Forwards in all: where features are few and large, each choice weighs more."""
+FEW = int(LEAST_DEFAULT_BUDGET / DEFAULT_BUDGET)
+"""Up to so many features that budget is the larger one."""
+DEFAULT_CHECKS, CHECKS_OF_FEW = 5, 2
+"""Of how many candidates a step of insertion asks what deleting them leaves."""
+DEFAULT_PATIENCE, PATIENCE_OF_FEW = 4, 2
+"""How many patches insertion goes on past tau without promising more."""
 INSERTION_SHARE = 0.4
 """The share of the budget after which insertion asks for as little as it may."""
 LONGEST_SHARE = 0.53
@@ -93,21 +99,27 @@ class FastOrdering(Described):
     deleting each alone takes away. With tau = 1, insertion alone is asked, and takes
     more.
 
+    Of up to 54 features, which are large, each weighs more. Insertion then asks fewer
+    candidates what deleting them leaves, and only for the curve once deleting what is
+    in front leaves a quiet response; from there on it has four fifths of the budget.
+
     Args:
         window (int, optional): As for `PaperOrdering`. Default: None
         forwards_per_feature (float, optional): The budget: how many forwards the search
             of an example with N features takes at most, divided by N; where responses
             are quiet it takes less. A few more are possible, and more than a few with
             under 3 for a feature where insertion is slow to reach tau. None: 4.5, and
-            240 forwards in all where that is more. Default: None
+            245 forwards in all where that is more. Default: None
         deletion_checks (int, optional): Of how many candidates a step of the insertion
-            phase asks what deleting them leaves. Default: 5
+            phase asks what deleting them leaves. None: 5; 2 of up to 54 features.
+            Default: None
         quiet_level (float, optional): The normalised response, in [0, 1], below which
             deletion is quiet. Default: 0.01
         oldest_share (float, optional): The share of a step, in [0, 1], that goes to the
             candidates that were asked about longest ago. Default: 0.3
         patience (int, optional): How many patches insertion goes on past tau without
-            promising more; 0 stops at tau, as the paper does. Default: 4
+            promising more; 0 stops at tau, as the paper does. None: 4; 2 of up to 54
+            features. Default: None
 
     Example::
 
@@ -126,20 +138,22 @@ class FastOrdering(Described):
         self,
         window: int | None = None,
         forwards_per_feature: float | None = None,
-        deletion_checks: int = 5,
+        deletion_checks: int | None = None,
         quiet_level: float = 0.01,
         oldest_share: float = 0.3,
-        patience: int = 4,
+        patience: int | None = None,
     ) -> None:
         """Check the numbers."""
         if window is not None:
             require_positive_integer("window", window)
         if forwards_per_feature is not None:
             require_positive_number("forwards_per_feature", forwards_per_feature)
-        require_positive_integer("deletion_checks", deletion_checks)
+        if deletion_checks is not None:
+            require_positive_integer("deletion_checks", deletion_checks)
         require_in_unit_interval("quiet_level", quiet_level)
         require_in_unit_interval("oldest_share", oldest_share)
-        require_count("patience", patience)
+        if patience is not None:
+            require_count("patience", patience)
         self.window = window
         self.forwards_per_feature = forwards_per_feature
         self.deletion_checks = deletion_checks
@@ -181,11 +195,30 @@ class _FastSearch:
         self._front: list[int] = []  # o_1, ..., o_C
         self._back: list[int] = []  # o_N, o_{N-1}, ..., o_{C+1}
         self._window = options.window or default_window(n)
+        self._are_few = n <= FEW
+        self._checks = options.deletion_checks or (
+            CHECKS_OF_FEW if self._are_few else DEFAULT_CHECKS
+        )
+        self._patience = options.patience
+        if self._patience is None:
+            self._patience = PATIENCE_OF_FEW if self._are_few else DEFAULT_PATIENCE
         self._budget = options.budget(n)
-        self._allowance = INSERTION_SHARE * self._budget
         self._spent = self._shown = 0
 
     def run(self, seed: NDArray[np.float64] | None) -> Search[Found]:
+        """Order the patches, and count what that asks."""
+        search = self._order(seed)
+        answer: NDArray[np.float64] | None = None
+        while True:
+            try:
+                query = search.send(answer)  # type: ignore[arg-type]
+            except StopIteration as stop:
+                found: Found = stop.value
+                return found
+            self._spent += len(query.subsets)
+            answer = yield query
+
+    def _order(self, seed: NDArray[np.float64] | None) -> Search[Found]:
         """Order the patches, and ask for what the curves need."""
         if seed is None and self._task.seed is not None:
             seed = self._task.seed[self._example].numpy()
@@ -214,7 +247,7 @@ class _FastSearch:
     def _insert(self) -> Search[None]:
         """Find o_1, ..., o_C: up to tau, and past it for as long as the scores gain."""
         memory, tau = Memory(self._n, self._options.oldest_share), self._task.tau
-        patience = self._options.patience if 0.0 < tau < 1.0 else 0
+        patience = self._patience if 0.0 < tau < 1.0 else 0
         past_tau, best_length, best_value = False, 0, -np.inf
         while (length := len(self._front)) < self._n:
             past_tau = past_tau or reached(
@@ -224,8 +257,7 @@ class _FastSearch:
                 value, is_over = self._value_of_handing_over()
                 if value > best_value:
                     best_length, best_value = length, value
-                is_dear = self._spent > LONGEST_SHARE * self._budget
-                if is_over or is_dear or length - best_length >= patience:
+                if is_over or self._is_dear() or length - best_length >= patience:
                     break
             if tau < 1.0 and self._spent > INSERTION_LIMIT * self._budget:
                 break
@@ -239,22 +271,39 @@ class _FastSearch:
         """Place the best of the candidates next."""
         front, window = self._front, self._window
         candidates = first_unplaced(self._best_first, front, window)
-        width = round(window * (1 - self._spent / self._allowance))
-        least = max(LEAST_INSERTION_WIDTH, self._options.deletion_checks)
+        width = round(window * (1 - self._spent / self._allowance()))
+        least = max(LEAST_INSERTION_WIDTH, self._checks)
         asked = memory.choose(candidates, max(width, least))
         inserted = yield from self._screen_each(asked, front, INSERTION, 1)
         if self._task.tau < 1.0:  # at 1 insertion alone is asked for
             best = yield from self._best_of_both(asked, inserted)
         else:
-            best = yield from self._screening.best_of(inserted)
+            best = yield from self._screening.best_of(inserted, FRUGAL)
         memory.note(asked, inserted.responses - self._insertion[len(front)])
         front.append(asked[best])
         self._insertion[len(front)] = inserted.responses[best]
-        is_dear = self._spent > LONGEST_SHARE * self._budget
-        if is_dear and self._task.tau < 1.0 and len(asked) > 1:
+        if self._is_dear() and self._task.tau < 1.0 and len(asked) > 1:
             inserted.responses[best] = -np.inf
             yield from self._insert_too(asked[int(inserted.responses.argmax())])
         self._show()
+
+    def _allowance(self) -> float:
+        """Tell after how many forwards insertion asks for as little as it may."""
+        share = INSERTION_LIMIT if self._is_won() else INSERTION_SHARE
+        return share * self._budget
+
+    def _is_dear(self) -> bool:
+        """Tell whether insertion has asked for so much that it goes on in pairs."""
+        share = INSERTION_LIMIT if self._is_won() else LONGEST_SHARE
+        return self._spent > share * self._budget
+
+    def _is_won(self) -> bool:
+        """Tell whether deletion is quiet in front: no order can gain there any more.
+
+        Where features are many, this did not pay.
+        """
+        lowest = self._deletion[: len(self._front) + 1].min()
+        return self._are_few and bool(self._is_quiet(lowest))
 
     def _insert_too(self, feature: int) -> Search[None]:
         """Place the second best of a step next, as steps are dear."""
@@ -285,11 +334,13 @@ class _FastSearch:
     def _best_of_both(self, asked: list[int], inserted: Screened) -> Search[int]:
         """Choose by what inserting a patch gives and what deleting it leaves."""
         front = self._front
-        n_checks = min(self._options.deletion_checks, len(asked))
-        if self._spent > self._allowance:
+        n_checks = min(self._checks, len(asked))
+        if self._is_won():
+            n_checks = 1
+        elif self._spent > self._allowance():
             n_checks = min(n_checks, ceil(len(asked) / 3))
         if n_checks == 1:  # insertion alone decides
-            yield from self._screening.best_of(inserted)
+            yield from self._screening.best_of(inserted, FRUGAL)
         best = np.argsort(-inserted.responses, kind="stable")[:n_checks]
         deleted = subsets_with_each([asked[index] for index in best], front, self._n)
         checked = inserted.rows(best)
@@ -308,7 +359,7 @@ class _FastSearch:
             )
 
         # The first of equal ones: that with the highest response to insertion.
-        chosen = yield from self._screening.decide(value, checked, left)
+        chosen = yield from self._screening.decide(value, checked, left, care=FRUGAL)
         inserted.responses[best] = checked.responses
         self._deletion[len(front) + 1] = left.responses[chosen]
         return int(best[chosen])
@@ -342,7 +393,7 @@ class _FastSearch:
             asked = memory.choose(candidates, width, not quiet)
             deleted = yield from self._screen_each(asked, self._back, DELETION, -1)
             if size == 1:  # a block is placed as bfloat16 has it, if it is screened
-                yield from self._screening.best_of(deleted)
+                yield from self._screening.best_of(deleted, FRUGAL)
             responses = deleted.responses
             memory.note(asked, response - responses)
             ranking = np.argsort(responses, kind="stable")
@@ -447,7 +498,6 @@ class _FastSearch:
         if subsets.all() or not subsets.any():
             responses = yield from self._ask(subsets, kind)
             return Screened(subsets, kind, sense, responses, in_bf16=False)
-        self._spent += len(subsets)
         return (yield from self._screening.ask(subsets, kind, sense))
 
     def _ask(
@@ -457,7 +507,6 @@ class _FastSearch:
         responses = np.where(subsets.all(axis=1), self._full, self._zero)
         unknown = ~subsets.all(axis=1) & subsets.any(axis=1)
         if unknown.any():
-            self._spent += int(unknown.sum())
             responses[unknown] = yield Query(subsets[unknown], kind)
         return responses
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,20 +11,39 @@ from numpy.typing import NDArray
 from captum_mda.ordering.lockstep import Query, Search
 from captum_mda.perturbation.precision import Precision
 
-SAFETY = 3.0
-"""The margin, in standard deviations of the difference of two errors."""
 FIRST_KNOWN = 6
-"""How many rows of a question are asked both ways until the margin is trusted."""
+"""How many rows of a question are asked both ways where no errors are known."""
 LEAST_FREEDOM = 3.0
-"""From how many degrees of freedom of the errors on it is."""
-LEAST_KNOWN = 2
-"""How many rows of every question are, so that the margin goes on learning."""
-MEMORY = 0.8
-"""What an error counts one question later: errors change along a search."""
+"""From how many degrees of freedom of the errors on the margin is trusted."""
 ROUNDING = 1e-9
 """What equal responses may differ by once they were turned into other units."""
 
 Values = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Care:
+    """How sure a decision has to be.
+
+    Args:
+        safety (float): The margin, in standard deviations of the difference of two
+            errors.
+        known (int): How many rows of a question are asked both ways, at least, where
+            the margin is trusted.
+        memory (float): What an error counts one question later: errors change along a
+            search.
+    """
+
+    safety: float
+    known: int
+    memory: float
+
+
+CAREFUL = Care(3.0, 2, 0.8)
+"""For a search that is to find what it finds in float32."""
+FRUGAL = Care(1.5, 1, 0.95)
+"""For one that saves forwards: what a wrong choice loses is mostly below a thirtieth
+of the standard deviation of bfloat16's errors."""
 
 
 class Screened:
@@ -88,9 +108,10 @@ class Screening:
     their errors differ that a wrong one can look best. So rows are asked both ways, the
     variance of their errors within a question is pooled over the example's last
     questions on the same baseline, and a row is dropped unasked only where it falls
-    behind the best by `SAFETY` standard deviations of a difference, and by more than
-    any two errors of the question differ. Errors are measured in log-odds where
-    responses are softmax probabilities, since there they depend less on the response.
+    behind the best by as many standard deviations of a difference as the search says
+    (`Care`), and by more than any two errors of the question differ. Errors are
+    measured in log-odds where responses are softmax probabilities, since there they
+    depend less on the response.
 
     Args:
         precision (str, optional): "bf16", or None to ask everything in float32.
@@ -118,14 +139,23 @@ class Screening:
         responses = yield Query(subsets, kind, in_bf16)
         return Screened(subsets, kind, sense, responses, in_bf16)
 
-    def best_of(self, asked: Screened) -> Search[int]:
+    def best_of(self, asked: Screened, care: Care = CAREFUL) -> Search[int]:
         """Find the row with the best response, the first of equal ones.
 
         Afterwards its response is float32's and the best of `Screened.responses`.
         """
-        return (yield from self.decide(lambda values: asked.sense * values, asked))
+        return (
+            yield from self.decide(
+                lambda values: asked.sense * values, asked, care=care
+            )
+        )
 
-    def decide(self, value: Callable[..., Values], *questions: Screened) -> Search[int]:
+    def decide(
+        self,
+        value: Callable[..., Values],
+        *questions: Screened,
+        care: Care = CAREFUL,
+    ) -> Search[int]:
         """Find the row of the highest value, the first of equal ones.
 
         Args:
@@ -133,6 +163,7 @@ class Screening:
                 (R,) of (R,); it does not fall where a response gets better.
             *questions (Screened): The responses; those that the decision asks in
                 float32 replace what they were.
+            care (Care, optional): How sure the decision has to be. Default: CAREFUL
 
         Returns:
             *int*: the row, whose responses are float32's. No other row can exceed it,
@@ -141,14 +172,16 @@ class Screening:
         while True:
             known = np.logical_and.reduce([each.known for each in questions])
             values = value(*(each.responses for each in questions))
-            least = LEAST_KNOWN if self._is_learned(questions) else FIRST_KNOWN
+            least = self._least_known(questions, care)
             if known.sum() < min(least, len(known)):
                 doubtful = ~known & _is_among_highest(values, least)
             else:
                 best = int(np.where(known, values, -np.inf).argmax())
                 hopes = value(
                     *(
-                        each.corrected(best, self._units, self._margin(each) + ROUNDING)
+                        each.corrected(
+                            best, self._units, self._margin(each, care) + ROUNDING
+                        )
                         for each in questions
                     )
                 )
@@ -162,30 +195,33 @@ class Screening:
                 each.known |= doubtful
         for each in questions:
             if each.in_bf16:
-                self.margin = max(self.margin, self._margin(each))
-                self._errors[each.kind] = self._pooled(each)
+                self.margin = max(self.margin, self._margin(each, care))
+                self._errors[each.kind] = self._pooled(each, care)
             each.responses = each.corrected(best, self._units)
         return best
 
-    def _is_learned(self, questions: Sequence[Screened]) -> bool:
-        """Tell whether enough errors are known on the baselines of these questions."""
-        known = [self._errors.get(each.kind, (0.0, 0.0))[1] for each in questions]
-        return min(known) >= LEAST_FREEDOM
+    def _least_known(self, questions: Sequence[Screened], care: Care) -> int:
+        """Tell how many rows to ask both ways, by what is known on their baselines."""
+        freedom = min(self._errors.get(each.kind, (0.0, 0.0))[1] for each in questions)
+        if freedom >= LEAST_FREEDOM:
+            return care.known
+        # Two rows tell one more difference of errors, and keep alive what was learned.
+        return max(2, care.known) if freedom >= LEAST_FREEDOM - 1 else FIRST_KNOWN
 
-    def _margin(self, asked: Screened) -> float:
+    def _margin(self, asked: Screened, care: Care) -> float:
         """Tell how far behind the best, in float32, a row of these may yet reach it."""
-        squares, freedom = self._pooled(asked)
-        spread = SAFETY * (2 * squares / freedom) ** 0.5 if freedom else 0.0
+        squares, freedom = self._pooled(asked, care)
+        spread = care.safety * (2 * squares / freedom) ** 0.5 if freedom else 0.0
         return max(spread, float(np.ptp(asked.errors(self._units))))
 
-    def _pooled(self, asked: Screened) -> tuple[float, float]:
+    def _pooled(self, asked: Screened, care: Care) -> tuple[float, float]:
         """Add the errors of a question to what is remembered of those before."""
         squares, freedom = self._errors.get(asked.kind, (0.0, 0.0))
         errors = asked.errors(self._units)
         of_mean = errors - errors.mean()
         return (
-            MEMORY * squares + float((of_mean**2).sum()),
-            MEMORY * freedom + len(errors) - 1,
+            care.memory * squares + float((of_mean**2).sum()),
+            care.memory * freedom + len(errors) - 1,
         )
 
 

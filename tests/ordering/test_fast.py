@@ -15,6 +15,7 @@ from captum_mda import MDAExplanation, MetricDrivenAttribution
 from captum_mda.ordering import FastOrdering, Ordering, PaperOrdering
 from captum_mda.ordering.fast import _filled
 from captum_mda.ordering.memory import Memory
+from captum_mda.perturbation.precision import Precision
 
 EVERYTHING = {
     "forwards_per_feature": 1e6,
@@ -145,19 +146,25 @@ def test_forwards_stay_within_the_budget(budget: float) -> None:
     assert rows[1] < 0.5 * rows[2]
 
 
+@pytest.mark.parametrize("precision", [None, "bf16"])
 @pytest.mark.parametrize("budget", [4.5, 6.0])
-def test_the_budget_holds_where_tau_is_far(budget: float) -> None:
+def test_the_budget_holds_where_tau_is_far(budget: float, precision: Precision) -> None:
     """Each of 196 features adds the same or nearly: tau is reached at the 177th."""
     n = 196
     for weights in (torch.ones(n).double(), seeded(n, seed=1).abs() + 3.0):
         model = Recorder(lambda rows, weights=weights: rows @ weights)
         mda = MetricDrivenAttribution(
-            model, ordering=FastOrdering(None, budget), score="identity"
+            model,
+            ordering=FastOrdering(None, budget),
+            score="identity",
+            precision=precision,
         )
         found = mda.explain(
             torch.ones(1, n).double(), seed_attributions=seeded(1, n, seed=5)
         )
-        assert model.rows <= 1.05 * budget * n
+        # All candidates are near ties: in bfloat16 many are asked twice.
+        share, off = (1.05, 0.01) if precision is None else (1.1, 0.02)
+        assert model.rows <= share * budget * n
         (order,), c = found.order, int(found.n_inserted[0])
         assert c < 0.9 * n
         inserted = raw_curve(model, order, deletes=False)
@@ -169,7 +176,7 @@ def test_the_budget_holds_where_tau_is_far(budget: float) -> None:
         torch.testing.assert_close(
             found.deletion_responses[0, : c + 1], deleted[: c + 1]
         )
-        assert float((found.insertion_responses[0] - inserted).abs().max()) < 0.01 * n
+        assert float((found.insertion_responses[0] - inserted).abs().max()) < off * n
 
 
 def test_without_a_seed_it_makes_one_for_two_forwards_a_feature() -> None:

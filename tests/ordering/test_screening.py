@@ -20,9 +20,17 @@ from captum_mda import (
     MetricDrivenAttribution,
     patch_feature_mask,
 )
-from captum_mda.ordering import FastOrdering, Ordering, PaperOrdering, screening
+from captum_mda.ordering import fast, FastOrdering, Ordering, PaperOrdering, screening
 from captum_mda.ordering.lockstep import Query
-from captum_mda.ordering.screening import LogOdds, Screened, Screening, Units
+from captum_mda.ordering.screening import (
+    Care,
+    CAREFUL,
+    FRUGAL,
+    LogOdds,
+    Screened,
+    Screening,
+    Units,
+)
 
 NOISE = 60.0  # of responses between 0 and some 50,000, whose candidates differ by 1,000
 
@@ -89,11 +97,11 @@ class Oracle:
 
 
 def decide(
-    oracle: Oracle, on: Screening, sense: int = 1
+    oracle: Oracle, on: Screening, sense: int = 1, care: Care = CAREFUL
 ) -> tuple[int, Screened, list[tuple[bool, list[int]]]]:
     subsets = np.eye(len(oracle.exact), dtype=bool)
     asked = oracle.run(on.ask(subsets, 0, sense))
-    best = oracle.run(on.best_of(asked))
+    best = oracle.run(on.best_of(asked, care))
     return best, asked, oracle.asked
 
 
@@ -215,6 +223,43 @@ def test_the_margin_follows_the_errors_of_the_last_questions() -> None:
 
 
 @pytest.mark.usefixtures("few")
+def test_a_frugal_margin_is_half_as_wide() -> None:
+    # As above: errors of 0.5 and 0, now a margin of 1.5 sqrt(2 * 0.125) = 0.75, and
+    # row 2 may be at 7.5 - 0.5 + 0.75 at most.
+    oracle = Oracle([8.5, 8.0, 9.0, 5.0, 4.0], [9.0, 8.0, 7.5, 5.0, 3.0])
+    best, _, queries = decide(oracle, on := Screening("bf16"), care=FRUGAL)
+    assert best == 0 and queries[1:] == [(False, [0, 1])]
+    assert on.margin == pytest.approx(0.75)
+
+
+def test_a_frugal_decision_asks_for_one_row_while_it_knows_enough() -> None:
+    on = Screening("bf16")
+    exact = np.arange(10.0)
+    asked = []
+    for _ in range(12):
+        _, _, queries = decide(Oracle([*exact], [*exact]), on, care=FRUGAL)
+        asked.append([len(rows) for _, rows in queries[1:]])
+    # Six rows have five degrees of freedom, of which 3 are left after ten more
+    # questions: 5 * 0.95^10 = 2.99. Then two rows add one.
+    assert asked == [[6], *[[1]] * 10, [2]]
+    assert on._errors[0][1] == pytest.approx(5 * 0.95**11 + 1)
+
+
+def test_what_a_frugal_choice_loses_is_small() -> None:
+    random, lost, sure = np.random.default_rng(0), [], []
+    for care, losses in ((FRUGAL, lost), (CAREFUL, sure)):
+        on = Screening("bf16")
+        for _ in range(400):  # responses as near each other as errors are large
+            exact = random.normal(size=12)
+            best, *_ = decide(
+                Oracle([*exact], [*(exact + random.normal(size=12))]), on, care=care
+            )
+            losses.append(exact.max() - exact[best])
+    assert np.mean(sure) < 0.01 < np.mean(lost) < 0.1
+    assert np.mean(lost) > 3 * np.mean(sure)
+
+
+@pytest.mark.usefixtures("few")
 def test_the_margin_covers_the_errors_of_the_question_itself() -> None:
     on = Screening("bf16")
     for _ in range(20):  # as good as no error
@@ -252,9 +297,10 @@ def not_degenerate(*explanations: MDAExplanation) -> bool:
     [PaperOrdering(6), FastOrdering(6, 1e6, 1, quiet_level=0.0, patience=0)],
 )
 def test_noise_does_not_change_the_exact_searches(
-    ordering: Ordering, tau: float
+    ordering: Ordering, tau: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The fast one is exact if it looks at all of the window."""
+    """The fast one is exact if it looks at all of the window, and is as careful."""
+    monkeypatch.setattr(fast, "FRUGAL", CAREFUL)
     searched = 0
     for n, seed in CASES:
         options = {"n": n, "seed": seed, "tau": tau}
@@ -275,9 +321,10 @@ def test_noise_does_not_change_the_exact_searches(
 def test_without_margin_the_noise_would_change_orders(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    for name in ("FIRST_KNOWN", "LEAST_KNOWN"):
-        monkeypatch.setattr(screening, name, 1)
-    monkeypatch.setattr(screening, "SAFETY", 0.0)
+    monkeypatch.setattr(screening, "FIRST_KNOWN", 1)
+    rash = Care(safety=0.0, known=1, memory=0.8)
+    monkeypatch.setattr(Screening.decide, "__kwdefaults__", {"care": rash})
+    monkeypatch.setattr(Screening.best_of, "__defaults__", (rash,))
     pairs = [
         [
             explain(PaperOrdering(6), n=n, seed=seed, precision=precision).order
@@ -348,7 +395,7 @@ def test_neighbours_and_chunks_change_nothing(ordering: str) -> None:
     assert torch.equal(together.margin[:1], alone.margin)
 
 
-@pytest.mark.parametrize("ordering", [PaperOrdering(), FastOrdering()])
+@pytest.mark.parametrize("ordering", [PaperOrdering(), FastOrdering(None, 1e6)])
 def test_functions_that_ignore_autocast_lose_nothing(ordering: Ordering) -> None:
     found, exact = (
         MetricDrivenAttribution(
