@@ -241,6 +241,7 @@ def test_page_of_speed_says_what_was_measured(monkeypatch: pytest.MonkeyPatch) -
         f"and loses {losses[0]:.3f} in Ins-Del and {losses[1]:.3f} in MAS Ins-Del"
     )
     assert stated.replace("0.", ".") in " ".join(page.split())
+    assert losses[0] <= 0.005 and losses[1] <= 0.01
     for row in measured:
         if row["task"] == "paper":
             assert row["overhead"] <= 1.15
@@ -254,6 +255,8 @@ def test_stated_figures_of_screening_are_those_that_were_measured(
     measured = json.loads((ROOT / "benchmarks" / "precision.json").read_text())
     page = (ROOT / "docs" / "attribution.md").read_text(encoding="utf-8")
     assert script.table(measured) in page
+    assert len(measured) == 8
+    assert sum(row["as float32"] for row in measured) <= 8 * 450
 
 
 def test_stated_figures_of_the_magnitudes_are_those_that_were_measured(

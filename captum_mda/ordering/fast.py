@@ -196,12 +196,13 @@ class _FastSearch:
         self._back: list[int] = []  # o_N, o_{N-1}, ..., o_{C+1}
         self._window = options.window or default_window(n)
         self._are_few = n <= FEW
-        self._checks = options.deletion_checks or (
-            CHECKS_OF_FEW if self._are_few else DEFAULT_CHECKS
+        checks, patience = (
+            (CHECKS_OF_FEW, PATIENCE_OF_FEW)
+            if self._are_few
+            else (DEFAULT_CHECKS, DEFAULT_PATIENCE)
         )
-        self._patience = options.patience
-        if self._patience is None:
-            self._patience = PATIENCE_OF_FEW if self._are_few else DEFAULT_PATIENCE
+        self._checks = options.deletion_checks or checks
+        self._patience = patience if options.patience is None else options.patience
         self._budget = options.budget(n)
         self._spent = self._shown = 0
 

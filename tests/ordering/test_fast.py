@@ -13,7 +13,7 @@ from torch import Tensor
 
 from captum_mda import MDAExplanation, MetricDrivenAttribution
 from captum_mda.ordering import FastOrdering, Ordering, PaperOrdering
-from captum_mda.ordering.fast import _filled
+from captum_mda.ordering.fast import _filled, FEW
 from captum_mda.ordering.memory import Memory
 from captum_mda.perturbation.precision import Precision
 
@@ -221,6 +221,55 @@ def test_in_front_deletion_has_a_say() -> None:
     assert first(checks=1) == 0
     assert first(checks=4) == 2
     assert first(checks=4, tau=1.0) == 0  # insertion alone
+
+
+def checks_by_step(n: int) -> tuple[list[int], list[int]]:
+    """Count what is asked with the first k patches deleted, and inserted: k from 1.
+
+    Without the first feature nothing is left, and with it the others add alike.
+    """
+    deleted, inserted = [0] * (n + 1), [0] * (n + 1)
+    weights = torch.linspace(1.2, 0.8, n - 1).double()
+
+    def forward(rows: Tensor) -> Tensor:  # -1 is deleted, 0 not inserted yet
+        present = (rows == 1).double()
+        for k, is_deletion in zip(
+            (n - present.sum(1)).int().tolist(), (rows == -1).any(1), strict=True
+        ):
+            (deleted if is_deletion else inserted)[k if is_deletion else n - k] += 1
+        return present[:, 0] * (1 + present[:, 1:] @ weights)
+
+    mda = MetricDrivenAttribution(forward, ordering="fast", score="identity")
+    found = mda.explain(
+        torch.ones(1, n),
+        baselines=-torch.ones(1, n),
+        insertion_baselines=torch.zeros(1, n),
+        seed_attributions=torch.arange(float(n), 0.0, -1.0)[None],
+    )
+    c = int(found.n_inserted)
+    assert found.order[0, 0] == 0 and c > 20
+    return deleted[1 : c // 2], inserted[1 : c // 2]
+
+
+def test_few_features_ask_less_of_deletion_and_nothing_once_it_is_quiet() -> None:
+    deleted, inserted = checks_by_step(FEW)
+    assert deleted == [2] + [1] * (len(deleted) - 1)
+    of_many, _ = checks_by_step(FEW + 1)
+    assert of_many[:5] == [5] * 5 and min(of_many) >= 2
+    # What deletion does not need insertion has: it narrows over 0.8 of the budget, 196
+    # of 245, of which steps take two and then one more each: 14 (1 - 16 / 196) = 12.9.
+    assert inserted[:6] == [14, 13, 12, 11, 10, 9]
+
+
+def test_numbers_that_are_given_hold_for_few_features_too() -> None:
+    given, default = (
+        explain(ordering, n=30)
+        for ordering in (FastOrdering(deletion_checks=2, patience=2), FastOrdering())
+    )
+    assert torch.equal(given.order, default.order)
+    assert torch.equal(given.forwards, default.forwards)
+    more = explain(FastOrdering(deletion_checks=5, patience=4), n=30)
+    assert not torch.equal(more.forwards, default.forwards)
 
 
 def test_chunks_and_neighbours_change_nothing() -> None:
