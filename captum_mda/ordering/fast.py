@@ -25,7 +25,7 @@ from captum_mda.ordering.greedy import (
     reached,
     subsets_with_each,
 )
-from captum_mda.ordering.lockstep import Query, Search
+from captum_mda.ordering.lockstep import answered_by, Query, Search
 from captum_mda.ordering.memory import Memory
 from captum_mda.ordering.screening import FRUGAL, Screened
 from captum_mda.perturbation.inputs import (
@@ -208,16 +208,12 @@ class _FastSearch:
 
     def run(self, seed: NDArray[np.float64] | None) -> Search[Found]:
         """Order the patches, and count what that asks."""
-        search = self._order(seed)
-        answer: NDArray[np.float64] | None = None
-        while True:
-            try:
-                query = search.send(answer)  # type: ignore[arg-type]
-            except StopIteration as stop:
-                found: Found = stop.value
-                return found
-            self._spent += len(query.subsets)
-            answer = yield query
+        return (yield from answered_by(self._counted, self._order(seed)))
+
+    def _counted(self, query: Query) -> Search[NDArray[np.float64]]:
+        """Ask, at the budget's expense."""
+        self._spent += len(query.subsets)
+        return (yield query)
 
     def _order(self, seed: NDArray[np.float64] | None) -> Search[Found]:
         """Order the patches, and ask for what the curves need."""

@@ -18,7 +18,7 @@ from captum_mda.ordering.base import (
 )
 from captum_mda.ordering.fast import FastOrdering
 from captum_mda.ordering.greedy import Found, order_side_by_side
-from captum_mda.ordering.lockstep import Search
+from captum_mda.ordering.lockstep import answered_by, Query, Search
 from captum_mda.perturbation.inputs import (
     require_positive_integer,
     require_positive_number,
@@ -126,23 +126,20 @@ class Answers:
 
     def remembered(self, search: Search[Found]) -> Search[Found]:
         """Run a search, and pass on what is not known yet of what it asks."""
-        answer: NDArray[np.float64] | None = None
-        while True:
-            try:
-                query = search.send(answer)  # type: ignore[arg-type]
-            except StopIteration as stop:
-                outcome: Found = stop.value
-                return outcome
-            packed = np.packbits(query.subsets, axis=1)
-            keys = [(query.kind, query.in_bf16, row.tobytes()) for row in packed]
-            new = {key: row for row, key in enumerate(keys) if key not in self._known}
-            if new:
-                rows = list(new.values())
-                values = yield replace(query, subsets=query.subsets[rows])
-                self._known.update(zip(new, values.tolist(), strict=True))
-                self.n_asked += len(rows)
-                self.progress.update(len(rows))
-            answer = np.array([self._known[key] for key in keys])
+        return (yield from answered_by(self._answer, search))
+
+    def _answer(self, query: Query) -> Search[NDArray[np.float64]]:
+        """Ask for what is not known yet of a query."""
+        packed = np.packbits(query.subsets, axis=1)
+        keys = [(query.kind, query.in_bf16, row.tobytes()) for row in packed]
+        new = {key: row for row, key in enumerate(keys) if key not in self._known}
+        if new:
+            rows = list(new.values())
+            values = yield replace(query, subsets=query.subsets[rows])
+            self._known.update(zip(new, values.tolist(), strict=True))
+            self.n_asked += len(rows)
+            self.progress.update(len(rows))
+        return np.array([self._known[key] for key in keys])
 
 
 class _Share:

@@ -6,7 +6,7 @@ responses. It reads like the algorithm for one image; the batching happens here.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -33,6 +33,30 @@ class Query:
 
 
 Search = Generator[Query, NDArray[np.float64], Outcome]
+
+
+def answered_by(
+    answer: Callable[[Query], Search[NDArray[np.float64]]], search: Search[Outcome]
+) -> Search[Outcome]:
+    """Run a search, and let another generator answer each of its queries.
+
+    Args:
+        answer (callable): Makes the generator of a query, which may ask in its turn,
+            and returns float64 (K,).
+        search (generator): Whose queries are answered.
+
+    Returns:
+        *Outcome*: what the search returns.
+    """
+    responses: NDArray[np.float64] | None = None
+    while True:
+        try:
+            # The first "answer" is None, which starts a generator.
+            query = search.send(responses)  # type: ignore[arg-type]
+        except StopIteration as stop:
+            outcome: Outcome = stop.value
+            return outcome
+        responses = yield from answer(query)
 
 
 def run_in_lockstep(
