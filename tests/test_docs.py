@@ -241,7 +241,7 @@ def test_page_of_speed_says_what_was_measured(monkeypatch: pytest.MonkeyPatch) -
         f"and loses {losses[0]:.3f} in Ins-Del and {losses[1]:.3f} in MAS Ins-Del"
     )
     assert stated.replace("0.", ".") in " ".join(page.split())
-    assert losses[0] <= 0.005 and losses[1] <= 0.01
+    assert max(losses) <= 0.005
     for row in measured:
         if row["task"] == "paper":
             assert row["overhead"] <= 1.15

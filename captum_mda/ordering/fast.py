@@ -42,7 +42,7 @@ LEAST_DEFAULT_BUDGET = 245.0
 """Forwards in all: where features are few and large, each choice weighs more."""
 FEW = int(LEAST_DEFAULT_BUDGET / DEFAULT_BUDGET)
 """Up to so many features that budget is the larger one."""
-DEFAULT_CHECKS, CHECKS_OF_FEW = 5, 2
+DEFAULT_CHECKS, CHECKS_OF_FEW = 5, 3
 """Of how many candidates a step of insertion asks what deleting them leaves."""
 DEFAULT_PATIENCE, PATIENCE_OF_FEW = 4, 2
 """How many patches insertion goes on past tau without promising more."""
@@ -99,9 +99,11 @@ class FastOrdering(Described):
     deleting each alone takes away. With tau = 1, insertion alone is asked, and takes
     more.
 
-    Of up to 54 features, which are large, each weighs more. Insertion then asks fewer
-    candidates what deleting them leaves, and only for the curve once deleting what is
-    in front leaves a quiet response; from there on it has four fifths of the budget.
+    Of up to 54 features, which are large, each weighs more. The first step then asks
+    what deleting each candidate leaves, and later ones ask it of a few: those that are
+    expected to be best if deleting them does what it did when it was last asked. Once
+    deleting what is in front leaves a quiet response, deletion is asked for its curve
+    alone, and insertion has four fifths of the budget.
 
     Args:
         window (int, optional): As for `PaperOrdering`. Default: None
@@ -111,8 +113,9 @@ class FastOrdering(Described):
             under 3 for a feature where insertion is slow to reach tau. None: 4.5, and
             245 forwards in all where that is more. Default: None
         deletion_checks (int, optional): Of how many candidates a step of the insertion
-            phase asks what deleting them leaves. None: 5; 2 of up to 54 features.
-            Default: None
+            phase asks what deleting them leaves; of up to 54 features the first step
+            asks it of a whole window, unless this is 1. None: 5; 3 of up to 54
+            features. Default: None
         quiet_level (float, optional): The normalised response, in [0, 1], below which
             deletion is quiet. Default: 0.01
         oldest_share (float, optional): The share of a step, in [0, 1], that goes to the
@@ -205,6 +208,7 @@ class _FastSearch:
         self._patience = patience if options.patience is None else options.patience
         self._budget = options.budget(n)
         self._spent = self._shown = 0
+        self._lost = np.full(n, np.nan)  # by deletion, in front, when last asked
 
     def run(self, seed: NDArray[np.float64] | None) -> Search[Found]:
         """Order the patches, and count what that asks."""
@@ -331,17 +335,7 @@ class _FastSearch:
     def _best_of_both(self, asked: list[int], inserted: Screened) -> Search[int]:
         """Choose by what inserting a patch gives and what deleting it leaves."""
         front = self._front
-        n_checks = min(self._checks, len(asked))
-        if self._is_won():
-            n_checks = 1
-        elif self._spent > self._allowance():
-            n_checks = min(n_checks, ceil(len(asked) / 3))
-        if n_checks == 1:  # insertion alone decides
-            yield from self._screening.best_of(inserted, FRUGAL)
-        best = np.argsort(-inserted.responses, kind="stable")[:n_checks]
-        deleted = subsets_with_each([asked[index] for index in best], front, self._n)
-        checked = inserted.rows(best)
-        left = yield from self._screen(~deleted, DELETION, -1)
+        current = self._deletion[len(front)]
         # Both as the metrics see them: normalised, clipped and monotone.
         highest = self._insertion[: len(front) + 1].max()
         lowest = self._deletion[: len(front) + 1].min()
@@ -355,11 +349,48 @@ class _FastSearch:
                 self._full - self._zero
             )
 
-        # The first of equal ones: that with the highest response to insertion.
+        n_checks = self._n_checks(len(asked))
+        if n_checks == 1:  # insertion alone decides
+            yield from self._screening.best_of(inserted, FRUGAL)
+            best = np.array([inserted.responses.argmax()])
+        else:
+            lost = self._expected_losses(asked)
+            expected = value(inserted.responses, current - lost)
+            # Of equal ones, those with the higher responses to insertion.
+            best = np.lexsort((-inserted.responses, -expected))[:n_checks]
+        names = [asked[index] for index in best]
+        deleted = subsets_with_each(names, front, self._n)
+        checked = inserted.rows(best)
+        left = yield from self._screen(~deleted, DELETION, -1)
+        # The first of equal ones: the one that was expected to be best.
         chosen = yield from self._screening.decide(value, checked, left, care=FRUGAL)
         inserted.responses[best] = checked.responses
+        self._lost[names] = current - left.responses
         self._deletion[len(front) + 1] = left.responses[chosen]
         return int(best[chosen])
+
+    def _expected_losses(self, asked: list[int]) -> NDArray[np.float64]:
+        """Foresee what deleting each would take, by what it did when last asked: (K,).
+
+        Where features are many, this did not pay.
+        """
+        lost = self._lost[asked]
+        known = ~np.isnan(lost)
+        if not (self._are_few and known.any()):
+            return np.zeros(len(asked))
+        return np.where(known, lost, lost[known].mean())
+
+    def _n_checks(self, n_asked: int) -> int:
+        """Tell of how many candidates to ask what deleting them leaves."""
+        n_checks = min(self._checks, n_asked)
+        if self._is_won():
+            return 1
+        if self._are_few and n_checks > 1 and not self._front:
+            # Of as many as a window holds; later steps choose by what is learnt here.
+            return min(default_window(self._n), n_asked)
+        if self._spent > self._allowance():
+            return min(n_checks, ceil(n_asked / 3))
+        return n_checks
 
     def _delete_by_seed(self) -> Search[None]:
         """Place the patches that the seed ranks last, while the response is quiet."""

@@ -223,6 +223,27 @@ def test_in_front_deletion_has_a_say() -> None:
     assert first(checks=4, tau=1.0) == 0  # insertion alone
 
 
+def test_of_few_features_what_deleting_did_tells_whom_to_check() -> None:
+    """Six features in pairs give more each; two give less, but are missed if gone."""
+    rest = torch.full((8,), 0.01).double()
+
+    def model(rows: Tensor) -> Tensor:
+        pairs = rows[:, :6].view(-1, 3, 2).amax(2).sum(1)
+        return pairs + 0.9 * rows[:, 6:8].sum(1) + rows[:, 8:] @ rest
+
+    x, seed = torch.ones(1, 16).double(), torch.arange(16.0, 0.0, -1.0)[None]
+
+    def first(checks: int | None) -> list[int]:
+        ordering = FastOrdering(None, 1e3, checks)
+        mda = MetricDrivenAttribution(model, ordering=ordering, score="identity")
+        found: list[int] = mda.explain(x, seed_attributions=seed).order[0, :2].tolist()
+        return found
+
+    # The first step checks all eight, and the second knows of which few it need ask.
+    assert first(None) == first(2) == [6, 7]
+    assert first(1) == [0, 2]
+
+
 def checks_by_step(n: int) -> tuple[list[int], list[int]]:
     """Count what is asked with the first k patches deleted, and inserted: k from 1.
 
@@ -251,20 +272,20 @@ def checks_by_step(n: int) -> tuple[list[int], list[int]]:
     return deleted[1 : c // 2], inserted[1 : c // 2]
 
 
-def test_few_features_ask_less_of_deletion_and_nothing_once_it_is_quiet() -> None:
+def test_few_features_ask_deletion_at_first_and_nothing_once_it_is_quiet() -> None:
     deleted, inserted = checks_by_step(FEW)
-    assert deleted == [2] + [1] * (len(deleted) - 1)
+    assert deleted == [14] + [1] * (len(deleted) - 1)  # a window, then the curve
     of_many, _ = checks_by_step(FEW + 1)
     assert of_many[:5] == [5] * 5 and min(of_many) >= 2
     # What deletion does not need insertion has: it narrows over 0.8 of the budget, 196
-    # of 245, of which steps take two and then one more each: 14 (1 - 16 / 196) = 12.9.
-    assert inserted[:6] == [14, 13, 12, 11, 10, 9]
+    # of 245: of 14 after the first step, 14 (1 - 28 / 196) = 12, and so on.
+    assert inserted[:6] == [14, 12, 11, 10, 9, 9]
 
 
 def test_numbers_that_are_given_hold_for_few_features_too() -> None:
     given, default = (
         explain(ordering, n=30)
-        for ordering in (FastOrdering(deletion_checks=2, patience=2), FastOrdering())
+        for ordering in (FastOrdering(deletion_checks=3, patience=2), FastOrdering())
     )
     assert torch.equal(given.order, default.order)
     assert torch.equal(given.forwards, default.forwards)
