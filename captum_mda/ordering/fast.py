@@ -358,14 +358,14 @@ class _FastSearch:
             expected = value(inserted.responses, current - lost)
             # Of equal ones, those with the higher responses to insertion.
             best = np.lexsort((-inserted.responses, -expected))[:n_checks]
-        names = [asked[index] for index in best]
-        deleted = subsets_with_each(names, front, self._n)
+        features = [asked[index] for index in best]
+        deleted = subsets_with_each(features, front, self._n)
         checked = inserted.rows(best)
         left = yield from self._screen(~deleted, DELETION, -1)
         # The first of equal ones: the one that was expected to be best.
         chosen = yield from self._screening.decide(value, checked, left, care=FRUGAL)
         inserted.responses[best] = checked.responses
-        self._lost[names] = current - left.responses
+        self._lost[features] = current - left.responses
         self._deletion[len(front) + 1] = left.responses[chosen]
         return int(best[chosen])
 
@@ -382,9 +382,9 @@ class _FastSearch:
 
     def _n_checks(self, n_asked: int) -> int:
         """Tell of how many candidates to ask what deleting them leaves."""
-        n_checks = min(self._checks, n_asked)
         if self._is_won():
             return 1
+        n_checks = min(self._checks, n_asked)
         if self._are_few and n_checks > 1 and not self._front:
             # Of as many as a window holds; later steps choose by what is learnt here.
             return min(default_window(self._n), n_asked)
