@@ -3,10 +3,11 @@
 from captum_mda.vit.adapter import Pooling, ViTAdapter
 from captum_mda.vit.biases import BiasCapture
 from captum_mda.vit.capture import AttentionCapture, AttentionRecord
+from captum_mda.vit.check import check_adapter
 from captum_mda.vit.execution import eager_execution, gradients_enabled
 from captum_mda.vit.function_mode import ConstantParameters
 from captum_mda.vit.observation import Observation, observe
-from captum_mda.vit.resolve import check_adapter, find_adapter, resolve
+from captum_mda.vit.resolve import find_adapter, resolve
 from captum_mda.vit.stream import TokenStream
 
 __all__ = [
