@@ -1,0 +1,108 @@
+"""What a family of models is, and how the parts of a model are found."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn, Tensor
+
+from captum_mda.vit.adapter import ViTAdapter
+
+
+class UnknownModelError(ValueError):
+    """A model is of no known family, though one may be inside it."""
+
+
+@dataclass(frozen=True)
+class Family:
+    """Models that are alike.
+
+    Args:
+        name (str): What it is called in messages.
+        parts (tuple[str, ...]): Paths of attributes that all its models have; names
+            divided by "|" stand for each other.
+        build (callable): From a model to its adapter.
+    """
+
+    name: str
+    parts: tuple[str, ...]
+    build: Callable[[Any], ViTAdapter]
+
+    def missing(self, model: nn.Module) -> list[str]:
+        """List the parts that a model lacks."""
+        return [part for part in self.parts if not has(model, part)]
+
+
+def look_up(owner: Any, paths: str) -> Any:
+    """Follow the first of several paths, divided by "|", that leads somewhere."""
+    for path in paths.split("|"):
+        found = owner
+        for name in path.split("."):
+            found = getattr(found, name, None)
+            if found is None:
+                break
+        else:
+            return found
+    raise AttributeError(f"{type(owner).__name__} has none of {paths}")
+
+
+def has(owner: Any, paths: str) -> bool:
+    """Tell whether one of several paths leads somewhere."""
+    try:
+        look_up(owner, paths)
+    except AttributeError:
+        return False
+    return True
+
+
+def pair(value: Any) -> tuple[int, int]:
+    """Read a height and a width, or one number for both."""
+    height, width = (value, value) if isinstance(value, int) else tuple(value)[-2:]
+    return int(height), int(width)
+
+
+def conv_grid(convolution: nn.Conv2d, inputs: Tensor) -> tuple[int, int]:
+    """Count the patches that a convolution makes of inputs (B, C, H, W)."""
+    (kh, kw), (sh, sw) = pair(convolution.kernel_size), pair(convolution.stride)
+    height, width = inputs.shape[-2:]
+    if not isinstance(convolution.padding, str):
+        height += 2 * convolution.padding[0]
+        width += 2 * convolution.padding[1]
+    return (height - kh) // sh + 1, (width - kw) // sw + 1
+
+
+def first_convolution(module: nn.Module) -> nn.Conv2d:
+    """Find the convolution that takes the images, for their number of channels.
+
+    Raises:
+        ValueError: There is none.
+    """
+    for part in module.modules():
+        if isinstance(part, nn.Conv2d):
+            return part
+    raise ValueError(
+        f"model: no nn.Conv2d in {type(module).__name__}, which makes the patches, so "
+        "that the number of channels is not known; write an adapter with its "
+        "example_size, see docs/adapters.md"
+    )
+
+
+def linear_weight(module: nn.Module) -> Tensor:
+    """Read the weight (out, in) of a linear map, whatever it is made of.
+
+    An `nn.Linear` has it as a parameter. What stands in its place (LoRA and its
+    relatives, a quantised layer) is applied to unit vectors.
+    """
+    weight = getattr(module, "weight", None)
+    if type(module).forward is nn.Linear.forward and isinstance(weight, Tensor):
+        return weight
+    like = next(module.parameters(), torch.empty(0))
+    n_inputs = getattr(module, "in_features", None) or like.shape[-1]
+    dtype = like.dtype if like.is_floating_point() else torch.float32
+    units = torch.eye(int(n_inputs), dtype=dtype, device=like.device)
+    with torch.no_grad():
+        difference: Tensor = module(units) - module(torch.zeros_like(units[:1]))
+    return difference.T

@@ -1,0 +1,65 @@
+"""open_clip's visual towers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from typing import Any, cast
+
+from torch import nn, Tensor
+
+from captum_mda.vit.adapter import ViTAdapter
+from captum_mda.vit.families.base import conv_grid, Family, look_up, pair
+from captum_mda.vit.families.timm import TIMM
+
+
+def _adapt(visual: Any) -> ViTAdapter:
+    blocks = tuple(visual.transformer.resblocks)
+    if not getattr(visual.transformer, "batch_first", True):
+        raise ValueError(
+            "model: its tokens come before the batch (batch_first=False); use an "
+            "open_clip of 2024 or newer"
+        )
+    pools_attention = getattr(visual, "attn_pool", None) is not None
+    pool = getattr(visual, "pool_type", "tok")
+    if pool == "none" and not pools_attention:
+        raise ValueError("model: its pool_type is 'none', takes 'tok' or 'avg'")
+
+    def tail(tokens: Tensor) -> Tensor:
+        pooled = visual._pool(tokens)[0]
+        return cast(Tensor, pooled if visual.proj is None else pooled @ visual.proj)
+
+    def output_projection(index: int) -> Tensor:
+        return cast(Tensor, look_up(blocks[index], "attn.out_proj").weight)
+
+    return ViTAdapter(
+        model=visual,
+        blocks=blocks,
+        n_prefix_tokens=1,
+        pooling="map" if pools_attention else "avg" if pool == "avg" else "cls",
+        tail=tail,
+        patch_grid=partial(conv_grid, visual.conv1),
+        output_projection=output_projection,
+        feature_layer=cast(nn.Module, blocks[-1].ln_1),
+        class_index=0,
+        pools_prefix=pools_attention,
+        example_size=(visual.conv1.in_channels, *pair(visual.image_size)),
+    )
+
+
+def _adapt_timm(visual: Any) -> ViTAdapter:
+    """Adapt open_clip's TimmModel: a timm trunk and a projection."""
+    trunk = TIMM.build(visual.trunk)
+    return replace(
+        trunk, model=visual, tail=lambda tokens: visual.head(trunk.tail(tokens))
+    )
+
+
+OPEN_CLIP = Family(
+    "open_clip VisionTransformer",
+    ("conv1", "class_embedding", "transformer.resblocks", "ln_post", "_pool"),
+    _adapt,
+)
+
+
+OPEN_CLIP_TIMM = Family("open_clip TimmModel", ("trunk.blocks", "head"), _adapt_timm)
