@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from captum.attr import Attribution
 from torch import nn, Tensor
-from torch.nn import functional as F
 
 from captum_mda._captum import (
     format_additional_forward_args,
@@ -111,8 +110,10 @@ class ViTAttribution(Attribution):
                 inputs; tensors whose first dimension is the batch's hold one entry for
                 each example. Default: None
             interpolate_mode (str, optional): How the grid of patches is resized to the
-                inputs: "nearest", "nearest-exact", "bilinear" or "bicubic". None: the
-                grid itself is returned. Default: "bilinear"
+                inputs: "nearest", "nearest-exact", "bilinear" or "bicubic". Each patch
+                is painted where the model reads it; pixels that no patch reads get the
+                value at the map's edge. None: the grid itself is returned.
+                Default: "bilinear"
             internal_batch_size (int, optional): The most images in one forward. None:
                 as many as fit, halved when memory runs out. Default: None
             show_progress (bool, optional): Show a bar of the images passed forward.
@@ -169,11 +170,7 @@ class ViTAttribution(Attribution):
             forwards_per_example or self._forwards_per_example,
         )
         if interpolate_mode is not None:
-            align = None if interpolate_mode.startswith("nearest") else False
-            size = images.shape[-2:]
-            grids = F.interpolate(
-                grids, size, mode=interpolate_mode, align_corners=align
-            )
+            grids = self.adapter.paint(grids, images, interpolate_mode)
         return wrapped(grids, inputs)
 
     def _grid(self, batch: Batch, **options: Any) -> Tensor:

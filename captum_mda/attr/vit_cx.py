@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from torch import nn, Tensor
-from torch.nn import functional as F
 
 from captum_mda._captum import log_usage, NullProgress
 from captum_mda.attr._clustering import require_scikit_learn
@@ -28,7 +27,7 @@ from captum_mda.perturbation.inputs import (
     require_generator,
     require_in_unit_interval,
 )
-from captum_mda.vit import ViTAdapter
+from captum_mda.vit import paint, PatchLayout, ViTAdapter
 
 # Feature maps that are resized together: 64 of 224 x 224 pixels are 13 MB.
 _MAPS_AT_ONCE = 64
@@ -139,8 +138,7 @@ class VitCx(ViTAttribution):
             forwards_per_example=1,
         )
         if interpolate_mode is None:
-            grid = self.adapter.patch_grid(unwrapped(inputs))
-            maps = F.adaptive_avg_pool2d(maps, grid)
+            maps = self.adapter.patch_means(maps, unwrapped(inputs))
         return wrapped(maps, inputs)
 
     @torch.no_grad()
@@ -150,6 +148,7 @@ class VitCx(ViTAttribution):
         outputs, features = self._features(quiet)
         whole = batch.scorer.score(outputs, batch.examples)  # p_c(x)
         size = batch.inputs.shape[-2:]
+        layout = self.adapter.layout(batch.inputs)
         # A callable target wants all images at once; else one at a time saves memory.
         n_together = len(batch) if batch.scorer.whole_batch else 1
         maps = []
@@ -157,7 +156,9 @@ class VitCx(ViTAttribution):
             part = quiet.select(slice(start, start + n_together))
             masks, noise = [], []
             for index, example in enumerate(part.examples.tolist(), start):
-                masks.append(feature_masks(features[index], size, self.threshold, mode))
+                masks.append(
+                    feature_masks(features[index], size, self.threshold, mode, layout)
+                )
                 shape = (len(masks[-1]), *batch.inputs.shape[1:])
                 noise.append(self.noise * draw(example, shape).to(batch.inputs))
             for index, scores in enumerate(_mask_scores(part, masks, noise)):
@@ -243,7 +244,11 @@ def _mean_mask(scores: Tensor, masks: Tensor) -> Tensor:
 
 
 def feature_masks(
-    features: Tensor, size: Sequence[int], threshold: float, mode: str = "bilinear"
+    features: Tensor,
+    size: Sequence[int],
+    threshold: float,
+    mode: str = "bilinear",
+    layout: PatchLayout | None = None,
 ) -> Tensor:
     """Make masks of an image's features.
 
@@ -255,14 +260,15 @@ def feature_masks(
         size (tuple[int, int]): Height and width of the masks.
         threshold (float): The cosine distance up to which maps are one cluster.
         mode (str, optional): How maps are resized. Default: "bilinear"
+        layout (PatchLayout, optional): Where the patches lie in the image. None: they
+            tile it. Default: None
 
     Returns:
         *Tensor*: (N, H, W) in [0, 1].
     """
 
     def resize(maps: Tensor) -> Tensor:
-        align = None if mode.startswith("nearest") else False
-        return F.interpolate(maps[:, None], size, mode=mode, align_corners=align)[:, 0]
+        return paint(maps[:, None], size, mode, layout)[:, 0]
 
     features = features.double()
     ranges = [

@@ -8,7 +8,6 @@ from typing import get_args, Literal
 
 import torch
 from torch import nn, Tensor
-from torch.nn import functional as F
 
 from captum_mda._captum import (
     BaselineType,
@@ -141,7 +140,7 @@ def token_deletion(
     (images,) = validate_inputs(inputs)
     adapter = find_adapter(model)
     height, width = adapter.patch_grid(images)
-    scores = _patch_scores(attributions, images, (height, width))
+    scores = _patch_scores(attributions, images, adapter)
     status = require_ranking("attributions", scores, on_degenerate)
     order = scores.argsort(dim=1, stable=True, descending=first == "most")
     counts = counts_of(shares, height * width)
@@ -298,14 +297,13 @@ def lif_deletion(
     ).accuracy
 
 
-def _patch_scores(
-    attributions: Tensor, images: Tensor, grid: tuple[int, int]
-) -> Tensor:
+def _patch_scores(attributions: Tensor, images: Tensor, adapter: ViTAdapter) -> Tensor:
     """Average a map over patches: float64 (B, P)."""
     if not isinstance(attributions, Tensor):
         raise TypeError(
             f"attributions: got {type(attributions).__name__}, takes a tensor"
         )
+    grid = adapter.patch_grid(images)
     sizes = (tuple(images.shape[-2:]), grid)
     fits = attributions.dim() == 4 and len(attributions) == len(images)
     if not fits or tuple(attributions.shape[-2:]) not in sizes:
@@ -315,5 +313,7 @@ def _patch_scores(
             "(B, 1, H, W)"
         )
     require_finite("attributions", attributions)
-    values = attributions.detach().double().sum(dim=1)
-    return F.adaptive_avg_pool2d(values, grid).flatten(1)
+    values = attributions.detach().double().sum(dim=1, keepdim=True)
+    if values.shape[-2:] != grid:
+        values = adapter.patch_means(values, images)
+    return values.flatten(1)

@@ -26,7 +26,7 @@ from captum_mda.perturbation.response import (
     ran_out_of_memory,
 )
 from captum_mda.perturbation.targets import select_target, target_indices
-from captum_mda.vit import eager_execution, TokenStream, ViTAdapter
+from captum_mda.vit import eager_execution, patch_numbers, TokenStream, ViTAdapter
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,9 +107,7 @@ def mask_patches(
 ) -> Tensor:
     """Set patches to the baselines: float64 (B, K + 1), as `drop_tokens`."""
     images = question.images
-    height, width = question.adapter.patch_grid(images)
-    size = images.shape[-2] // height, images.shape[-1] // width
-    features = Features.from_mask((images,), patch_feature_mask(images, size))
+    features = Features.from_mask((images,), _patch_mask(question.adapter, images))
     masking = Question(
         question.adapter,
         images,
@@ -128,6 +126,16 @@ def mask_patches(
     model = question.adapter.model
     with eager_execution(model), preserved_state(model, (images,)):
         return masking.run([path], [kind], features)[0]
+
+
+def _patch_mask(adapter: ViTAdapter, images: Tensor) -> Tensor:
+    """Number the pixels by the patch that reads them: int64 (1, 1, H, W)."""
+    (height, width), layout = adapter.patch_grid(images), adapter.layout(images)
+    if layout is not None:
+        numbers = patch_numbers((height, width), images.shape[-2:], layout)
+        return numbers.to(images.device)
+    size = images.shape[-2] // height, images.shape[-1] // width
+    return patch_feature_mask(images, size)
 
 
 def _value(outputs: Tensor, target: Tensor | None, rows: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ from captum_mda.vit.capture import AttentionCapture, AttentionRecord
 from captum_mda.vit.check import check_adapter
 from captum_mda.vit.execution import eager_execution, gradients_enabled
 from captum_mda.vit.function_mode import ConstantParameters
+from captum_mda.vit.layout import paint, patch_numbers, PatchLayout
 from captum_mda.vit.observation import Observation, observe
 from captum_mda.vit.resolve import find_adapter, resolve
 from captum_mda.vit.stream import TokenStream
@@ -16,6 +17,7 @@ __all__ = [
     "BiasCapture",
     "ConstantParameters",
     "Observation",
+    "PatchLayout",
     "Pooling",
     "TokenStream",
     "ViTAdapter",
@@ -24,5 +26,7 @@ __all__ = [
     "find_adapter",
     "gradients_enabled",
     "observe",
+    "paint",
+    "patch_numbers",
     "resolve",
 ]

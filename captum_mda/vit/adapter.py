@@ -9,6 +9,8 @@ from typing import Literal
 import torch
 from torch import nn, Tensor
 
+from captum_mda.vit.layout import paint, patch_means, PatchLayout
+
 Pooling = Literal["cls", "avg", "cls+avg", "map"]
 """How tokens become one vector: class token, mean, both side by side, attention."""
 
@@ -47,6 +49,9 @@ class ViTAdapter:
             the adapter with. Default: (3, 224, 224)
         select_output (callable, optional): From what the model returns to a tensor
             (B, ...). Default: the tensor itself, the first entry of a tuple
+        patch_layout (callable, optional): From inputs (B, C, H, W) to where the patches
+            lie in them (`PatchLayout`): needed where they overlap, or do not tile the
+            input exactly. None: they tile it evenly. Default: None
 
     Example::
 
@@ -73,6 +78,7 @@ class ViTAdapter:
     pools_prefix: bool = False
     example_size: tuple[int, int, int] = (3, 224, 224)
     select_output: Callable[[object], Tensor] | None = None
+    patch_layout: Callable[[Tensor], PatchLayout] | None = None
 
     @property
     def depth(self) -> int:
@@ -162,6 +168,27 @@ class ViTAdapter:
                 "drop or merge tokens cannot be mapped"
             )
         return tokens[:, self.n_prefix_tokens :].reshape(-1, 1, height, width)
+
+    def layout(self, inputs: Tensor) -> PatchLayout | None:
+        """Say where the patches of inputs lie; None where they tile them evenly."""
+        return None if self.patch_layout is None else self.patch_layout(inputs)
+
+    def paint(self, grids: Tensor, inputs: Tensor, mode: str) -> Tensor:
+        """Resize maps of patches to the inputs, each patch where the model reads it.
+
+        Args:
+            grids (Tensor): (B, C, h, w).
+            inputs (Tensor): (B, C, H, W), for the size and the layout.
+            mode (str): How, see `ViTAttribution.attribute`.
+
+        Returns:
+            *Tensor*: (B, C, H, W).
+        """
+        return paint(grids, inputs.shape[-2:], mode, self.layout(inputs))
+
+    def patch_means(self, maps: Tensor, inputs: Tensor) -> Tensor:
+        """Average maps (B, C, H, W) over the inputs' patches: (B, C, h, w)."""
+        return patch_means(maps, self.patch_grid(inputs), self.layout(inputs))
 
     def example_input(self) -> Tensor:
         """Make an input (1, C, H, W) to check with: waves, the same ones each time."""

@@ -10,6 +10,7 @@ import torch
 from torch import nn, Tensor
 
 from captum_mda.vit.adapter import ViTAdapter
+from captum_mda.vit.layout import conv_grid as conv_grid, conv_layout as conv_layout
 
 
 class UnknownModelError(ValueError):
@@ -62,16 +63,6 @@ def pair(value: Any) -> tuple[int, int]:
     """Read a height and a width, or one number for both."""
     height, width = (value, value) if isinstance(value, int) else tuple(value)[-2:]
     return int(height), int(width)
-
-
-def conv_grid(convolution: nn.Conv2d, inputs: Tensor) -> tuple[int, int]:
-    """Count the patches that a convolution makes of inputs (B, C, H, W)."""
-    (kh, kw), (sh, sw) = pair(convolution.kernel_size), pair(convolution.stride)
-    height, width = inputs.shape[-2:]
-    if not isinstance(convolution.padding, str):
-        height += 2 * convolution.padding[0]
-        width += 2 * convolution.padding[1]
-    return (height - kh) // sh + 1, (width - kw) // sw + 1
 
 
 def first_convolution(module: nn.Module) -> nn.Conv2d:

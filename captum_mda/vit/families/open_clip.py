@@ -9,7 +9,7 @@ from typing import Any, cast
 from torch import nn, Tensor
 
 from captum_mda.vit.adapter import ViTAdapter
-from captum_mda.vit.families.base import conv_grid, Family, look_up, pair
+from captum_mda.vit.families.base import conv_grid, conv_layout, Family, look_up, pair
 from captum_mda.vit.families.timm import TIMM
 
 
@@ -39,6 +39,7 @@ def _adapt(visual: Any) -> ViTAdapter:
         pooling="map" if pools_attention else "avg" if pool == "avg" else "cls",
         tail=tail,
         patch_grid=partial(conv_grid, visual.conv1),
+        patch_layout=partial(conv_layout, visual.conv1),
         output_projection=output_projection,
         feature_layer=cast(nn.Module, blocks[-1].ln_1),
         class_index=0,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, cast
 
 from torch import nn, Tensor
 
 from captum_mda.vit.adapter import Pooling, ViTAdapter
-from captum_mda.vit.families.base import Family, look_up, pair
+from captum_mda.vit.families.base import conv_grid, conv_layout, Family, look_up, pair
 
 _POOLING: dict[str, Pooling] = {"token": "cls", "avg": "avg", "map": "map"}
 
@@ -27,7 +28,12 @@ def _adapt(model: Any) -> ViTAdapter:
     )
     size = getattr(model.patch_embed, "img_size", None) or (224, 224)
 
+    reads_images = first is model.patch_embed.proj
+
     def patch_grid(inputs: Tensor) -> tuple[int, int]:
+        pads = getattr(model.patch_embed, "dynamic_img_pad", False)
+        if reads_images and not pads:
+            return conv_grid(first, inputs)
         rows, columns = model.patch_embed.dynamic_feat_size(tuple(inputs.shape[-2:]))
         return int(rows), int(columns)
 
@@ -38,6 +44,7 @@ def _adapt(model: Any) -> ViTAdapter:
         pooling=_POOLING[pool],
         tail=lambda tokens: model.forward_head(model.norm(tokens)),
         patch_grid=patch_grid,
+        patch_layout=partial(conv_layout, first) if reads_images else None,
         output_projection=lambda index: cast(
             Tensor, look_up(model.blocks[index], "attn.proj").weight
         ),

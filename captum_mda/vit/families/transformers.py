@@ -10,7 +10,14 @@ import torch
 from torch import Tensor
 
 from captum_mda.vit.adapter import Pooling, ViTAdapter
-from captum_mda.vit.families.base import conv_grid, Family, has, look_up, pair
+from captum_mda.vit.families.base import (
+    conv_grid,
+    conv_layout,
+    Family,
+    has,
+    look_up,
+    pair,
+)
 
 
 @dataclass(frozen=True)
@@ -95,6 +102,7 @@ def _adapt(model: Any) -> ViTAdapter:
         pooling=head.pooling,
         tail=partial(_tail, model, base, head, n_prefix),
         patch_grid=partial(conv_grid, convolution),
+        patch_layout=partial(conv_layout, convolution),
         output_projection=lambda index: cast(
             Tensor, look_up(blocks[index], _PROJECTIONS).weight
         ),

@@ -1,0 +1,235 @@
+"""Where patches lie in an image, and maps of patches painted there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import nn, Tensor
+from torch.nn import functional as F
+
+_CUBIC = -0.75  # the constant of PyTorch's bicubic interpolation
+
+
+@dataclass(frozen=True)
+class PatchLayout:
+    """Where a grid of patches lies in an image; all numbers are pixels.
+
+    Patch (i, j) reads the rows from ``offset[0] + i * stride[0]`` and the columns from
+    ``offset[1] + j * stride[1]`` on, ``size`` of each. Patches may overlap, reach over
+    the border into padding, and leave pixels uncovered.
+
+    Args:
+        stride (tuple[float, float]): From one patch to the next, down and right.
+        size (tuple[float, float], optional): What a patch reads, height and width.
+            None: the stride, so that patches touch. Default: None
+        offset (tuple[float, float], optional): Top and left of the first patch,
+            negative where the model pads there. Default: (0, 0)
+
+    Example::
+
+        >>> from captum_mda.vit import PatchLayout
+        >>> PatchLayout(stride=(16, 16)).nearest((1, 2), (16, 40))[1].tolist()[14:18]
+        [0, 0, 1, 1]
+    """
+
+    stride: tuple[float, float]
+    size: tuple[float, float] | None = None
+    offset: tuple[float, float] = (0.0, 0.0)
+
+    def tiles(self, grid: Sequence[int], size: Sequence[int]) -> bool:
+        """Tell whether a grid of these patches (h, w) tiles an image (H, W) exactly."""
+        return all(
+            axis.offset == 0
+            and axis.stride == axis.size
+            and axis.n * axis.stride == side
+            for axis, side in zip(self._axes(grid), size, strict=True)
+        )
+
+    def nearest(
+        self, grid: Sequence[int], size: Sequence[int]
+    ) -> tuple[Tensor, Tensor]:
+        """Find the patch whose centre is nearest to each pixel; ties take the lower.
+
+        Args:
+            grid (tuple[int, int]): Rows and columns of patches (h, w).
+            size (tuple[int, int]): Height and width of the image (H, W).
+
+        Returns:
+            *Tensor*, *Tensor*: int64 (H,) and (W,), the patch's row and column.
+        """
+        rows, columns = self._axes(grid)
+        return rows.nearest(size[0]), columns.nearest(size[1])
+
+    def _axes(self, grid: Sequence[int]) -> tuple[_Axis, _Axis]:
+        sizes = self.size or self.stride
+        rows, columns = (
+            _Axis(self.offset[axis], self.stride[axis], sizes[axis], grid[axis])
+            for axis in (0, 1)
+        )
+        return rows, columns
+
+
+@dataclass(frozen=True)
+class _Axis:
+    """Patches along one side of an image."""
+
+    offset: float
+    stride: float
+    size: float
+    n: int
+
+    def nearest(self, side: int) -> Tensor:
+        """Find the patch whose centre is nearest to each pixel: int64 (side,)."""
+        middle = self.offset + (self.size + self.stride) / 2
+        pixels = torch.arange(side, dtype=torch.float64) + 0.5
+        return ((pixels - middle) / self.stride).ceil().clamp(0, self.n - 1).long()
+
+    def covered(self, side: int) -> Tensor:
+        """Tell which pixels some patch reads, or lie between patches: bool (side,)."""
+        pixels = torch.arange(side)
+        end = self.offset + (self.n - 1) * self.stride + self.size
+        return (pixels + 1 > self.offset) & (pixels < end)
+
+    def taps(self, side: int, mode: str) -> tuple[Tensor, Tensor]:
+        """Say which patches make a pixel: int64 (K, side), and weights, float64."""
+        if mode.startswith("nearest"):
+            nearest = self.nearest(side)[None]
+            return nearest, torch.ones_like(nearest, dtype=torch.float64)
+        pixels = torch.arange(side, dtype=torch.float64)
+        covered = pixels[self.covered(side)]
+        if len(covered):  # what no patch reads goes on as the last pixel that one does
+            pixels = pixels.clamp(covered[0], covered[-1])
+        # In patches, 0 at the centre of the first.
+        places = (pixels + 0.5 - self.offset - self.size / 2) / self.stride
+        if mode == "bilinear":
+            places = places.clamp(0, self.n - 1)
+        first = places.floor()
+        share = places - first
+        if mode == "bilinear":
+            weights = torch.stack([1 - share, share])
+            steps = torch.arange(2)
+        else:
+            weights = torch.stack(
+                [_cubic(share + 1), _cubic(share), _cubic(1 - share), _cubic(2 - share)]
+            )
+            steps = torch.arange(-1, 3)
+        return (first.long() + steps[:, None]).clamp(0, self.n - 1), weights
+
+    def means(self, side: int) -> Tensor:
+        """Average a patch's own pixels: float64 (n, side), rows sum to 1."""
+        owned = F.one_hot(self.nearest(side), self.n).T.double()
+        owned = owned * self.covered(side)
+        empty = owned.sum(dim=1) == 0
+        centres = self.offset + self.size / 2 + self.stride * torch.arange(self.n)
+        closest = centres.floor().clamp(0, side - 1).long()
+        owned[empty] = F.one_hot(closest, side).double()[empty]
+        return owned / owned.sum(dim=1, keepdim=True)
+
+
+def _cubic(distance: Tensor) -> Tensor:
+    """Weigh a neighbour at a distance in [0, 2], as PyTorch's bicubic mode does."""
+    x, a = distance, _CUBIC
+    near = ((a + 2) * x - (a + 3)) * x * x + 1
+    far = ((a * x - 5 * a) * x + 8 * a) * x - 4 * a
+    return torch.where(x <= 1, near, far)
+
+
+def paint(
+    grids: Tensor, size: Sequence[int], mode: str, layout: PatchLayout | None = None
+) -> Tensor:
+    """Resize maps of patches to an image, each patch where the model reads it.
+
+    Args:
+        grids (Tensor): (B, C, h, w).
+        size (tuple[int, int]): Height and width of the image (H, W).
+        mode (str): "nearest", "nearest-exact", "bilinear" or "bicubic".
+        layout (PatchLayout, optional): Where the patches lie. None: they tile the
+            image. Default: None
+
+    Returns:
+        *Tensor*: (B, C, H, W). Where patches tile the image, what `F.interpolate`
+        returns. Else "nearest" gives a pixel the value of the patch whose centre is
+        nearest, the others interpolate between centres; pixels that no patch reads
+        get the value at the map's edge.
+    """
+    if layout is None or layout.tiles(grids.shape[-2:], size):
+        align = None if mode.startswith("nearest") else False
+        return F.interpolate(grids, tuple(size), mode=mode, align_corners=align)
+    rows, columns = layout._axes(grids.shape[-2:])
+    grids = _resampled(grids.transpose(-2, -1), *rows.taps(size[0], mode))
+    return _resampled(grids.transpose(-2, -1), *columns.taps(size[1], mode))
+
+
+def _resampled(lines: Tensor, indices: Tensor, weights: Tensor) -> Tensor:
+    """Mix entries of the last dimension: (..., n) to (..., side)."""
+    indices, weights = indices.to(lines.device), weights.to(lines)
+    mixed = lines[..., indices[0]] * weights[0]
+    for index, weight in zip(indices[1:], weights[1:], strict=True):
+        mixed = mixed + lines[..., index] * weight
+    return mixed
+
+
+def patch_means(
+    maps: Tensor, grid: Sequence[int], layout: PatchLayout | None = None
+) -> Tensor:
+    """Average maps over the pixels of each patch.
+
+    Args:
+        maps (Tensor): (B, C, H, W).
+        grid (tuple[int, int]): Rows and columns of patches (h, w).
+        layout (PatchLayout, optional): Where the patches lie; each has the pixels that
+            are nearest to its centre. None: they tile the image. Default: None
+
+    Returns:
+        *Tensor*: (B, C, h, w); pixels that no patch reads do not count.
+    """
+    size = maps.shape[-2:]
+    if layout is None or layout.tiles(grid, size):
+        return F.adaptive_avg_pool2d(maps, (grid[0], grid[1]))
+    rows, columns = layout._axes(grid)
+    down, across = rows.means(size[0]).to(maps), columns.means(size[1]).to(maps)
+    return down @ maps @ across.T
+
+
+def patch_numbers(
+    grid: Sequence[int], size: Sequence[int], layout: PatchLayout
+) -> Tensor:
+    """Number the pixels by the patch that is nearest: int64 (1, 1, H, W)."""
+    rows, columns = layout.nearest(grid, size)
+    return (rows[:, None] * grid[1] + columns)[None, None]
+
+
+def conv_grid(convolution: nn.Conv2d, inputs: Tensor) -> tuple[int, int]:
+    """Count the patches that a convolution makes of inputs (B, C, H, W)."""
+    if convolution.padding == "same":
+        return int(inputs.shape[-2]), int(inputs.shape[-1])
+    layout = conv_layout(convolution, inputs)
+    sizes = layout.size or layout.stride
+    height, width = (
+        int((side - 2 * offset - size) // stride) + 1
+        for side, offset, size, stride in zip(
+            inputs.shape[-2:], layout.offset, sizes, layout.stride, strict=True
+        )
+    )
+    return height, width
+
+
+def conv_layout(convolution: nn.Conv2d, inputs: Tensor) -> PatchLayout:
+    """Say where the patches lie that a convolution makes of inputs (B, C, H, W)."""
+    sides = [
+        dilation * (kernel - 1) + 1
+        for dilation, kernel in zip(
+            convolution.dilation, convolution.kernel_size, strict=True
+        )
+    ]
+    padding = convolution.padding
+    if padding == "same":  # PyTorch pads the odd pixel at the end
+        padding = ((sides[0] - 1) // 2, (sides[1] - 1) // 2)
+    elif isinstance(padding, str):
+        padding = (0, 0)
+    down, right = convolution.stride
+    return PatchLayout(
+        (down, right), (sides[0], sides[1]), (-float(padding[0]), -float(padding[1]))
+    )
