@@ -12,13 +12,13 @@ from torch.nn import functional as F
 from captum_mda._captum import log_usage
 from captum_mda.attr.vit_attribution import unwrapped, ViTAttribution
 from captum_mda.attr.vit_batch import Batch
-from captum_mda.attr.vit_target import Target
 from captum_mda.perturbation import blur_baseline, Score
 from captum_mda.perturbation.inputs import (
     broadcasts_to,
     require_choice,
     require_finite,
 )
+from captum_mda.perturbation.targets import Target
 from captum_mda.vit import TokenStream, ViTAdapter
 
 Blank = Literal["zeros", "black", "white", "mean", "blur"] | Tensor

@@ -10,9 +10,9 @@ from torch import nn, Tensor
 
 from captum_mda.attr.vit_attribution import ViTAttribution
 from captum_mda.attr.vit_batch import Batch, full_precision
-from captum_mda.attr.vit_target import Target
 from captum_mda.perturbation import Score
 from captum_mda.perturbation.inputs import require_index
+from captum_mda.perturbation.targets import Target
 from captum_mda.vit import BiasCapture, ConstantParameters, Observation, ViTAdapter
 
 

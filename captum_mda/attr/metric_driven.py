@@ -15,7 +15,6 @@ from captum_mda._captum import (
     is_tuple,
     log_usage,
     progress_bar,
-    TargetType,
     TensorOrTupleOfTensorsGeneric,
 )
 from captum_mda._state import preserved_state
@@ -52,6 +51,7 @@ from captum_mda.perturbation import (
     Score,
     SubsetResponses,
     Sweep,
+    Target,
     validate_inputs,
 )
 from captum_mda.perturbation.inputs import (
@@ -61,7 +61,7 @@ from captum_mda.perturbation.inputs import (
     require_positive_integer,
 )
 from captum_mda.perturbation.precision import Precision, PRECISIONS
-from captum_mda.perturbation.response import require_scorer
+from captum_mda.perturbation.scores import how_to_credit, require_scorer, ScoredAs
 
 PIXEL_STEPS = 224
 """The steps of the authors' metrics, and so of a mean curve of single positions."""
@@ -104,9 +104,10 @@ class MetricDrivenAttribution(PerturbationAttribution):
             aligned insertion and deletion (MAS) reward most, see
             `captum_mda.magnitude.align_density`. Default: "reference"
         score (str or callable, optional): What is made of the outputs before the target
-            is chosen: "softmax" over dimension 1, "identity", or a callable that maps
-            outputs to scores. One value for each example has no classes and is its own
-            score under "softmax". Default: "softmax"
+            is chosen: "softmax" over dimension 1, for classes that exclude each other;
+            "sigmoid", for labels that do not and for one binary logit; "identity"; or a
+            callable that maps outputs to scores. One value for each example has no
+            classes and is its own score under "softmax". Default: "softmax"
         mean_steps (str, optional): What the mean response curve is read from: "patch",
             the order's own curves, one point for each feature; or "pixel", curves of
             224 steps of single positions, which the metrics take and the authors' code
@@ -195,7 +196,7 @@ class MetricDrivenAttribution(PerturbationAttribution):
         self,
         inputs: TensorOrTupleOfTensorsGeneric,
         baselines: BaselineType = None,
-        target: TargetType = None,
+        target: Target = None,
         additional_forward_args: object = None,
         feature_mask: Tensor | tuple[Tensor, ...] | None = None,
         insertion_baselines: BaselineType = None,
@@ -215,9 +216,12 @@ class MetricDrivenAttribution(PerturbationAttribution):
             baselines (Tensor, number, tuple of those, optional): What stands where a
                 feature is deleted; a tensor broadcasts to its input. None: 0.
                 Default: None
-            target (int, tuple, Tensor, list, optional): The class to explain, for all
-                examples or for each, in Captum's forms. None where ``forward_func``
-                returns one value for each example. Default: None
+            target (int, tuple, Tensor, list, callable, optional): The class to explain,
+                for all examples or for each, in Captum's forms; or a callable that maps
+                outputs (R, ...), in float32 or float64, to one score for each row,
+                (R,), in place of ``score``: rows are perturbed inputs of any examples,
+                in any number, and each is scored by its own output alone. None where
+                ``forward_func`` returns one value for each example. Default: None
             additional_forward_args (any, optional): Passed to ``forward_func`` behind
                 the inputs; tensors whose first dimension is the batch's hold one entry
                 for each example. Default: None
@@ -230,10 +234,9 @@ class MetricDrivenAttribution(PerturbationAttribution):
                 where a feature is not yet inserted; the paper blurs the inputs, see
                 `confidence_blur_baseline`. None: ``baselines``. Default: None
             seed_attributions (Tensor or tuple[Tensor, ...], optional): An attribution
-                to
-                choose candidates by: (B, N), one signed score for each feature, or maps
-                that broadcast to the inputs and are averaged over each feature. None:
-                all features are candidates at each step, which costs more.
+                to choose candidates by: (B, N), one signed score for each feature, or
+                maps that broadcast to the inputs and are averaged over each feature.
+                None: all features are candidates at each step, which costs more.
                 Default: None
             tau (float, optional): The normalised response in [0, 1] at which insertion
                 hands over to deletion; 1 uses insertion alone, 0 deletion alone.
@@ -291,7 +294,7 @@ class MetricDrivenAttribution(PerturbationAttribution):
         self,
         inputs: Tensor | tuple[Tensor, ...],
         baselines: BaselineType = None,
-        target: TargetType = None,
+        target: Target = None,
         additional_forward_args: object = None,
         feature_mask: Tensor | tuple[Tensor, ...] | None = None,
         insertion_baselines: BaselineType = None,
@@ -305,7 +308,7 @@ class MetricDrivenAttribution(PerturbationAttribution):
         Args:
             inputs (Tensor or tuple[Tensor, ...]): As all arguments, see `attribute`.
             baselines (Tensor, number, tuple of those, optional): Default: None
-            target (int, tuple, Tensor, list, optional): Default: None
+            target (int, tuple, Tensor, list, callable, optional): Default: None
             additional_forward_args (any, optional): Default: None
             feature_mask (Tensor or tuple[Tensor, ...], optional): Default: None
             insertion_baselines (Tensor, number, tuple, optional): Default: None
@@ -344,7 +347,7 @@ class MetricDrivenAttribution(PerturbationAttribution):
         with preserved_state(self.forward_func, tensors), torch.no_grad():
             with progress_bar(n_places, title, show_progress) as bar:
                 end_points, dtype = measure_end_points(responses)
-                degenerate = self._degenerate(end_points)
+                degenerate = self._degenerate(end_points, response.scored_as)
                 bar.update(int(degenerate.sum()) * features.n_features)
                 task = SearchTask(
                     responses,
@@ -368,7 +371,7 @@ class MetricDrivenAttribution(PerturbationAttribution):
             found, sweeps, task, degenerate, dtype, is_tuple(inputs)
         )
 
-    def _degenerate(self, end_points: EndPoints) -> Tensor:
+    def _degenerate(self, end_points: EndPoints, scored_as: ScoredAs) -> Tensor:
         """Find the examples that score no higher than a baseline: bool (B,)."""
         baseline = torch.maximum(
             end_points.insertion_baseline, end_points.deletion_baseline
@@ -376,15 +379,16 @@ class MetricDrivenAttribution(PerturbationAttribution):
         degenerate = end_points.full <= baseline
         bad = degenerate.nonzero().flatten().tolist()
         if bad:
+            full, low = float(end_points.full[bad[0]]), float(baseline[bad[0]])
             message = (
-                f"inputs: example {bad[0]} scores {end_points.full[bad[0]]:.6g} on the "
-                f"target and its baseline {baseline[bad[0]]:.6g}, so no feature can be "
-                f"credited ({len(bad)} such examples: {bad[:10]})"
+                f"inputs: example {bad[0]} scores {full:.6g} on the target and its "
+                f"baseline {low:.6g}, so no feature can be credited ({len(bad)} such "
+                f"examples: {bad[:10]})"
             )
             if self.on_degenerate == "raise":
                 raise ValueError(
-                    f"{message}; explain another target, choose another baseline, or "
-                    'pass on_degenerate="zero"'
+                    f"{message}; {how_to_credit(scored_as, full, low)}; or choose "
+                    'another baseline, or pass on_degenerate="zero"'
                 )
             warnings.warn(f"{message}; their attributions are 0", stacklevel=5)
         return degenerate

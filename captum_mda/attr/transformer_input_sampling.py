@@ -12,7 +12,6 @@ from captum_mda._captum import log_usage
 from captum_mda.attr._clustering import require_scikit_learn
 from captum_mda.attr.vit_attribution import unwrapped, ViTAttribution
 from captum_mda.attr.vit_batch import Batch, full_precision, scale_patches
-from captum_mda.attr.vit_target import Target
 from captum_mda.perturbation import Score
 from captum_mda.perturbation.inputs import (
     require_choice,
@@ -20,6 +19,7 @@ from captum_mda.perturbation.inputs import (
     require_in_unit_interval,
     require_positive_integer,
 )
+from captum_mda.perturbation.targets import Target
 from captum_mda.vit import ViTAdapter
 
 

@@ -21,7 +21,7 @@ from captum_mda._captum import (
 )
 from captum_mda._state import preserved_state
 from captum_mda.attr.vit_batch import Batch
-from captum_mda.attr.vit_target import make_scorer, Scorer, Target
+from captum_mda.attr.vit_target import make_scorer, Scorer
 from captum_mda.perturbation.inputs import (
     require_choice,
     require_positive_integer,
@@ -30,9 +30,9 @@ from captum_mda.perturbation.inputs import (
 from captum_mda.perturbation.response import (
     default_rows,
     ran_out_of_memory,
-    require_scorer,
-    Score,
 )
+from captum_mda.perturbation.scores import require_scorer, Score
+from captum_mda.perturbation.targets import Target
 from captum_mda.vit import (
     check_adapter,
     eager_execution,

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from captum_mda._captum import NullProgress
 from captum_mda.attr.vit_target import Scorer
-from captum_mda.perturbation.response import arguments_of_rows, validated_outputs
+from captum_mda.perturbation.response import arguments_of_rows
+from captum_mda.perturbation.scores import validated_outputs
 from captum_mda.vit import BiasCapture, Observation, observe, TokenStream, ViTAdapter
 
 

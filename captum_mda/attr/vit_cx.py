@@ -20,13 +20,13 @@ from captum_mda.attr.vit_attribution import (
     wrapped,
 )
 from captum_mda.attr.vit_batch import Batch, full_precision
-from captum_mda.attr.vit_target import Target
 from captum_mda.perturbation import Score
 from captum_mda.perturbation.inputs import (
     require_choice,
     require_generator,
     require_in_unit_interval,
 )
+from captum_mda.perturbation.targets import Target
 from captum_mda.vit import paint, PatchLayout, ViTAdapter
 
 # Feature maps that are resized together: 64 of 224 x 224 pixels are 13 MB.

@@ -10,12 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from captum_mda._captum import TargetType
-from captum_mda.perturbation.response import Score, to_scores, validated_outputs
-from captum_mda.perturbation.targets import select_target, target_indices
-
-Target = TargetType | Callable[[Tensor], Tensor]
-"""Captum's forms, a text embedding as a floating-point tensor, or a callable."""
+from captum_mda.perturbation.scores import Score, score_by_callable, to_scores
+from captum_mda.perturbation.targets import select_target, Target, target_indices
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,14 +54,7 @@ def make_scorer(target: Target, score: Score, n_examples: int) -> Scorer:
     if callable(target):
 
         def call(outputs: Tensor, examples: Tensor) -> Tensor:
-            values = validated_outputs(target(outputs), len(outputs), "target")
-            if values.numel() != len(outputs):
-                raise ValueError(
-                    f"target: it returned shape {tuple(values.shape)} for "
-                    f"{len(outputs)} examples, takes a callable that returns one score "
-                    "for each"
-                )
-            return values.flatten()
+            return score_by_callable(target, outputs)
 
         return Scorer(call, lambda example: None, whole_batch=True)
     indices = target_indices(target, n_examples)

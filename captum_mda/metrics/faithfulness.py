@@ -11,7 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from captum_mda._captum import BaselineType, log_usage, TargetType
+from captum_mda._captum import BaselineType, log_usage
 from captum_mda._state import preserved_state
 from captum_mda.curves import Mode
 from captum_mda.metrics.degenerate import OnDegenerate, report_degenerate
@@ -22,6 +22,7 @@ from captum_mda.perturbation import (
     format_baselines,
     Response,
     Score,
+    Target,
     validate_inputs,
 )
 from captum_mda.perturbation.inputs import require_finite
@@ -35,7 +36,7 @@ def aopc(
     baselines: BaselineType = None,
     feature_mask: Maps | None = None,
     additional_forward_args: object = None,
-    target: TargetType = None,
+    target: Target = None,
     n_steps: int = 224,
     max_examples_per_batch: int | None = None,
     show_progress: bool = False,
@@ -56,7 +57,7 @@ def aopc(
         baselines (Tensor, number, tuple of those, optional): None: 0. Default: None
         feature_mask (Tensor or tuple[Tensor, ...], optional): Default: None
         additional_forward_args (any, optional): Default: None
-        target (int, tuple, Tensor, list, optional): Default: None
+        target (int, tuple, Tensor, list, callable, optional): Default: None
         n_steps (int, optional): Default: 224
         max_examples_per_batch (int, optional): Default: None
         show_progress (bool, optional): Default: False
@@ -109,7 +110,7 @@ def monotonicity(
     baselines: BaselineType = None,
     feature_mask: Maps | None = None,
     additional_forward_args: object = None,
-    target: TargetType = None,
+    target: Target = None,
     n_steps: int = 224,
     max_examples_per_batch: int | None = None,
     show_progress: bool = False,
@@ -134,7 +135,7 @@ def monotonicity(
             inputs. None: 0. Default: None
         feature_mask (Tensor or tuple[Tensor, ...], optional): Default: None
         additional_forward_args (any, optional): Default: None
-        target (int, tuple, Tensor, list, optional): Default: None
+        target (int, tuple, Tensor, list, callable, optional): Default: None
         n_steps (int, optional): Default: 224
         max_examples_per_batch (int, optional): Default: None
         show_progress (bool, optional): Default: False
@@ -194,7 +195,7 @@ def symmetric_relevance_gain(
     baselines: BaselineType = None,
     feature_mask: Maps | None = None,
     additional_forward_args: object = None,
-    target: TargetType = None,
+    target: Target = None,
     n_steps: int = 224,
     max_examples_per_batch: int | None = None,
     show_progress: bool = False,
@@ -216,7 +217,7 @@ def symmetric_relevance_gain(
         baselines (Tensor, number, tuple of those, optional): None: 0. Default: None
         feature_mask (Tensor or tuple[Tensor, ...], optional): Default: None
         additional_forward_args (any, optional): Default: None
-        target (int, tuple, Tensor, list, optional): Default: None
+        target (int, tuple, Tensor, list, callable, optional): Default: None
         n_steps (int, optional): Default: 224
         max_examples_per_batch (int, optional): Default: None
         show_progress (bool, optional): Default: False
@@ -271,7 +272,7 @@ def completeness_error(
     attributions: Maps,
     baselines: BaselineType = None,
     additional_forward_args: object = None,
-    target: TargetType = None,
+    target: Target = None,
     max_examples_per_batch: int | None = None,
     *,
     score: Score = "identity",
@@ -292,7 +293,7 @@ def completeness_error(
         baselines (Tensor, number, tuple of those, optional): None: the score itself is
             shared out. Default: None
         additional_forward_args (any, optional): Default: None
-        target (int, tuple, Tensor, list, optional): Default: None
+        target (int, tuple, Tensor, list, callable, optional): Default: None
         max_examples_per_batch (int, optional): Default: None
         score (str or callable, optional): Default: "identity"
 

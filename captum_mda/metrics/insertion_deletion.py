@@ -25,12 +25,12 @@ from typing import get_args
 
 from torch import Tensor
 
-from captum_mda._captum import BaselineType, log_usage, TargetType
+from captum_mda._captum import BaselineType, log_usage
 from captum_mda.curves import Mode
 from captum_mda.metrics.degenerate import OnDegenerate
 from captum_mda.metrics.questions import Convention, Direction, Question
 from captum_mda.metrics.response_curves import ResponseCurve, sweep
-from captum_mda.perturbation import Score
+from captum_mda.perturbation import Score, Target
 from captum_mda.perturbation.inputs import require_choice
 
 
@@ -42,7 +42,7 @@ def response_curve(
     baselines: BaselineType = None,
     feature_mask: Tensor | tuple[Tensor, ...] | None = None,
     additional_forward_args: object = None,
-    target: TargetType = None,
+    target: Target = None,
     n_steps: int = 224,
     max_examples_per_batch: int | None = None,
     show_progress: bool = False,
@@ -71,8 +71,10 @@ def response_curve(
             together. Default: None
         additional_forward_args (any, optional): Passed to ``forward_func`` behind the
             inputs. Default: None
-        target (int, tuple, Tensor, list, optional): The class, in Captum's forms.
-            Default: None
+        target (int, tuple, Tensor, list, callable, optional): The class, in Captum's
+            forms; or a callable that maps outputs (R, ...) to one score for each row,
+            (R,), in place of ``score``: rows are perturbed inputs of any examples, in
+            any number. Default: None
         n_steps (int, optional): How many steps from the one end to the other, each of
             as equal a number of features as can be; at most one step for each feature.
             Default: 224
@@ -81,8 +83,9 @@ def response_curve(
         show_progress (bool, optional): Show a bar of the inputs scored. Default: False
         mode (str, optional): "insertion" or "deletion". Default: "insertion"
         convention (str, optional): "mas" or "rise", see the module. Default: "mas"
-        score (str or callable, optional): "softmax", "identity", or a callable from
-            outputs to scores. Default: "softmax"
+        score (str or callable, optional): "softmax", "sigmoid", "identity", or a
+            callable from outputs to scores; one value for each example is its own score
+            under "softmax". Default: "softmax"
         on_degenerate (str, optional): What to do about examples that cannot be scored:
             a map that is constant, or under "mas" an input that scores no higher than
             its baseline. "raise" refuses the batch; "nan" warns, and their scores are
@@ -133,7 +136,7 @@ def insertion(
     baselines: BaselineType = None,
     feature_mask: Tensor | tuple[Tensor, ...] | None = None,
     additional_forward_args: object = None,
-    target: TargetType = None,
+    target: Target = None,
     n_steps: int = 224,
     max_examples_per_batch: int | None = None,
     show_progress: bool = False,
@@ -156,7 +159,7 @@ def insertion(
             Default: None
         feature_mask (Tensor or tuple[Tensor, ...], optional): Default: None
         additional_forward_args (any, optional): Default: None
-        target (int, tuple, Tensor, list, optional): Default: None
+        target (int, tuple, Tensor, list, callable, optional): Default: None
         n_steps (int, optional): Default: 224
         max_examples_per_batch (int, optional): Default: None
         show_progress (bool, optional): Default: False
@@ -211,7 +214,7 @@ def deletion(
     baselines: BaselineType = None,
     feature_mask: Tensor | tuple[Tensor, ...] | None = None,
     additional_forward_args: object = None,
-    target: TargetType = None,
+    target: Target = None,
     n_steps: int = 224,
     max_examples_per_batch: int | None = None,
     show_progress: bool = False,
@@ -233,7 +236,7 @@ def deletion(
             Default: None
         feature_mask (Tensor or tuple[Tensor, ...], optional): Default: None
         additional_forward_args (any, optional): Default: None
-        target (int, tuple, Tensor, list, optional): Default: None
+        target (int, tuple, Tensor, list, callable, optional): Default: None
         n_steps (int, optional): Default: 224
         max_examples_per_batch (int, optional): Default: None
         show_progress (bool, optional): Default: False
@@ -288,7 +291,7 @@ def mas_insertion(
     baselines: BaselineType = None,
     feature_mask: Tensor | tuple[Tensor, ...] | None = None,
     additional_forward_args: object = None,
-    target: TargetType = None,
+    target: Target = None,
     n_steps: int = 224,
     max_examples_per_batch: int | None = None,
     show_progress: bool = False,
@@ -311,7 +314,7 @@ def mas_insertion(
             Default: None
         feature_mask (Tensor or tuple[Tensor, ...], optional): Default: None
         additional_forward_args (any, optional): Default: None
-        target (int, tuple, Tensor, list, optional): Default: None
+        target (int, tuple, Tensor, list, callable, optional): Default: None
         n_steps (int, optional): Default: 224
         max_examples_per_batch (int, optional): Default: None
         show_progress (bool, optional): Default: False
@@ -363,7 +366,7 @@ def mas_deletion(
     baselines: BaselineType = None,
     feature_mask: Tensor | tuple[Tensor, ...] | None = None,
     additional_forward_args: object = None,
-    target: TargetType = None,
+    target: Target = None,
     n_steps: int = 224,
     max_examples_per_batch: int | None = None,
     show_progress: bool = False,
@@ -385,7 +388,7 @@ def mas_deletion(
             Default: None
         feature_mask (Tensor or tuple[Tensor, ...], optional): Default: None
         additional_forward_args (any, optional): Default: None
-        target (int, tuple, Tensor, list, optional): Default: None
+        target (int, tuple, Tensor, list, callable, optional): Default: None
         n_steps (int, optional): Default: 224
         max_examples_per_batch (int, optional): Default: None
         show_progress (bool, optional): Default: False

@@ -21,6 +21,7 @@ from captum_mda.perturbation import (
     Ranking,
 )
 from captum_mda.perturbation.inputs import require_choice
+from captum_mda.perturbation.targets import require_classes
 
 First = Literal["most", "least"]
 FRACTIONS = tuple(tenths / 10 for tenths in range(1, 10))
@@ -103,6 +104,7 @@ def masked_hits(
         tensor([[0., 0., 0.]], dtype=torch.float64)
     """
     require_choice("first", first, get_args(First))
+    require_classes(target)
     shares = read_fractions(fractions)
     question = Question(
         forward_func,

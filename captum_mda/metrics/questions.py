@@ -9,7 +9,7 @@ from typing import get_args, Literal
 
 from torch import Tensor
 
-from captum_mda._captum import BaselineType, progress_bar, TargetType
+from captum_mda._captum import BaselineType, progress_bar
 from captum_mda._state import preserved_state
 from captum_mda.curves import Mode
 from captum_mda.metrics.degenerate import OnDegenerate
@@ -20,6 +20,7 @@ from captum_mda.perturbation import (
     Score,
     SubsetResponses,
     Sweep,
+    Target,
     validate_inputs,
 )
 from captum_mda.perturbation.inputs import require_choice, require_positive_integer
@@ -41,7 +42,7 @@ class Question:
     inputs: Maps
     feature_mask: Maps | None
     additional_forward_args: object
-    target: TargetType
+    target: Target
     n_steps: int
     max_examples_per_batch: int | None
     show_progress: bool
@@ -71,6 +72,18 @@ class Question:
                 "max_examples_per_batch", self.max_examples_per_batch
             )
 
+    @cached_property
+    def response(self) -> Response:
+        """What scores the rows; afterwards it tells what the scores are made of."""
+        return Response(
+            self.forward_func,
+            len(self.tensors[0]),
+            self.target,
+            self.additional_forward_args,
+            self.score,
+            self.max_examples_per_batch,
+        )
+
     def run(
         self,
         paths: Sequence[Path],
@@ -80,15 +93,8 @@ class Question:
         """Score all inputs on some paths: float64 (B, n + 1) of each, raw scores."""
         job = Sweep(paths)
         bar = progress_bar(job.n_rows, "Response curves", self.show_progress)
-        response = Response(
-            self.forward_func,
-            features.batch_size,
-            self.target,
-            self.additional_forward_args,
-            self.score,
-            self.max_examples_per_batch,
-            bar,
-        )
+        response = self.response
+        response.progress = bar
         with bar, preserved_state(self.forward_func, self.tensors):
             return job.run(SubsetResponses(response, self.tensors, baselines, features))
 

@@ -15,6 +15,7 @@ from captum_mda.metrics.degenerate import CONSTANT_MAP, OK
 from captum_mda.metrics.questions import Direction, Maps, Question
 from captum_mda.metrics.ranked_maps import rank_correlation, RankedMap
 from captum_mda.perturbation import format_baselines, Path, Ranking
+from captum_mda.perturbation.scores import how_to_credit
 
 NO_CONTRAST = "input scores no higher than its baseline"
 
@@ -198,11 +199,15 @@ def _report_no_contrast(
     if not bool(no_contrast.any()):
         return
     example = int(no_contrast.nonzero()[0])
+    high, low = float(full[example]), float(baseline[example])
     message = (
-        f"inputs: example {example} scores {full[example]:.6g} on the target and its "
-        f"{direction.mode} baseline {baseline[example]:.6g}, so its responses cannot "
-        'be normalised; drop it, choose another baseline, or take convention="rise"'
+        f"inputs: example {example} scores {high:.6g} on the target and its "
+        f"{direction.mode} baseline {low:.6g}, so its responses cannot be normalised"
     )
     if question.on_degenerate == "raise":
-        raise ValueError(message + ' or on_degenerate="nan"')
+        raise ValueError(
+            f"{message}; {how_to_credit(question.response.scored_as, high, low)}; or "
+            'drop it, choose another baseline, or take convention="rise" or '
+            'on_degenerate="nan"'
+        )
     warnings.warn(message + "; its scores are NaN", stacklevel=5)

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from captum_mda._captum import BaselineType, log_usage, TargetType
+from captum_mda._captum import BaselineType, log_usage
 from captum_mda.metrics.degenerate import OnDegenerate
 from captum_mda.metrics.questions import Convention, Direction, Maps, Question
 from captum_mda.metrics.response_curves import ResponseCurve, sweep
-from captum_mda.perturbation import Score
+from captum_mda.perturbation import Score, Target
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,7 +91,7 @@ def perturbation_scores(
     deletion_baselines: BaselineType = None,
     feature_mask: Tensor | tuple[Tensor, ...] | None = None,
     additional_forward_args: object = None,
-    target: TargetType = None,
+    target: Target = None,
     n_steps: int = 224,
     max_examples_per_batch: int | None = None,
     show_progress: bool = False,
@@ -115,7 +115,7 @@ def perturbation_scores(
             a feature is deleted. None: 0. Default: None
         feature_mask (Tensor or tuple[Tensor, ...], optional): Default: None
         additional_forward_args (any, optional): Default: None
-        target (int, tuple, Tensor, list, optional): Default: None
+        target (int, tuple, Tensor, list, callable, optional): Default: None
         n_steps (int, optional): Default: 224
         max_examples_per_batch (int, optional): Default: None
         show_progress (bool, optional): Default: False
@@ -171,7 +171,7 @@ def perturbation_scores_of_maps(
     deletion_baselines: BaselineType = None,
     feature_mask: Maps | None = None,
     additional_forward_args: object = None,
-    target: TargetType = None,
+    target: Target = None,
     n_steps: int = 224,
     max_examples_per_batch: int | None = None,
     show_progress: bool = False,
@@ -196,7 +196,7 @@ def perturbation_scores_of_maps(
         deletion_baselines (Tensor, number, tuple of those, optional): Default: None
         feature_mask (Tensor or tuple[Tensor, ...], optional): Default: None
         additional_forward_args (any, optional): Default: None
-        target (int, tuple, Tensor, list, optional): Default: None
+        target (int, tuple, Tensor, list, callable, optional): Default: None
         n_steps (int, optional): Default: 224
         max_examples_per_batch (int, optional): Default: None
         show_progress (bool, optional): Default: False

@@ -35,6 +35,7 @@ from captum_mda.perturbation.inputs import (
     require_finite,
     require_positive_integer,
 )
+from captum_mda.perturbation.targets import require_classes
 from captum_mda.vit import find_adapter, ViTAdapter
 
 Removal = Literal["auto", "tokens", "mask"]
@@ -136,6 +137,7 @@ def token_deletion(
     require_choice("on_degenerate", on_degenerate, get_args(OnDegenerate))
     if max_examples_per_batch is not None:
         require_positive_integer("max_examples_per_batch", max_examples_per_batch)
+    require_classes(target)
     shares = read_fractions(fractions)
     (images,) = validate_inputs(inputs)
     adapter = find_adapter(model)

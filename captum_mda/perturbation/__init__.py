@@ -12,9 +12,11 @@ from captum_mda.perturbation.baselines import (
 )
 from captum_mda.perturbation.features import Features, patch_feature_mask
 from captum_mda.perturbation.inputs import validate_inputs
-from captum_mda.perturbation.response import Response, Score
+from captum_mda.perturbation.response import Response
+from captum_mda.perturbation.scores import Score
 from captum_mda.perturbation.subsets import SubsetResponses
 from captum_mda.perturbation.sweep import Path, Ranking, Sweep
+from captum_mda.perturbation.targets import Target
 
 __all__ = [
     "Features",
@@ -24,6 +26,7 @@ __all__ = [
     "Score",
     "SubsetResponses",
     "Sweep",
+    "Target",
     "blur_baseline",
     "confidence_blur_baseline",
     "format_baselines",

@@ -12,7 +12,7 @@ from scipy.ndimage import gaussian_filter1d
 from torch import Tensor
 from torch.nn.functional import conv2d
 
-from captum_mda._captum import BaselineType, TargetType
+from captum_mda._captum import BaselineType
 from captum_mda._state import preserved_state
 from captum_mda.perturbation.inputs import (
     broadcasts_to,
@@ -22,7 +22,9 @@ from captum_mda.perturbation.inputs import (
     require_positive_integer,
     validate_inputs,
 )
-from captum_mda.perturbation.response import Response, Score
+from captum_mda.perturbation.response import Response
+from captum_mda.perturbation.scores import Score
+from captum_mda.perturbation.targets import Target
 
 KERNEL_SIZES = range(31, 102, 2)
 """The kernels that MDA's authors try, smallest first (spec: 31, 33, ..., 101)."""
@@ -152,7 +154,7 @@ def _blur_weights(kernel_size: int, sigma: float) -> np.ndarray:
 def confidence_blur_baseline(
     forward_func: Callable[..., Tensor],
     inputs: Tensor,
-    target: TargetType = None,
+    target: Target = None,
     additional_forward_args: object = None,
     kernel_sizes: Sequence[int] = KERNEL_SIZES,
     max_confidence: float = 0.01,
@@ -168,7 +170,7 @@ def confidence_blur_baseline(
 def confidence_blur_baseline(
     forward_func: Callable[..., Tensor],
     inputs: Tensor,
-    target: TargetType = None,
+    target: Target = None,
     additional_forward_args: object = None,
     kernel_sizes: Sequence[int] = KERNEL_SIZES,
     max_confidence: float = 0.01,
@@ -182,7 +184,7 @@ def confidence_blur_baseline(
 def confidence_blur_baseline(
     forward_func: Callable[..., Tensor],
     inputs: Tensor,
-    target: TargetType = None,
+    target: Target = None,
     additional_forward_args: object = None,
     kernel_sizes: Sequence[int] = KERNEL_SIZES,
     max_confidence: float = 0.01,
@@ -200,8 +202,9 @@ def confidence_blur_baseline(
     Args:
         forward_func (callable): Returns logits (B, classes) for images.
         inputs (Tensor): Images (B, C, H, W), floating point.
-        target (int, tuple, Tensor, or list, optional): The class of each image, in
-            Captum's forms. Default: None
+        target (int, tuple, Tensor, list, callable, optional): The class of each image,
+            in Captum's forms; or a callable that maps outputs (R, ...) to one score for
+            each row, (R,). Default: None
         additional_forward_args (any, optional): Passed to ``forward_func`` behind the
             images. Default: None
         kernel_sizes (sequence of int, optional): The kernels to try, ascending odd

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -12,14 +12,20 @@ from torch import Tensor
 from captum_mda._captum import (
     format_additional_forward_args,
     NullProgress,
-    TargetType,
 )
-from captum_mda.perturbation.inputs import require_choice, require_positive_integer
+from captum_mda.perturbation.inputs import require_positive_integer
 from captum_mda.perturbation.precision import bfloat16_on
-from captum_mda.perturbation.targets import select_target, target_indices
-
-Score = Literal["softmax", "identity"] | Callable[[Tensor], Tensor]
-"""What is made of the outputs before the target is chosen."""
+from captum_mda.perturbation.scores import (
+    in_full_precision,
+    require_scorer,
+    Score,
+    score_rows_by_callable,
+    scored_as,
+    ScoredAs,
+    to_scores,
+    validated_outputs,
+)
+from captum_mda.perturbation.targets import read_target, select_target, Target
 
 # Chunk sizes to begin with when none is given. A CPU is fastest while the activations
 # of a chunk stay in its caches; an accelerator wants as many rows as fit.
@@ -41,15 +47,18 @@ class Response:
         forward_func (callable): The model or any function of the inputs. It returns one
             output for each row, rows along dimension 0.
         n_examples (int): How many examples the rows stem from.
-        target (int, tuple, Tensor, list, optional): Captum's forms. Default: None
+        target (int, tuple, Tensor, list, callable, optional): Captum's forms; or a
+            callable that maps outputs (R, ...), in float32 or float64, to one score for
+            each row, (R,), each by its own output alone, in place of ``score``.
+            Default: None
         additional_forward_args (any, optional): Passed on behind the inputs; a tensor
             whose first dimension is ``n_examples`` is taken to hold one entry for each
             example and follows the rows. Default: None
         score (str or callable, optional): "softmax" over dimension 1 of the outputs;
-            "identity" for the outputs as they are; or a callable that maps outputs to
-            scores of the same first dimension. Outputs with one value for each row
-            have no classes and are their own score under "softmax".
-            Default: "softmax"
+            "sigmoid" of each of them; "identity" for the outputs as they are; or a
+            callable that maps outputs to scores of the same first dimension. Outputs
+            with one value for each row have no classes and are their own score under
+            "softmax". Default: "softmax"
         rows_per_forward (int, optional): The most rows in one forward. None: as many as
             fit, halved and tried again when memory runs out. Default: None
         progress (optional): A bar with an ``update`` method; counts rows.
@@ -63,7 +72,7 @@ class Response:
         self,
         forward_func: Callable[..., Tensor],
         n_examples: int,
-        target: TargetType = None,
+        target: Target = None,
         additional_forward_args: object = None,
         score: Score = "softmax",
         rows_per_forward: int | None = None,
@@ -77,16 +86,21 @@ class Response:
         self.n_examples = n_examples
         self.forwards = torch.zeros(n_examples, dtype=torch.int64)  # (B,)
         self.forwards_bf16 = torch.zeros_like(self.forwards)  # of those, in bfloat16
-        self.gives_probabilities = False
-        """Whether the last scores were a softmax over classes."""
-        self._target = target_indices(target, n_examples)  # (1 or B, d)
+        self.scored_as: ScoredAs = "value"
+        """What the last scores were made of."""
+        self._target = read_target(target, n_examples)  # (1 or B, d), or a callable
         self._arguments: tuple[Any, ...] = (
             format_additional_forward_args(additional_forward_args) or ()
         )
         self._score = score
         self._rows_per_forward = rows_per_forward
         self._may_shrink = rows_per_forward is None
-        self._progress = progress if progress is not None else NullProgress()
+        self.progress = progress if progress is not None else NullProgress()
+
+    @property
+    def gives_probabilities(self) -> bool:
+        """Whether the last scores were a softmax over classes, or a sigmoid."""
+        return self.scored_as in ("softmax", "sigmoid")
 
     @property
     def n_forwards(self) -> int:
@@ -219,13 +233,17 @@ class Response:
             arguments = differentiable(arguments)
         outputs = self.forward_func(*rows, *arguments)
         outputs = validated_outputs(outputs, len(examples))
-        self.gives_probabilities = self._score == "softmax" and has_classes(outputs)
+        self.scored_as = scored_as(outputs, self._score, self._target)
         if bf16_device is None:
-            scores = to_scores(outputs, self._score)
-        else:
-            with torch.autocast(bf16_device.type, enabled=False):
-                scores = to_scores(outputs, self._score)
+            return self._scores(outputs, examples)
+        with torch.autocast(bf16_device.type, enabled=False):
+            return self._scores(outputs, examples)
+
+    def _scores(self, outputs: Tensor, examples: Tensor) -> Tensor:
         target = self._target
+        if callable(target):
+            return score_rows_by_callable(target, in_full_precision(outputs))
+        scores = to_scores(outputs, self._score)
         if target is not None and len(target) > 1:
             target = target[examples]
         return select_target(scores, target)
@@ -247,7 +265,7 @@ class Response:
         self.forwards += counts
         if in_bf16:
             self.forwards_bf16 += counts
-        self._progress.update(n_each * len(examples))
+        self.progress.update(n_each * len(examples))
 
 
 def require_finite_rows(
@@ -311,47 +329,3 @@ def arguments_of_rows(
         else argument
         for argument in arguments
     )
-
-
-def to_scores(outputs: Tensor, score: Score) -> Tensor:
-    """Make scores of outputs (R, ...), in float32 or float64."""
-    if outputs.dtype != torch.float64:
-        outputs = outputs.float()
-    if callable(score):
-        return validated_outputs(score(outputs), len(outputs), "score")
-    if score == "softmax" and has_classes(outputs):
-        return outputs.softmax(dim=1)
-    return outputs
-
-
-def has_classes(outputs: Tensor) -> bool:
-    """Tell whether outputs (R, ...) hold more than one value along dimension 1."""
-    return outputs.dim() > 1 and outputs.shape[1] > 1
-
-
-def require_scorer(forward_func: object, score: object) -> None:
-    """Raise unless the forward function is callable and the score is a known one."""
-    if not callable(forward_func):
-        raise TypeError(
-            f"forward_func: got {type(forward_func).__name__}, takes a callable"
-        )
-    if not callable(score):
-        require_choice("score", score, ("softmax", "identity"))
-
-
-def validated_outputs(
-    outputs: object, n_rows: int, name: str = "forward_func"
-) -> Tensor:
-    """Check that a forward function, or a score, returns one entry for each row."""
-    if not isinstance(outputs, Tensor):
-        raise TypeError(
-            f"{name}: returned {type(outputs).__name__}, must return a tensor; wrap "
-            "the model in a function that picks the logits"
-        )
-    if outputs.dim() == 0 or outputs.shape[0] != n_rows:
-        raise ValueError(
-            f"{name}: returned shape {tuple(outputs.shape)} for {n_rows} rows, must "
-            "return one output for each row along dimension 0 and not aggregate over "
-            "the batch"
-        )
-    return outputs

@@ -1,11 +1,38 @@
-"""Captum's forms of ``target``, as one index for each example."""
+"""What is explained: Captum's forms of ``target``, or a callable."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from captum_mda._captum import TargetType
+
+Target = TargetType | Callable[[Tensor], Tensor]
+"""Captum's forms, or a callable that maps outputs to one score for each row."""
+
+FORMS = (
+    "an int, a tuple of ints, an integer tensor, a list with one of them for each "
+    "example, or a callable that maps outputs to one score for each row"
+)
+
+
+def read_target(
+    target: Target, n_examples: int
+) -> Tensor | Callable[[Tensor], Tensor] | None:
+    """Read a target before the first forward: a callable, or `target_indices`."""
+    return target if callable(target) else target_indices(target, n_examples)
+
+
+def require_classes(target: object) -> None:
+    """Raise unless a target can be compared with the model's first class."""
+    if callable(target):
+        raise TypeError(
+            "target: got a callable, takes class indices, as this metric asks whether "
+            "the target is the model's first class; score callable targets with "
+            "perturbation_scores"
+        )
 
 
 def target_indices(target: TargetType, n_examples: int) -> Tensor | None:
@@ -93,7 +120,11 @@ def select_target(values: Tensor, indices: Tensor | None) -> Tensor:
 
 def _from_tensor(target: Tensor) -> Tensor:
     if target.is_floating_point() or target.is_complex() or target.dtype == torch.bool:
-        raise TypeError(f"target: got dtype {target.dtype}, takes integers")
+        raise TypeError(
+            f"target: got dtype {target.dtype}, takes integers; convert class "
+            "indices with target.long(), and pass a callable for anything else, such "
+            "as lambda outputs: torch.cosine_similarity(outputs, embedding)"
+        )
     if target.dim() > 1 and target.numel() > 1:
         raise ValueError(
             f"target: got a tensor of shape {tuple(target.shape)}, takes one integer "
@@ -116,10 +147,13 @@ def _as_index_tuple(entry: object) -> tuple[int, ...]:
     indices = entry if isinstance(entry, tuple) else (entry,)
     for index in indices:
         if isinstance(index, bool) or not isinstance(index, int):
-            raise TypeError(
-                f"target: got {entry!r}, takes an int, a tuple of ints, an integer "
-                "tensor, or a list with one of them for each example"
-            )
+            raise TypeError(f"target: got {_shown(entry)}, takes {FORMS}")
     if not indices:
         raise ValueError("target: got an empty tuple, takes at least one index")
     return indices
+
+
+def _shown(entry: object) -> str:
+    """Show an entry, or name what it is where it is long."""
+    shown = repr(entry)
+    return shown if len(shown) <= 60 else f"an object of {type(entry).__name__}"
