@@ -2,11 +2,28 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import ModuleType
+
+fcntl: ModuleType | None
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
+_NOT_REGULAR = (
+    (stat.S_ISDIR, "a folder"),
+    (stat.S_ISFIFO, "a named pipe"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+)
 
 
 @contextmanager
@@ -14,24 +31,106 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a path beside ``path`` to write to, and rename it when the block succeeds.
 
     After an error nothing is left behind and an older file at ``path`` is untouched.
+    Where ``path`` is a symbolic link, the file that it leads to is replaced and the
+    link stays. The new file has the mode of the one it replaces, and its owner where
+    that is allowed; other hard links to the old file keep the old contents. What runs
+    that were killed have left beside ``path`` is removed.
 
     Args:
         path (str or PathLike): Where the file shall be; its folder must exist.
+
+    Raises:
+        FileNotFoundError: The folder does not exist.
+        PermissionError: The folder cannot be written to.
+        ValueError: At ``path`` is something else than a file, such as a folder or a
+            device.
     """
-    target = Path(path)
+    replaced = _replaced_file(path)
+    target = Path(os.path.realpath(path))
     if not target.parent.is_dir():
         raise FileNotFoundError(f"path: the folder {target.parent} does not exist")
-    handle, name = tempfile.mkstemp(
-        dir=target.parent, prefix=f".{target.stem}-", suffix=target.suffix
-    )
-    os.close(handle)
-    beside = Path(name)
+    # Short and the same for each run, also where the name is as long as names can be.
+    digest = hashlib.sha256(os.fsencode(target.name)).hexdigest()[:16]
+    prefix = f".captum_mda-{digest}-"
+    _remove_abandoned(target.parent, prefix)
+    # The name that was passed says what format is written, not where a link leads.
+    handle, beside = _locked_file(target.parent, prefix, Path(path).suffix)
     try:
         yield beside
-        # mkstemp makes files for their owner only; give this one the usual rights.
+        _take_over(beside, replaced)
+        beside.replace(target)
+    finally:
+        if handle is not None:
+            os.close(handle)
+        beside.unlink(missing_ok=True)
+
+
+def _replaced_file(path: str | os.PathLike[str]) -> os.stat_result | None:
+    """Look at the file that is there, if any; raise if it is no regular one."""
+    try:
+        found = os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:  # links that lead to each other, names that are too long
+        raise ValueError(
+            f"path: {os.fspath(path)!r} cannot be written to ({error.strerror}); pass "
+            "another name"
+        ) from error
+    if not stat.S_ISREG(found.st_mode):
+        names = (name for is_one, name in _NOT_REGULAR if is_one(found.st_mode))
+        what = next(names, "no regular file")
+        raise ValueError(
+            f"path: {os.fspath(path)!r} is {what}, takes a new name or a file to "
+            "replace"
+        )
+    return found
+
+
+def _locked_file(folder: Path, prefix: str, suffix: str) -> tuple[int | None, Path]:
+    """Make an empty file in a folder, locked for as long as it is open."""
+    while True:
+        try:
+            handle, name = tempfile.mkstemp(dir=folder, prefix=prefix, suffix=suffix)
+        except PermissionError as error:
+            raise PermissionError(
+                f"path: the folder {folder} cannot be written to"
+            ) from error
+        if fcntl is None:  # and open files cannot be renamed
+            os.close(handle)
+            return None, Path(name)
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        if os.fstat(handle).st_nlink:  # else another run took it for an abandoned one
+            return handle, Path(name)
+        os.close(handle)
+
+
+def _remove_abandoned(folder: Path, prefix: str) -> None:
+    """Remove files whose writers are gone: nobody holds their lock."""
+    if fcntl is None:
+        return
+    for name in os.listdir(folder) if os.access(folder, os.R_OK) else ():
+        if not name.startswith(prefix):
+            continue
+        with suppress(OSError):  # it is being written, gone, or somebody else's
+            handle = os.open(folder / name, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                os.unlink(folder / name)
+            finally:
+                os.close(handle)
+
+
+def _take_over(beside: Path, replaced: os.stat_result | None) -> None:
+    """Give a new file the mode and owner of the old one, or the usual rights."""
+    if replaced is None:
+        # mkstemp makes files for their owner only.
         mask = os.umask(0)
         os.umask(mask)
         beside.chmod(0o666 & ~mask)
-        beside.replace(target)
-    finally:
-        beside.unlink(missing_ok=True)
+        return
+    made = beside.stat()
+    if (made.st_uid, made.st_gid) != (replaced.st_uid, replaced.st_gid):
+        with suppress(OSError, AttributeError):  # only root gives files away
+            os.chown(beside, replaced.st_uid, replaced.st_gid)
+    beside.chmod(replaced.st_mode & 0o777)

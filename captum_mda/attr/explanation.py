@@ -187,7 +187,12 @@ class MDAExplanation:
         The file is written beside ``path`` and renamed: it is whole, or not there.
 
         Args:
-            path (str or PathLike): Where to; an existing file is replaced.
+            path (str or PathLike): Where to; an existing file is replaced and keeps its
+                mode, a symbolic link is followed.
+
+        Raises:
+            FileNotFoundError: The folder does not exist.
+            ValueError: At ``path`` is something else than a file.
 
         Example::
 

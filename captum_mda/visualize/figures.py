@@ -132,12 +132,14 @@ def save_figure(
 
     Args:
         figure (matplotlib.figure.Figure): The figure.
-        path (str or PathLike): Where to, for example ``mda.png`` or ``mda.pdf``.
+        path (str or PathLike): Where to, for example ``mda.png`` or ``mda.pdf``; an
+            existing file is replaced and keeps its mode, a symbolic link is followed.
         dpi (float, optional): Dots per inch. Default: 150.0
 
     Raises:
         FileNotFoundError: The folder does not exist.
-        ValueError: No figure is written in a format of that name.
+        ValueError: No figure is written in a format of that name, or there is
+            something else than a file.
 
     Example::
 
