@@ -45,13 +45,15 @@ class ViTAdapter:
             takes part in the output. Default: None
         pools_prefix (bool, optional): Whether "avg" or "map" pools prefix tokens too.
             Default: False
-        example_size (tuple[int, int, int], optional): (C, H, W) of an input to check
+        example_size (tuple[int, ...], optional): (C, H, W) of an input to check
             the adapter with. Default: (3, 224, 224)
         select_output (callable, optional): From what the model returns to a tensor
             (B, ...). Default: the tensor itself, the first entry of a tuple
         patch_layout (callable, optional): From inputs (B, C, H, W) to where the patches
             lie in them (`PatchLayout`): needed where they overlap, or do not tile the
             input exactly. None: they tile it evenly. Default: None
+        patch_order (str, optional): Whether the tokens of patches come "rows" after
+            rows or "columns" after columns. Default: "rows"
 
     Example::
 
@@ -76,9 +78,10 @@ class ViTAdapter:
     class_index: int | None = None
     distillation_index: int | None = None
     pools_prefix: bool = False
-    example_size: tuple[int, int, int] = (3, 224, 224)
+    example_size: tuple[int, ...] = (3, 224, 224)
     select_output: Callable[[object], Tensor] | None = None
     patch_layout: Callable[[Tensor], PatchLayout] | None = None
+    patch_order: Literal["rows", "columns"] = "rows"
 
     @property
     def depth(self) -> int:
@@ -167,7 +170,10 @@ class ViTAdapter:
                 f"{self.n_prefix_tokens} and {height} x {width} patches; models that "
                 "drop or merge tokens cannot be mapped"
             )
-        return tokens[:, self.n_prefix_tokens :].reshape(-1, 1, height, width)
+        patches = tokens[:, self.n_prefix_tokens :]
+        if self.patch_order == "columns":
+            return patches.reshape(-1, 1, width, height).mT
+        return patches.reshape(-1, 1, height, width)
 
     def layout(self, inputs: Tensor) -> PatchLayout | None:
         """Say where the patches of inputs lie; None where they tile them evenly."""

@@ -7,56 +7,142 @@ from torch import nn
 from captum_mda.vit.adapter import ViTAdapter
 from captum_mda.vit.check import check_adapter
 from captum_mda.vit.execution import require_observable
-from captum_mda.vit.families import build_adapter
+from captum_mda.vit.families import (
+    adapters_inside,
+    build_adapter,
+    UnknownModelError,
+)
+from captum_mda.vit.wrappers import adapt_wrapper
+
+# Whose forwards end as their family's table says. Another one may do more.
+_LIBRARIES = ("timm", "torchvision", "transformers", "open_clip")
 
 
-def resolve(model: nn.Module | ViTAdapter) -> ViTAdapter:
+def resolve(
+    model: nn.Module | ViTAdapter, adapter: nn.Module | ViTAdapter | None = None
+) -> ViTAdapter:
     """Find the parts of a Vision Transformer, and check them on one forward.
 
     Known are timm's VisionTransformer (ViT, DeiT, DeiT III, DINOv2, CLIP and SigLIP
     trunks), Eva (EVA-02, DINOv3) and Beit; torchvision's VisionTransformer;
-    transformers' ViT, DeiT, DINOv2, CLIP and SigLIP vision models; and open_clip's
-    visual towers. Models compiled with `torch.compile` are run eagerly meanwhile.
+    transformers' ViT, DeiT, BEiT, Data2Vec, DINOv2, DINOv3, ViT-MSN, I-JEPA, AST, CLIP,
+    SigLIP and SigLIP 2 vision models; and open_clip's visual towers. Models compiled
+    with `torch.compile` are run eagerly meanwhile.
+
+    A model may also hold one of these: in an `nn.Sequential` behind a normalisation,
+    as a backbone under a head of its own, in a Lightning module, under LoRA. The whole
+    is then run and its output explained; the known part is looked into. For that the
+    model runs on an example image two to four times here.
 
     The check runs the model on an example input: every block must show one attention
     map whose rows sum to 1, the output must stay as it is without observation, and the
     adapter's tail must make it of the last block's tokens.
 
+    A model without a head (`num_classes=0`, a backbone) is resolved, too; its output
+    are features, and ``target=5`` is then the sixth of them, no class. Explain the
+    similarity with an embedding instead, a floating-point ``target``, or any score of
+    the features by a callable one.
+
     Args:
-        model (nn.Module or ViTAdapter): A stock model, or an adapter of your own.
+        model (nn.Module or ViTAdapter): A stock model, a model round one, or an adapter
+            of your own.
+        adapter (nn.Module or ViTAdapter, optional): The transformer inside ``model`` to
+            look into, or its adapter: where ``model`` runs several, or one that is not
+            known. None: the one that is known. Default: None
 
     Returns:
-        *ViTAdapter*: what attribution methods ask for.
+        *ViTAdapter*: what attribution methods ask for; they take it in the model's
+        place, and so do metrics.
 
     Raises:
-        TypeError: ``model`` is neither.
-        ValueError: Its family is not known, with what is missing; it cannot be
-            observed; or the check fails, with what differs.
+        TypeError: ``model`` or ``adapter`` is none of these.
+        ValueError: The family is not known, with what is missing; several known models
+            run inside; it cannot be observed; or the check fails, with what differs.
 
     Example::
 
+        >>> from torch import nn
         >>> from captum_mda import demo
         >>> from captum_mda.vit import resolve
-        >>> resolve(demo.load_model()).pooling
+        >>> model = demo.load_model()
+        >>> resolve(model).pooling
         'cls'
+        >>> resolve(nn.Sequential(nn.Identity(), model)).depth
+        5
     """
-    adapter = find_adapter(model)
-    check_adapter(adapter)
-    return adapter
+    found = find_adapter(model, adapter)
+    check_adapter(found)
+    return found
 
 
-def find_adapter(model: nn.Module | ViTAdapter) -> ViTAdapter:
-    """Find the parts of a Vision Transformer without running it; see `resolve`."""
-    if isinstance(model, ViTAdapter):
-        adapter = model
-    elif isinstance(model, nn.Module):
-        require_observable(model)
-        adapter = build_adapter(getattr(model, "_orig_mod", model))
+def find_adapter(
+    model: nn.Module | ViTAdapter, adapter: nn.Module | ViTAdapter | None = None
+) -> ViTAdapter:
+    """Find the parts of a Vision Transformer; see `resolve`.
+
+    A stock model is not run for that; one that holds another is, on an example image.
+    """
+    if adapter is not None:
+        found = _around(model, adapter)
+    elif isinstance(model, ViTAdapter):
+        found = model
     else:
+        found = _adapted(_module("model", model))
+    if not found.blocks:
+        raise ValueError("model: it has no blocks, takes at least one")
+    return found
+
+
+def _module(name: str, model: object) -> nn.Module:
+    """Check that something is a module that can be watched, before it was compiled."""
+    if not isinstance(model, nn.Module):
         raise TypeError(
-            f"model: got {type(model).__name__}, takes a torch.nn.Module or a "
+            f"{name}: got {type(model).__name__}, takes a torch.nn.Module or a "
             "captum_mda.vit.ViTAdapter"
         )
-    if not adapter.blocks:
-        raise ValueError("model: it has no blocks, takes at least one")
-    return adapter
+    require_observable(model)
+    compiled_from = getattr(model, "_orig_mod", model)
+    return compiled_from if isinstance(compiled_from, nn.Module) else model
+
+
+def _adapted(model: nn.Module) -> ViTAdapter:
+    try:
+        adapter = build_adapter(model)
+    except UnknownModelError:
+        known, refused = adapters_inside(model)
+        if known:
+            return adapt_wrapper(model, known)
+        if refused:
+            path, reason = next(iter(refused.items()))
+            message = str(reason).removeprefix("model: ")
+            raise ValueError(f"model.{path}: {message}") from reason
+        raise
+    return adapter if _is_stock(model) else adapt_wrapper(model, {"": adapter})
+
+
+def _is_stock(model: nn.Module) -> bool:
+    """Tell whether a model runs its library's own forward."""
+    library = type(model).forward.__module__.partition(".")[0]
+    return library in _LIBRARIES and "forward" not in vars(model)
+
+
+def _around(model: nn.Module | ViTAdapter, inner: nn.Module | ViTAdapter) -> ViTAdapter:
+    """Adapt a model of which the caller says what to look into."""
+    if isinstance(model, ViTAdapter):
+        raise TypeError(
+            "model: got a ViTAdapter and another in adapter, takes a torch.nn.Module "
+            "where adapter says what is inside it"
+        )
+    whole = _module("model", model)
+    if not isinstance(inner, ViTAdapter):
+        part = _module("adapter", inner)
+        inner = build_adapter(part, inside=True)
+    path = next(
+        (name for name, part in whole.named_modules() if part is inner.model), None
+    )
+    if path is None:
+        raise ValueError(
+            f"adapter: its {type(inner.model).__name__} is no part of model, takes one "
+            "of its modules, or an adapter of one"
+        )
+    return adapt_wrapper(whole, {path: inner})

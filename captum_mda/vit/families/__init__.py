@@ -9,11 +9,19 @@ from __future__ import annotations
 from torch import nn
 
 from captum_mda.vit.adapter import ViTAdapter
-from captum_mda.vit.families.base import Family
+from captum_mda.vit.families.base import Family, UnknownModelError
 from captum_mda.vit.families.open_clip import OPEN_CLIP, OPEN_CLIP_TIMM
 from captum_mda.vit.families.timm import TIMM
 from captum_mda.vit.families.torchvision import TORCHVISION
 from captum_mda.vit.families.transformers import TRANSFORMERS
+
+__all__ = [
+    "FAMILIES",
+    "Family",
+    "UnknownModelError",
+    "adapters_inside",
+    "build_adapter",
+]
 
 FAMILIES: tuple[Family, ...] = (
     TIMM,
@@ -24,26 +32,54 @@ FAMILIES: tuple[Family, ...] = (
 )
 
 
-def build_adapter(model: nn.Module) -> ViTAdapter:
+def build_adapter(model: nn.Module, inside: bool = False) -> ViTAdapter:
     """Make a model's adapter by the first family that has all its parts.
 
+    Args:
+        model (nn.Module): The model.
+        inside (bool, optional): Whether it is a part of another model, which says how
+            the whole ends: its own pooling and head may then be any. Default: False
+
     Raises:
-        ValueError: No family has, with what is missing of the closest one.
+        UnknownModelError: No family has, with what is missing of the closest one.
+        ValueError: The family is known, but this variant is not supported.
     """
     lacking = [(family.missing(model), family) for family in FAMILIES]
     for missing, family in lacking:
         if not missing:
+            if not inside:
+                family.require_output(model)
             return family.build(model)
     missing, closest = min(lacking, key=lambda pair: len(pair[0]) / len(pair[1].parts))
-    hint = ""
-    for name in ("visual", "vision_model", "module", "trunk"):
-        if isinstance(getattr(model, name, None), nn.Module):
-            hint = f"; its .{name} may be what you mean"
-            break
-    raise ValueError(
-        f"model: got {type(model).__name__}, which is of no known family; closest is "
-        f"{closest.name}, of which it lacks {', '.join(missing)}{hint}. Known are "
+    raise UnknownModelError(
+        f"model: got {type(model).__name__}, which is of no known family, nor is any "
+        f"part of it; closest is {closest.name}, of which it lacks "
+        f"{', '.join(missing)}. Known are "
         + "; ".join(family.name for family in FAMILIES)
         + ". For another model write a captum_mda.vit.ViTAdapter, see "
         "docs/adapters.md, and pass it in the model's place"
     )
+
+
+def adapters_inside(
+    model: nn.Module,
+) -> tuple[dict[str, ViTAdapter], dict[str, ValueError]]:
+    """Find the known models inside another, the outermost of those that are nested.
+
+    Returns:
+        *dict*, *dict*: from the path of a part to its adapter, and to the reason why
+        it is refused, where its family is known but not supported.
+    """
+    known: dict[str, ViTAdapter] = {}
+    refused: dict[str, ValueError] = {}
+    for path, part in model.named_modules():
+        within = any(path.startswith(f"{outer}.") for outer in (*known, *refused))
+        if not path or within:
+            continue
+        try:
+            known[path] = build_adapter(part, inside=True)
+        except UnknownModelError:
+            continue
+        except ValueError as error:
+            refused[path] = error
+    return known, refused

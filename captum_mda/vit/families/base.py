@@ -14,7 +14,11 @@ from captum_mda.vit.layout import conv_grid as conv_grid, conv_layout as conv_la
 
 
 class UnknownModelError(ValueError):
-    """A model is of no known family, though one may be inside it."""
+    """A model is of no known family, though a part of it may be."""
+
+
+def _any_output(model: Any) -> None:
+    """Accept every model of a family."""
 
 
 @dataclass(frozen=True)
@@ -26,11 +30,14 @@ class Family:
         parts (tuple[str, ...]): Paths of attributes that all its models have; names
             divided by "|" stand for each other.
         build (callable): From a model to its adapter.
+        require_output (callable, optional): Raises a ValueError where a model has the
+            parts, but no output of its own that can be explained.
     """
 
     name: str
     parts: tuple[str, ...]
     build: Callable[[Any], ViTAdapter]
+    require_output: Callable[[Any], None] = _any_output
 
     def missing(self, model: nn.Module) -> list[str]:
         """List the parts that a model lacks."""
@@ -65,19 +72,19 @@ def pair(value: Any) -> tuple[int, int]:
     return int(height), int(width)
 
 
-def first_convolution(module: nn.Module) -> nn.Conv2d:
-    """Find the convolution that takes the images, for their number of channels.
+def first_convolution(embedding: nn.Module) -> nn.Conv2d:
+    """Find the convolution that takes the images.
 
     Raises:
         ValueError: There is none.
     """
-    for part in module.modules():
+    for part in embedding.modules():
         if isinstance(part, nn.Conv2d):
             return part
     raise ValueError(
-        f"model: no nn.Conv2d in {type(module).__name__}, which makes the patches, so "
-        "that the number of channels is not known; write an adapter with its "
-        "example_size, see docs/adapters.md"
+        f"model: its patches are made by {type(embedding).__name__}, which has no "
+        "nn.Conv2d, so that the number of channels of its images is not known; write "
+        "an adapter, see docs/adapters.md"
     )
 
 
@@ -88,10 +95,12 @@ def linear_weight(module: nn.Module) -> Tensor:
     relatives, a quantised layer) is applied to unit vectors.
     """
     weight = getattr(module, "weight", None)
-    if type(module).forward is nn.Linear.forward and isinstance(weight, Tensor):
-        return weight
+    if isinstance(module, nn.Linear) and type(module).forward is nn.Linear.forward:
+        return module.weight
     like = next(module.parameters(), torch.empty(0))
-    n_inputs = getattr(module, "in_features", None) or like.shape[-1]
+    n_inputs = getattr(module, "in_features", None)
+    if n_inputs is None:
+        n_inputs = weight.shape[-1] if isinstance(weight, Tensor) else like.shape[-1]
     dtype = like.dtype if like.is_floating_point() else torch.float32
     units = torch.eye(int(n_inputs), dtype=dtype, device=like.device)
     with torch.no_grad():

@@ -9,8 +9,22 @@ from typing import Any, cast
 from torch import nn, Tensor
 
 from captum_mda.vit.adapter import ViTAdapter
-from captum_mda.vit.families.base import conv_grid, conv_layout, Family, look_up, pair
+from captum_mda.vit.families.base import (
+    conv_grid,
+    conv_layout,
+    Family,
+    first_convolution,
+    linear_weight,
+    look_up,
+    pair,
+)
 from captum_mda.vit.families.timm import TIMM
+
+
+def _require_output(visual: Any) -> None:
+    pools_attention = getattr(visual, "attn_pool", None) is not None
+    if getattr(visual, "pool_type", "tok") == "none" and not pools_attention:
+        raise ValueError("model: its pool_type is 'none', takes 'tok' or 'avg'")
 
 
 def _adapt(visual: Any) -> ViTAdapter:
@@ -22,15 +36,13 @@ def _adapt(visual: Any) -> ViTAdapter:
         )
     pools_attention = getattr(visual, "attn_pool", None) is not None
     pool = getattr(visual, "pool_type", "tok")
-    if pool == "none" and not pools_attention:
-        raise ValueError("model: its pool_type is 'none', takes 'tok' or 'avg'")
 
     def tail(tokens: Tensor) -> Tensor:
         pooled = visual._pool(tokens)[0]
         return cast(Tensor, pooled if visual.proj is None else pooled @ visual.proj)
 
     def output_projection(index: int) -> Tensor:
-        return cast(Tensor, look_up(blocks[index], "attn.out_proj").weight)
+        return linear_weight(look_up(blocks[index], "attn.out_proj"))
 
     return ViTAdapter(
         model=visual,
@@ -44,8 +56,15 @@ def _adapt(visual: Any) -> ViTAdapter:
         feature_layer=cast(nn.Module, blocks[-1].ln_1),
         class_index=0,
         pools_prefix=pools_attention,
-        example_size=(visual.conv1.in_channels, *pair(visual.image_size)),
+        example_size=(
+            first_convolution(visual.conv1).in_channels,
+            *pair(visual.image_size),
+        ),
     )
+
+
+def _require_timm_output(visual: Any) -> None:
+    TIMM.require_output(visual.trunk)
 
 
 def _adapt_timm(visual: Any) -> ViTAdapter:
@@ -60,7 +79,12 @@ OPEN_CLIP = Family(
     "open_clip VisionTransformer",
     ("conv1", "class_embedding", "transformer.resblocks", "ln_post", "_pool"),
     _adapt,
+    _require_output,
 )
 
-
-OPEN_CLIP_TIMM = Family("open_clip TimmModel", ("trunk.blocks", "head"), _adapt_timm)
+OPEN_CLIP_TIMM = Family(
+    "open_clip TimmModel",
+    (*(f"trunk.{part}" for part in TIMM.parts), "head"),
+    _adapt_timm,
+    _require_timm_output,
+)

@@ -3,56 +3,86 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
-from torch import nn, Tensor
+from torch import Tensor
 
 from captum_mda.vit.adapter import Pooling, ViTAdapter
-from captum_mda.vit.families.base import conv_grid, conv_layout, Family, look_up, pair
+from captum_mda.vit.families.base import (
+    conv_grid,
+    conv_layout,
+    Family,
+    first_convolution,
+    linear_weight,
+    look_up,
+    pair,
+)
 
 _POOLING: dict[str, Pooling] = {"token": "cls", "avg": "avg", "map": "map"}
+_FIRST_NORMS = "norm1|in_norm|attns.0.norm"
+_PROJECTIONS = "attn.proj|attn_out_proj|out_proj"
+"""The second and third are those of blocks that run attention and MLP in parallel."""
+
+
+def _pool(model: Any) -> str:
+    with_pooler = getattr(model, "attn_pool", None) is not None
+    return "map" if with_pooler else str(model.global_pool)
+
+
+def _require_output(model: Any) -> None:
+    if _pool(model) not in _POOLING:
+        raise ValueError(
+            f"model: its global_pool is {_pool(model)!r}, takes 'token', 'avg' or "
+            "'map'; make it with timm.create_model(..., global_pool='avg'), which also "
+            "gives it one output for each image"
+        )
 
 
 def _adapt(model: Any) -> ViTAdapter:
-    """Adapt timm's VisionTransformer (with its DeiT and trunks), Eva and Beit."""
-    pool = "map" if getattr(model, "attn_pool", None) is not None else model.global_pool
-    if pool not in _POOLING:
-        raise ValueError(
-            f"model: its global_pool is {pool!r}, takes 'token', 'avg' or 'map'; make "
-            "it with timm.create_model(..., global_pool='avg'), which also gives it "
-            "one output for each image"
-        )
-    # A hybrid's projection takes the features of a network in front of it.
-    first = next(
-        part for part in model.patch_embed.modules() if isinstance(part, nn.Conv2d)
-    )
+    blocks, pool = tuple(model.blocks), _pool(model)
     size = getattr(model.patch_embed, "img_size", None) or (224, 224)
-
-    reads_images = first is model.patch_embed.proj
+    # A hybrid's projection takes the features of a network in front of it.
+    convolution = first_convolution(model.patch_embed)
+    reads_images = convolution is model.patch_embed.proj
 
     def patch_grid(inputs: Tensor) -> tuple[int, int]:
         pads = getattr(model.patch_embed, "dynamic_img_pad", False)
         if reads_images and not pads:
-            return conv_grid(first, inputs)
+            return conv_grid(convolution, inputs)
         rows, columns = model.patch_embed.dynamic_feat_size(tuple(inputs.shape[-2:]))
         return int(rows), int(columns)
 
+    def tail(tokens: Tensor) -> Tensor:
+        output: Tensor = model.forward_head(model.norm(tokens))
+        return output
+
+    def output_projection(index: int) -> Tensor:
+        block = blocks[index]
+        try:
+            weight = linear_weight(look_up(block, _PROJECTIONS))
+        except AttributeError:
+            raise ValueError(
+                f"model: its blocks are {type(block).__name__}, which have no single "
+                "output projection behind attention; use a method without it, such "
+                "as FullGradPlus"
+            ) from None
+        # One projection may take attention and, behind it, the MLP: (D, D + hidden).
+        return weight[:, : len(weight)] if weight.shape[1] > len(weight) else weight
+
     return ViTAdapter(
         model=model,
-        blocks=tuple(model.blocks),
+        blocks=blocks,
         n_prefix_tokens=int(model.num_prefix_tokens),
-        pooling=_POOLING[pool],
-        tail=lambda tokens: model.forward_head(model.norm(tokens)),
+        pooling=_POOLING.get(pool, "cls"),
+        tail=tail,
         patch_grid=patch_grid,
-        patch_layout=partial(conv_layout, first) if reads_images else None,
-        output_projection=lambda index: cast(
-            Tensor, look_up(model.blocks[index], "attn.proj").weight
-        ),
-        feature_layer=model.blocks[-1].norm1,
+        patch_layout=partial(conv_layout, convolution) if reads_images else None,
+        output_projection=output_projection,
+        feature_layer=look_up(blocks[-1], _FIRST_NORMS),
         class_index=0 if getattr(model, "cls_token", None) is not None else None,
         distillation_index=1 if hasattr(model, "head_dist") else None,
         pools_prefix=pool != "token" and getattr(model, "pool_include_prefix", False),
-        example_size=(first.in_channels, *pair(size)),
+        example_size=(convolution.in_channels, *pair(size)),
     )
 
 
@@ -68,4 +98,5 @@ TIMM = Family(
         "forward_head",
     ),
     _adapt,
+    _require_output,
 )

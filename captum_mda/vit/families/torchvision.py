@@ -7,7 +7,13 @@ from typing import Any, cast
 from torch import nn, Tensor
 
 from captum_mda.vit.adapter import ViTAdapter
-from captum_mda.vit.families.base import Family, look_up
+from captum_mda.vit.families.base import (
+    Family,
+    first_convolution,
+    linear_weight,
+    look_up,
+    pair,
+)
 
 
 def _adapt(model: Any) -> ViTAdapter:
@@ -24,12 +30,15 @@ def _adapt(model: Any) -> ViTAdapter:
         pooling="cls",
         tail=lambda tokens: model.heads(model.encoder.ln(tokens)[:, 0]),
         patch_grid=patch_grid,
-        output_projection=lambda index: cast(
-            Tensor, look_up(blocks[index], "self_attention.out_proj").weight
+        output_projection=lambda index: linear_weight(
+            look_up(blocks[index], "self_attention.out_proj")
         ),
         feature_layer=cast(nn.Module, blocks[-1].ln_1),
         class_index=0,
-        example_size=(3, model.image_size, model.image_size),
+        example_size=(
+            first_convolution(model.conv_proj).in_channels,
+            *pair(model.image_size),
+        ),
     )
 
 

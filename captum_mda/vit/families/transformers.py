@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, cast
 
@@ -11,82 +11,140 @@ from torch import Tensor
 
 from captum_mda.vit.adapter import Pooling, ViTAdapter
 from captum_mda.vit.families.base import (
-    conv_grid,
-    conv_layout,
     Family,
     has,
+    linear_weight,
     look_up,
-    pair,
+    UnknownModelError,
 )
+from captum_mda.vit.families.readers import reader_of
+from captum_mda.vit.families.refusals import refusal_of
+from captum_mda.vit.outputs import output_tensor
 
 
 @dataclass(frozen=True)
-class _Head:
+class Head:
     """How a class of transformers ends, from the last block's output on.
 
     Args:
         pooling (str): How its output pools.
         classifier (str): The path of what follows the pooled vector; "" for nothing.
-        output (str): The field of what it returns.
+        output (str): The field of what it returns. Of "last_hidden_state" what
+            ``pooling`` makes of it.
         norm (str): Where the base's last norm is applied: "before" pooling, "after" it,
             or "none": not at all.
+        pooler (str): The path, in the base, of a module that pools the normed tokens;
+            "" where the class token or the mean is taken.
         distilled (str): The path of a distillation token's own head; "" without one.
+        both_tokens (bool): Whether class and distillation token are averaged.
     """
 
     pooling: Pooling
     classifier: str = ""
     output: str = "pooler_output"
     norm: str = "before"
+    pooler: str = ""
     distilled: str = ""
+    both_tokens: bool = False
 
 
-_HEADS: dict[str, _Head] = {
-    "ViTModel": _Head("cls", "pooler"),
-    "ViTForImageClassification": _Head("cls", "classifier", "logits"),
-    "DeiTModel": _Head("cls", "pooler"),
-    "DeiTForImageClassification": _Head("cls", "classifier", "logits"),
-    "DeiTForImageClassificationWithTeacher": _Head(
+_BACKBONE = Head("cls", pooler="pooler")
+_CLASSIFIER = Head("cls", "classifier", "logits")
+_CLASSIFIER_OF_BOTH = Head("cls+avg", "classifier", "logits")
+_CLASSIFIER_OF_MEAN = Head("avg", "classifier", "logits")
+
+_HEADS: dict[str, Head] = {
+    "ViTModel": _BACKBONE,
+    "ViTForImageClassification": _CLASSIFIER,
+    "ViTHybridModel": _BACKBONE,
+    "ViTHybridForImageClassification": _CLASSIFIER,
+    "ViTMSNModel": Head("cls", output="last_hidden_state"),
+    "ViTMSNForImageClassification": _CLASSIFIER,
+    "DeiTModel": _BACKBONE,
+    "DeiTForImageClassification": _CLASSIFIER,
+    "DeiTForImageClassificationWithTeacher": Head(
         "cls", "cls_classifier", "logits", distilled="distillation_classifier"
     ),
-    "Dinov2Model": _Head("cls"),
-    "Dinov2ForImageClassification": _Head("cls+avg", "classifier", "logits"),
-    "Dinov2WithRegistersModel": _Head("cls"),
-    "Dinov2WithRegistersForImageClassification": _Head(
-        "cls+avg", "classifier", "logits"
+    "BeitModel": Head("avg", pooler="pooler"),
+    "BeitForImageClassification": Head("avg", "classifier", "logits", pooler="pooler"),
+    "Data2VecVisionModel": Head("avg", pooler="pooler"),
+    "Data2VecVisionForImageClassification": Head(
+        "avg", "classifier", "logits", pooler="pooler"
     ),
-    "CLIPVisionModel": _Head("cls", norm="after"),
-    "CLIPVisionModelWithProjection": _Head(
+    "IJepaModel": Head("avg", output="last_hidden_state"),
+    "IJepaForImageClassification": _CLASSIFIER_OF_MEAN,
+    "Dinov2Model": Head("cls"),
+    "Dinov2ForImageClassification": _CLASSIFIER_OF_BOTH,
+    "Dinov2WithRegistersModel": Head("cls"),
+    "Dinov2WithRegistersForImageClassification": _CLASSIFIER_OF_BOTH,
+    "DINOv3ViTModel": Head("cls"),
+    "ASTModel": Head("cls", both_tokens=True),
+    "ASTForAudioClassification": Head("cls", "classifier", "logits", both_tokens=True),
+    "CLIPVisionModel": Head("cls", norm="after"),
+    "CLIPVisionModelWithProjection": Head(
         "cls", "visual_projection", "image_embeds", norm="after"
     ),
-    "CLIPForImageClassification": _Head("avg", "classifier", "logits", norm="none"),
-    "SiglipVisionModel": _Head("map", "head"),
-    "SiglipForImageClassification": _Head("avg", "classifier", "logits"),
+    "CLIPForImageClassification": Head("avg", "classifier", "logits", norm="none"),
+    "SiglipVisionModel": Head("map", pooler="head"),
+    "SiglipForImageClassification": _CLASSIFIER_OF_MEAN,
+    "Siglip2VisionModel": Head("map", pooler="head"),
+    "Siglip2ForImageClassification": _CLASSIFIER_OF_MEAN,
 }
 
-_BASES = "vit|deit|dinov2|dinov2_with_registers|vision_model.vision_model|vision_model"
-_LAYERS = "layers|encoder.layers|encoder.layer"
-_NORMS = "layernorm|post_layernorm"
-_PATCHES = "embeddings.patch_embeddings.projection|embeddings.patch_embedding"
+_BASES = (
+    "vit|deit|beit|data2vec_vision|ijepa|dinov2|dinov2_with_registers|"
+    "audio_spectrogram_transformer|vision_model.vision_model|vision_model"
+)
+_LAYERS = "layers|encoder.layers|encoder.layer|model.layer|layer"
+_NORMS = "layernorm|post_layernorm|norm"
+_PATCHES = "embeddings.patch_embeddings|embeddings.patch_embedding"
 _PROJECTIONS = (
     "attention.o_proj|attention.output.dense|self_attn.out_proj|self_attn.o_proj"
 )
 _FIRST_NORMS = "layernorm_before|norm1|layer_norm1"
 
 
+def _head_of(model: Any) -> Head | None:
+    for parent in type(model).__mro__:
+        head = _HEADS.get(parent.__name__)
+        if head is not None:
+            break
+    else:
+        return None
+    if head.pooler == "pooler" and head.pooling == "avg":
+        # BEiT and its relatives pool by a class token, or by the mean.
+        by_mean = getattr(model.config, "use_mean_pooling", True)
+        head = replace(head, pooling="avg" if by_mean else "cls")
+    if head.pooler and not head.classifier and not has(_base(model), head.pooler):
+        # Built without its pooling layer.
+        pooling = "avg" if head.pooling == "map" else head.pooling
+        head = replace(head, pooler="", output="last_hidden_state", pooling=pooling)
+    return head
+
+
+def _base(model: Any) -> Any:
+    return look_up(model, _BASES) if has(model, _BASES) else model
+
+
+def _refuse(model: Any) -> None:
+    name = type(model).__name__
+    reason = refusal_of(model)
+    if reason is not None:
+        raise ValueError(f"model: {reason}")
+    raise UnknownModelError(
+        f"model: got {name}, of transformers these are known: {', '.join(_HEADS)}; "
+        "pass a CLIPModel's vision tower as CLIPVisionModelWithProjection; for another "
+        "model write a captum_mda.vit.ViTAdapter, see docs/adapters.md, and pass it in "
+        "the model's place"
+    )
+
+
 def _adapt(model: Any) -> ViTAdapter:
-    heads = [
-        _HEADS[parent.__name__]
-        for parent in type(model).__mro__
-        if parent.__name__ in _HEADS
-    ]
-    if not heads:
-        names = ", ".join(_HEADS)
-        raise ValueError(
-            f"model: got {type(model).__name__}, of transformers these are known: "
-            f"{names}; pass a CLIPModel's vision tower as CLIPVisionModelWithProjection"
-        )
-    head = heads[0]
-    base = look_up(model, _BASES) if has(model, _BASES) else model
+    head = _head_of(model)
+    if head is None:
+        _refuse(model)
+        raise AssertionError
+    base = _base(model)
     blocks = tuple(look_up(base, _LAYERS))
     embeddings = base.embeddings
     n_special = sum(
@@ -94,63 +152,69 @@ def _adapt(model: Any) -> ViTAdapter:
         for name in ("cls_token|class_embedding", "distillation_token")
     )
     n_prefix = n_special + int(getattr(base.config, "num_register_tokens", 0) or 0)
-    convolution = look_up(base, _PATCHES)
+    reads = reader_of(base, look_up(base, _PATCHES))
     return ViTAdapter(
-        model=model,
+        model=model if reads.wrap is None else reads.wrap(model),
         blocks=blocks,
         n_prefix_tokens=n_prefix,
         pooling=head.pooling,
         tail=partial(_tail, model, base, head, n_prefix),
-        patch_grid=partial(conv_grid, convolution),
-        patch_layout=partial(conv_layout, convolution),
-        output_projection=lambda index: cast(
-            Tensor, look_up(blocks[index], _PROJECTIONS).weight
+        patch_grid=reads.patch_grid,
+        patch_layout=reads.patch_layout,
+        patch_order=reads.patch_order,
+        output_projection=lambda index: linear_weight(
+            look_up(blocks[index], _PROJECTIONS)
         ),
         feature_layer=look_up(blocks[-1], _FIRST_NORMS),
         class_index=0 if n_special else None,
-        distillation_index=1 if head.distilled else None,
-        example_size=(convolution.in_channels, *pair(base.config.image_size)),
-        select_output=partial(_field, head.output),
+        distillation_index=1 if head.distilled or head.both_tokens else None,
+        example_size=reads.example_size,
+        select_output=partial(_output, head, n_prefix),
     )
 
 
-def _tail(model: Any, base: Any, head: _Head, n_prefix: int, tokens: Tensor) -> Tensor:
+def _tail(model: Any, base: Any, head: Head, n_prefix: int, tokens: Tensor) -> Tensor:
     norm = look_up(base, _NORMS)
     if head.norm == "before":
         tokens = norm(tokens)
-    if head.pooling == "map":
-        return cast(Tensor, base.head(tokens))
-    if head.classifier == "pooler":
-        return cast(Tensor, base.pooler(tokens))
-    pooled = tokens[:, 0]
-    if head.pooling == "avg":
-        pooled = tokens[:, n_prefix:].mean(dim=1)
-    elif head.pooling == "cls+avg":
-        pooled = torch.cat([pooled, tokens[:, n_prefix:].mean(dim=1)], dim=1)
+    if head.pooler:
+        pooled = look_up(base, head.pooler)(tokens)
+    else:
+        pooled = _pooled(head, n_prefix, tokens)
     if head.norm == "after":
         pooled = norm(pooled)
     if head.classifier:
         pooled = look_up(model, head.classifier)(pooled)
     if head.distilled:
         pooled = (pooled + look_up(model, head.distilled)(tokens[:, 1])) / 2
-    return pooled
+    return cast(Tensor, pooled)
 
 
-def _field(name: str, returned: Any) -> Tensor:
-    """Pick a field of a model output, or the first entry of a tuple."""
-    value = getattr(returned, name, None)
-    if value is None and isinstance(returned, tuple):
-        value = returned[0]
-    if value is None:
-        raise ValueError(
-            f"model: it returned no {name}, takes a model that pools its tokens; load "
-            "it with its pooling layer"
-        )
+def _pooled(head: Head, n_prefix: int, tokens: Tensor) -> Tensor:
+    if head.both_tokens:
+        return (tokens[:, 0] + tokens[:, 1]) / 2
+    if head.pooling == "cls":
+        return tokens[:, 0]
+    mean = tokens[:, n_prefix:].mean(dim=1)
+    if head.pooling == "cls+avg":
+        return torch.cat([tokens[:, 0], mean], dim=1)
+    return mean
+
+
+def _output(head: Head, n_prefix: int, returned: Any) -> Tensor:
+    """Pick the head's field, or the tensor that a subclass returned in its place."""
+    value = returned
+    if not isinstance(returned, Tensor):
+        value = getattr(returned, head.output, None)
+        if value is None:
+            return output_tensor(returned)
+    if head.output == "last_hidden_state" and value.dim() == 3:
+        value = _pooled(head, n_prefix, value)
     return cast(Tensor, value)
 
 
 TRANSFORMERS = Family(
-    "transformers ViT, DeiT, DINOv2, CLIP vision, SigLIP vision",
-    ("config.image_size|config.vision_config", "config.model_type"),
+    "transformers ViT, DeiT, BEiT, DINOv2, DINOv3, CLIP, SigLIP, AST and relatives",
+    ("config.model_type", "base_model_prefix"),
     _adapt,
 )

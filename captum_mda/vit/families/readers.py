@@ -1,0 +1,119 @@
+"""How transformers' models cut their inputs into patches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal
+
+import torch
+from torch import nn, Tensor
+
+from captum_mda.vit.families.base import conv_grid, conv_layout, pair
+from captum_mda.vit.layout import PatchLayout
+
+
+@dataclass(frozen=True)
+class Reader:
+    """What a model makes patches of, in the words of `ViTAdapter`'s fields.
+
+    Args:
+        patch_grid, patch_layout, patch_order, example_size: See `ViTAdapter`.
+        wrap (callable, optional): Makes a module that takes images of one that takes
+            something else. Default: None
+    """
+
+    patch_grid: Callable[[Tensor], tuple[int, int]]
+    patch_layout: Callable[[Tensor], PatchLayout] | None
+    example_size: tuple[int, ...]
+    patch_order: Literal["rows", "columns"] = "rows"
+    wrap: Callable[[nn.Module], nn.Module] | None = None
+
+
+def reader_of(base: Any, embedding: nn.Module) -> Reader:
+    """Read off a base model and its patch embedding what it takes.
+
+    Raises:
+        ValueError: The embedding is neither a convolution nor a linear map.
+    """
+    convolution = next(
+        (part for part in embedding.modules() if isinstance(part, nn.Conv2d)), None
+    )
+    if convolution is not None and hasattr(base.config, "num_mel_bins"):
+        return _spectrograms(base.config, convolution)
+    if convolution is not None:
+        size = pair(getattr(base.config, "image_size", None) or 224)
+        return Reader(
+            partial(conv_grid, convolution),
+            partial(conv_layout, convolution),
+            (convolution.in_channels, *size),
+        )
+    if isinstance(embedding, nn.Linear):
+        return _cut_beforehand(base.config, embedding)
+    raise ValueError(
+        f"model: {type(base).__name__} makes patches by {type(embedding).__name__}, "
+        "takes a model that does by a convolution or a linear map of patches; write an "
+        "adapter, see docs/adapters.md"
+    )
+
+
+def _spectrograms(config: Any, convolution: nn.Conv2d) -> Reader:
+    """Read spectrograms (B, time, frequency), which AST turns round first."""
+
+    def patch_grid(inputs: Tensor) -> tuple[int, int]:
+        rows, columns = conv_grid(convolution, inputs.mT)
+        return columns, rows
+
+    def patch_layout(inputs: Tensor) -> PatchLayout:
+        layout = conv_layout(convolution, inputs.mT)
+        size = layout.size or layout.stride
+        return PatchLayout(layout.stride[::-1], size[::-1], layout.offset[::-1])
+
+    size = (int(config.max_length), int(config.num_mel_bins))
+    return Reader(patch_grid, patch_layout, size, "columns")
+
+
+def _cut_beforehand(config: Any, embedding: nn.Linear) -> Reader:
+    """Read images for a model that takes patches cut by its processor (SigLIP 2)."""
+    side = int(config.patch_size)
+    n_channels = embedding.in_features // side**2
+    n_rows = round(int(config.num_patches) ** 0.5)
+
+    def patch_grid(inputs: Tensor) -> tuple[int, int]:
+        return inputs.shape[-2] // side, inputs.shape[-1] // side
+
+    return Reader(
+        patch_grid,
+        lambda inputs: PatchLayout((side, side)),
+        (n_channels, n_rows * side, n_rows * side),
+        wrap=partial(CutImages, side),
+    )
+
+
+class CutImages(nn.Module):
+    """Cuts images into patches for a model that takes them cut.
+
+    Args:
+        side (int): Height and width of a patch.
+        model (nn.Module): Takes patches (B, P, side * side * C), a mask (B, P) of those
+            that are no padding, and rows and columns of each image (B, 2).
+    """
+
+    def __init__(self, side: int, model: nn.Module) -> None:
+        """Keep both."""
+        super().__init__()
+        self.side = side
+        self.model = model
+        self.train(model.training)
+
+    def forward(self, images: Tensor, *arguments: Any) -> Any:
+        """Run the model on images (B, C, H, W)."""
+        height, width = (size // self.side for size in images.shape[-2:])
+        images = images[..., : height * self.side, : width * self.side]
+        pieces = images.unflatten(-1, (width, -1)).unflatten(-3, (height, -1))
+        # (B, C, h, side, w, side) to (B, h w, side side C), channels last
+        patches = pieces.permute(0, 2, 4, 3, 5, 1).flatten(3).flatten(1, 2).flatten(2)
+        mask = torch.ones(patches.shape[:2], dtype=torch.long, device=images.device)
+        shapes = torch.tensor([[height, width]], device=images.device)
+        return self.model(patches, mask, shapes.expand(len(images), 2), *arguments)

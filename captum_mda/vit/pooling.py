@@ -1,0 +1,92 @@
+"""How a model pools its tokens, seen from its end."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from captum_mda.vit.adapter import ViTAdapter
+
+_NEGLIGIBLE = 1e-6  # of the largest: what of a gradient counts as none
+
+
+def pooling_of(
+    tail: Callable[[Tensor], Tensor],
+    tokens: Tensor,
+    adapter: ViTAdapter,
+    pooler: Tensor | None,
+) -> dict[str, Any]:
+    """Find the tokens that a model's output is made of.
+
+    Args:
+        tail (callable): From the last block's output to the model's.
+        tokens (Tensor): (1, T, D), the last block's output for an example.
+        adapter (ViTAdapter): What is known of the blocks.
+        pooler (Tensor, optional): The attention that was seen behind the blocks.
+
+    Returns:
+        *dict*: the fields of `ViTAdapter` that say it: pooling, class_index,
+        distillation_index, pools_prefix; empty where the output has no gradient.
+    """
+    shares = _shares(tail, tokens)
+    if shares is None:
+        return {}
+    used = shares > _NEGLIGIBLE * shares.max()
+    n_prefix = adapter.n_prefix_tokens
+    prefix, patches = used[:n_prefix], used[n_prefix:]
+    indices = prefix.nonzero().flatten().tolist()
+    if pooler is not None:
+        every = len(indices) == n_prefix > 0
+        return {"pooling": "map", "pools_prefix": every}
+    if not patches.any() and len(indices) <= 2:
+        second = indices[1] if len(indices) == 2 else None
+        return {
+            "pooling": "cls",
+            "class_index": indices[0],
+            "distillation_index": second,
+            "pools_prefix": False,
+        }
+    if not (patches.all() and _is_mean(tail, tokens, n_prefix)):
+        warnings.warn(
+            "model: its head weighs patches in a way of its own; methods that read the "
+            "row of attention that feeds the head (RawAttention, AttentionRollout, "
+            "TransitionAttention, BidirectionalAttention, ...) read the mean over the "
+            "patches instead",
+            UserWarning,
+            stacklevel=6,
+        )
+    if not indices:
+        return {"pooling": "avg", "pools_prefix": False}
+    # A class token beside the mean has about as large a share as all patches together.
+    alone = shares[indices[0]] > len(patches) ** 0.5 * shares[n_prefix:].mean()
+    if len(indices) == 1 and alone:
+        return {"pooling": "cls+avg", "class_index": indices[0], "pools_prefix": False}
+    return {"pooling": "avg", "pools_prefix": True}
+
+
+def _shares(tail: Callable[[Tensor], Tensor], tokens: Tensor) -> Tensor | None:
+    """Measure how much the output depends on each token: (T,)."""
+    with torch.inference_mode(False), torch.enable_grad():
+        entered = tokens.detach().clone().requires_grad_()
+        output = tail(entered).flatten()
+        if not output.requires_grad:
+            return None
+        # Weights of their own, so that outputs that sum to a constant do not cancel.
+        weights = (torch.arange(len(output), device=output.device) * 0.7 + 1).sin()
+        (gradient,) = torch.autograd.grad((output * weights).sum(), entered)
+    shares = gradient[0].float().norm(dim=-1)
+    return shares if bool((shares > 0).any()) else None
+
+
+def _is_mean(tail: Callable[[Tensor], Tensor], tokens: Tensor, n_prefix: int) -> bool:
+    """Tell whether the order of patches leaves the output as it is."""
+    rolled = tokens[:, n_prefix:].roll(1, dims=1)
+    with torch.no_grad():
+        output = tail(tokens)
+        other = tail(torch.cat([tokens[:, :n_prefix], rolled], dim=1))
+    difference = (output - other).abs().max()
+    return bool(difference <= 1e-3 * output.abs().max())

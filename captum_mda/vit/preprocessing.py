@@ -1,0 +1,173 @@
+"""Where patches lie in a model's input, when something is done to it before."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn, Tensor
+
+from captum_mda._state import preserved_state
+from captum_mda.vit.adapter import ViTAdapter
+from captum_mda.vit.execution import eager_execution
+from captum_mda.vit.layout import PatchLayout
+
+_FAINT = 0.25  # of the largest gradient: what a normalisation of the whole image leaves
+_SLACK = 1.5  # pixels by which a resized border may seem to be off
+
+
+@dataclass(frozen=True)
+class _Axis:
+    """One side of an image before and after: pixel x' reads offset + scale x'."""
+
+    scale: float
+    offset: float = 0.0
+
+
+@dataclass(frozen=True)
+class _Read:
+    """What arrives at the known part for images of one size.
+
+    Args:
+        images (Tensor): A meta tensor of the shape that arrives.
+        rows, columns (_Axis): Where its pixels come from.
+    """
+
+    images: Tensor
+    rows: _Axis
+    columns: _Axis
+
+    @property
+    def is_untouched(self) -> bool:
+        """Whether pixels are where they were."""
+        return self.rows == self.columns == _Axis(1.0)
+
+
+class Preprocessing:
+    """What a model does to its images before a known part of it reads them.
+
+    Resizing, cropping and padding are followed: patches are placed where they lie in
+    the images that the model is called with.
+
+    Args:
+        whole (ViTAdapter): The model that is called.
+        inner (ViTAdapter): The part that makes patches of what it reads.
+    """
+
+    def __init__(self, whole: ViTAdapter, inner: ViTAdapter) -> None:
+        """Keep both; each size of images is looked at when it is met first."""
+        self._whole, self._inner = whole, inner
+        self._known: dict[tuple[int, ...], _Read] = {}
+
+    def patch_grid(self, inputs: Tensor) -> tuple[int, int]:
+        """Count the rows and columns of patches of inputs (B, C, H, W)."""
+        return self._inner.patch_grid(self._read(inputs).images)
+
+    def patch_layout(self, inputs: Tensor) -> PatchLayout:
+        """Say where the patches lie in inputs (B, C, H, W)."""
+        read = self._read(inputs)
+        layout = self._inner.layout(read.images)
+        if layout is None:
+            sides = zip(
+                read.images.shape[-2:], self._inner.patch_grid(read.images), strict=True
+            )
+            height, width = (side / n for side, n in sides)
+            layout = PatchLayout((height, width))
+        if read.is_untouched:
+            return layout
+        axes, size = (read.rows, read.columns), layout.size or layout.stride
+        stride = tuple(a.scale * s for a, s in zip(axes, layout.stride, strict=True))
+        sizes = tuple(a.scale * s for a, s in zip(axes, size, strict=True))
+        offset = tuple(
+            a.offset + a.scale * start
+            for a, start in zip(axes, layout.offset, strict=True)
+        )
+        return PatchLayout(stride, sizes, offset)  # type: ignore[arg-type]
+
+    def _read(self, inputs: Tensor) -> _Read:
+        shape = tuple(inputs.shape[1:])
+        if shape not in self._known:
+            example = torch.zeros_like(inputs[:1])
+            self._known[shape] = self._followed(example)
+        return self._known[shape]
+
+    def _followed(self, example: Tensor) -> _Read:
+        """Run the model, and follow pixels back from where the known part reads."""
+        with torch.inference_mode(False), torch.enable_grad():
+            example = example.clone().requires_grad_()
+            arrived = self._arrived(example)
+            before, after = example.shape[-2:], arrived.shape[-2:]
+            axes = [_Axis(b / a) for b, a in zip(before, after, strict=True)]
+            if arrived.dim() == 4 and arrived.requires_grad and min(after) >= 4:
+                axes = [_traced(arrived, example, dim) or axes[dim] for dim in (0, 1)]
+        return _Read(torch.empty(arrived.shape, device="meta"), *axes)
+
+    def _arrived(self, example: Tensor) -> Tensor:
+        """Run the model, and note the first images that the known part reads."""
+        thread, model = threading.get_ident(), self._whole.model
+        seen: list[Tensor] = []
+
+        def note(module: nn.Module, args: Any, kwargs: Any) -> None:
+            if threading.get_ident() != thread or seen:
+                return
+            for value in (*args, *kwargs.values()):
+                if isinstance(value, Tensor) and value.dim() >= 3:
+                    seen.append(value)
+                    return
+
+        with ExitStack() as stack:
+            for part in self._inner.model.modules():
+                if part is not model:
+                    handle = part.register_forward_pre_hook(note, with_kwargs=True)
+                    stack.callback(handle.remove)
+            stack.enter_context(eager_execution(model))
+            stack.enter_context(preserved_state(model, (example,)))
+            model(example)
+        return seen[0]
+
+
+def _traced(arrived: Tensor, example: Tensor, dim: int) -> _Axis | None:
+    """Find where the rows (dim 0) or columns (1) of what arrived come from.
+
+    Returns:
+        *_Axis*, optional: None where pixels cannot be followed.
+
+    Raises:
+        ValueError: They are turned, mirrored or transposed.
+    """
+    side, before = arrived.shape[-2:][dim], example.shape[-2:][dim]
+    lines = (side // 4, side - 1 - side // 4)
+    centres = [_centre(arrived.select(dim + 2, line), example, dim) for line in lines]
+    if None in centres:
+        return None
+    first, last = centres
+    scale = (last - first) / (lines[1] - lines[0])  # type: ignore[operator]
+    if not scale > 0:
+        raise ValueError(
+            "model: it mirrors, turns or transposes its images before its transformer "
+            "reads them, so that patches cannot be placed; do that beforehand, and "
+            "pass a model without it"
+        )
+    offset = first + 0.5 - scale * (lines[0] + 0.5)  # type: ignore[operator]
+    slack = _SLACK * max(1.0, scale)
+    if abs(offset) <= slack and abs(offset + scale * side - before) <= slack:
+        return _Axis(before / side)  # it covers the image
+    return _Axis(scale, offset)
+
+
+def _centre(line: Tensor, example: Tensor, dim: int) -> float | None:
+    """Find the row (dim 0) or column (1) of the example that a line comes from."""
+    (gradient,) = torch.autograd.grad(
+        line.sum(), example, retain_graph=True, allow_unused=True
+    )
+    if gradient is None:
+        return None
+    profile = gradient[0].abs().sum(dim=0).sum(dim=1 - dim).double()
+    if not bool(profile.max() > 0):
+        return None
+    profile = torch.where(profile >= _FAINT * profile.max(), profile, 0.0)
+    places = torch.arange(len(profile), dtype=profile.dtype, device=profile.device)
+    return float((profile * places).sum() / profile.sum())

@@ -1,0 +1,242 @@
+"""Models round a known model: the whole is run, the known part is looked into."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, ExitStack
+from dataclasses import dataclass, field, replace
+from itertools import product
+from typing import Any
+
+import torch
+from torch import nn, Tensor
+
+from captum_mda._state import preserved_state
+from captum_mda.vit.adapter import ViTAdapter
+from captum_mda.vit.execution import eager_execution, is_random
+from captum_mda.vit.observation import Observation, observe
+from captum_mda.vit.outputs import output_tensor
+from captum_mda.vit.pooling import pooling_of
+from captum_mda.vit.preprocessing import Preprocessing
+from captum_mda.vit.rerun import RerunTail
+
+_SCALES = (
+    1,
+    2,
+    0.5,
+    4,
+    0.25,
+)  # of the known part's size, which the whole may resize to
+
+
+def adapt_wrapper(model: nn.Module, known: Mapping[str, ViTAdapter]) -> ViTAdapter:
+    """Make the adapter of a model that has a known one inside.
+
+    The model runs two to four times on an example. Its own output is what is explained.
+    Where that is the known part's, so is the adapter's tail; else the tail runs the
+    whole model again, and what it reads of the tokens says how it pools.
+
+    Args:
+        model (nn.Module): The model that is called with the inputs.
+        known (Mapping): From the path of a part to its adapter; "" for the model.
+
+    Returns:
+        *ViTAdapter*: of the whole.
+
+    Raises:
+        ValueError: The model does not run on an example image; none or several of the
+            parts run, or one several times; or the output depends on more than the
+            last block's tokens.
+    """
+    with eager_execution(model), torch.no_grad():
+        run = _first_run(model, known)
+        inner = known[run.only_path()]
+        whole = replace(
+            inner,
+            model=model,
+            example_size=tuple(run.inputs.shape[1:]),
+            select_output=output_tensor,
+        )
+        before = Preprocessing(whole, inner)
+        whole = replace(
+            whole, patch_grid=before.patch_grid, patch_layout=before.patch_layout
+        )
+        with preserved_state(model, (run.inputs,)):
+            return _with_tail(whole, inner)
+
+
+def _with_tail(whole: ViTAdapter, inner: ViTAdapter) -> ViTAdapter:
+    """Choose the known part's tail where it ends as the whole does."""
+    example = whole.example_input()
+    seen = _observed(whole, example)
+    tokens = seen.tokens[-1]
+    if _same(_tail_of(inner, tokens), seen.outputs) or (
+        is_random(whole.model) and inner.model is whole.model
+    ):
+        return whole
+    # Another example than the check's shows an output that depends on more.
+    tail = RerunTail(whole, whole.blocks, lambda: whole.example_input().flip(-1))
+    if not is_random(whole.model) and not _same(tail(tokens), seen.outputs):
+        raise ValueError(
+            f"model: the output of {type(whole.model).__name__} depends on more than "
+            "the tokens of the last block (those of earlier blocks, the image itself, "
+            "or chance), so that it cannot be credited to them; take the output from "
+            "the last block alone"
+        )
+    pooler = None if seen.pooler is None else seen.pooler.probabilities
+    return replace(whole, tail=tail, **pooling_of(tail, tokens, whole, pooler))
+
+
+def _observed(whole: ViTAdapter, example: Tensor) -> Observation:
+    try:
+        return observe(whole, example)
+    except RuntimeError:  # the adapter's check says what is wrong with the attention
+        return observe(whole, example, attention=False)
+
+
+def _tail_of(inner: ViTAdapter, tokens: Tensor) -> Tensor | None:
+    """Run the known part's own end, which may be cut off or not fit."""
+    try:
+        return output_tensor(inner.tail(tokens))
+    except Exception:  # whatever a model's own code raises
+        return None
+
+
+def _same(output: Tensor | None, wanted: Tensor) -> bool:
+    if output is None or output.shape != wanted.shape:
+        return False
+    tolerance = 1e-9 if wanted.dtype == torch.float64 else 1e-5
+    if wanted.dtype in (torch.float16, torch.bfloat16):
+        tolerance = 5e-2
+    difference = (output - wanted).abs().max()
+    return bool(difference <= tolerance * wanted.abs().max())
+
+
+# The first run ------------------------------------------------------------------------
+
+
+@dataclass(eq=False)
+class _Run:
+    """What happened when the model ran on an example.
+
+    Args:
+        model (nn.Module): The model.
+        inputs (Tensor): (1, ...), the example.
+        rows (dict): From the path of each known part to the numbers of rows of tokens
+            that its first block was called with, one for each call.
+    """
+
+    model: nn.Module
+    inputs: Tensor
+    rows: dict[str, list[int]] = field(default_factory=dict)
+
+    def only_path(self) -> str:
+        """Name the one part that ran, once, on the example."""
+        whole = type(self.model).__name__
+        ran = [path for path, rows in self.rows.items() if rows]
+        names = ", ".join(_name(self.model, path) for path in self.rows)
+        if not ran:
+            raise ValueError(
+                f"model: {whole} has a transformer that is known inside ({names}), but "
+                "does not run it on an image; pass that part in its place, or write an "
+                "adapter, see docs/adapters.md"
+            )
+        if len(ran) > 1:
+            names = ", ".join(_name(self.model, path) for path in ran)
+            raise ValueError(
+                f"model: {whole} runs {len(ran)} transformers that are known, {names}; "
+                "say which one to look into, resolve(model, adapter="
+                f"{_expression(ran[0])}), and pass what it returns in the model's "
+                "place; the output of the whole stays the score"
+            )
+        rows = self.rows[ran[0]]
+        if rows != [1]:
+            raise ValueError(
+                f"model: {whole} runs its transformer, {_name(self.model, ran[0])}, "
+                f"{len(rows)} times on {sum(rows)} images in all for one input (crops, "
+                "views, frames or pairs), so that patches of the input have several "
+                "tokens; explain one of them: pass the transformer, or a model that "
+                "runs it once"
+            )
+        return ran[0]
+
+
+def _first_run(model: nn.Module, known: Mapping[str, ViTAdapter]) -> _Run:
+    """Run the model on the first example that it takes."""
+    failed: dict[tuple[int, ...], Exception] = {}
+    for adapter in known.values():
+        for size in _example_sizes(model, adapter):
+            if size in failed:
+                continue
+            example = replace(adapter, model=model, example_size=size).example_input()
+            if example.is_meta:
+                raise ValueError(
+                    "model: it is on the meta device, takes one that holds values"
+                )
+            run = _Run(model, example)
+            try:
+                with preserved_state(model, (example,)), _counted_rows(run, known):
+                    model(example)
+            except Exception as raised:  # whatever a model's own code raises
+                if _is_out_of_memory(raised):
+                    raise
+                failed[size] = raised
+                continue
+            return run
+    size, error = next(iter(failed.items()))
+    names = ", ".join(_name(model, path) for path in known)
+    raise ValueError(
+        f"model: {type(model).__name__} has a transformer that is known inside "
+        f"({names}), but does not run on an example image {(1, *size)}: "
+        f"{type(error).__name__}: {error}; pass that part in its place, or a model "
+        "that takes images alone, or write an adapter with its example_size, see "
+        "docs/adapters.md"
+    ) from error
+
+
+def _example_sizes(model: nn.Module, adapter: ViTAdapter) -> Iterator[tuple[int, ...]]:
+    """List sizes (C, H, W) that the whole may take, the known part's own first."""
+    inside = {id(part) for part in adapter.model.modules()}
+    own = adapter.example_size
+    outside = (part for part in model.modules() if id(part) not in inside)
+    convolutions = [part for part in outside if isinstance(part, nn.Conv2d)]
+    channels = [own[0], *(part.in_channels for part in convolutions), 3, 1, 4]
+    for scale, n_channels in product(_SCALES, dict.fromkeys(channels)):
+        yield (n_channels, *(int(side * scale) for side in own[-2:]))
+
+
+@contextmanager
+def _counted_rows(run: _Run, known: Mapping[str, ViTAdapter]) -> Iterator[None]:
+    """Note the calls of each known part's first block on this thread."""
+    thread = threading.get_ident()
+    with ExitStack() as handles:
+        for path, adapter in known.items():
+            calls = run.rows[path] = []
+
+            def note(
+                module: nn.Module, args: Any, kwargs: Any, calls: list[int] = calls
+            ) -> None:
+                if threading.get_ident() == thread:
+                    calls.append(len((*args, *kwargs.values())[0]))
+
+            block = adapter.token_entry
+            handle = block.register_forward_pre_hook(note, with_kwargs=True)
+            handles.callback(handle.remove)
+        yield
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    is_cuda = isinstance(error, torch.cuda.OutOfMemoryError)
+    return is_cuda or "allocate memory" in str(error)
+
+
+def _name(model: nn.Module, path: str) -> str:
+    part = model.get_submodule(path)
+    return f"{_expression(path)} ({type(part).__name__})"
+
+
+def _expression(path: str) -> str:
+    """Write a path as Python does: model.backbone[0]."""
+    names = (f"[{name}]" if name.isdigit() else f".{name}" for name in path.split("."))
+    return "model" + "".join(names) if path else "model"
