@@ -197,7 +197,10 @@ class CausalActivationPatching(ViTAttribution):
 
     def _token_map(self, batch: Batch, **options: Any) -> Tensor:
         height, width = self.adapter.patch_grid(batch.inputs)
-        windows = patch_windows(height, width, self._window)  # (P, P)
+        if self.adapter.patch_order == "columns":
+            windows = patch_windows(width, height, self._window.T)  # (P, P)
+        else:
+            windows = patch_windows(height, width, self._window)
         n_prefix = self.adapter.n_prefix_tokens
         selections = F.pad(windows, (n_prefix, 0))  # (P, T)
         scores = self._patched(batch, selections.expand(len(batch), -1, -1))
@@ -260,6 +263,7 @@ class CausalActivationPatching(ViTAttribution):
         return colour.to(images).expand_as(images)
 
     def _n_patches(self, inputs: object) -> int:
+        inputs = self.adapter.as_images(inputs)  # type: ignore[arg-type]
         if not isinstance(inputs, Tensor) or inputs.dim() != 4:
             return 1  # refused when the question is checked
         height, width = self.adapter.patch_grid(inputs)

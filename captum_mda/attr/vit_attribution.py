@@ -123,7 +123,8 @@ class ViTAttribution(Attribution):
             *Tensor* of **attributions**: float32 (float64 where the model's outputs
             are), detached, on the inputs' device.
                 - **attributions**: (B, 1, H, W), or the patch grid (B, 1, h, w) with
-                  ``interpolate_mode=None``.
+                  ``interpolate_mode=None``; of spectrograms (B, time, frequency) maps
+                  of their shape.
 
         Raises:
             TypeError, ValueError: An argument does not fit (before the first forward),
@@ -159,7 +160,7 @@ class ViTAttribution(Attribution):
         """Answer chunk by chunk, and resize the grids."""
         if interpolate_mode is not None:
             require_choice("interpolate_mode", interpolate_mode, INTERPOLATE_MODES)
-        images = unwrapped(inputs)
+        images = self.adapter.as_images(unwrapped(inputs))
         grids = self._ask(
             partial(self._grid, **options),
             images,
@@ -171,6 +172,7 @@ class ViTAttribution(Attribution):
         )
         if interpolate_mode is not None:
             grids = self.adapter.paint(grids, images, interpolate_mode)
+            grids = like_inputs(grids, unwrapped(inputs))
         return wrapped(grids, inputs)
 
     def _grid(self, batch: Batch, **options: Any) -> Tensor:
@@ -192,7 +194,7 @@ class ViTAttribution(Attribution):
         forwards_per_example: int,
     ) -> Tensor:
         """Check the question, and collect the answers for chunks of the examples."""
-        images = _images(inputs)
+        images = _images(self.adapter.as_images(inputs))
         if internal_batch_size is not None:
             require_positive_integer("internal_batch_size", internal_batch_size)
         question = self._question(images, target, additional_forward_args)
@@ -322,6 +324,11 @@ def wrapped(attributions: Tensor, inputs: Tensor) -> Tensor:
     """Put attributions into a tuple where the inputs are in one."""
     output: Tensor = format_output(is_tuple(inputs), (attributions,))
     return output
+
+
+def like_inputs(maps: Tensor, inputs: Tensor) -> Tensor:
+    """Take the channel away from maps (B, 1, H, W) of inputs that have none."""
+    return maps[:, 0] if inputs.dim() == 3 else maps
 
 
 def _images(inputs: Tensor) -> Tensor:

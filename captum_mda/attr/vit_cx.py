@@ -15,6 +15,7 @@ from captum_mda._captum import log_usage, NullProgress
 from captum_mda.attr._clustering import require_scikit_learn
 from captum_mda.attr.vit_attribution import (
     INTERPOLATE_MODES,
+    like_inputs,
     unwrapped,
     ViTAttribution,
     wrapped,
@@ -127,10 +128,11 @@ class VitCx(ViTAttribution):
         require_generator(generator)
         if generator is None:
             generator = torch.Generator().manual_seed(0)
+        images = self.adapter.as_images(unwrapped(inputs))
         resize_mode = interpolate_mode or "bilinear"
         maps = self._ask(
             partial(self._pixel_maps, draw=_Draws(generator), mode=resize_mode),
-            unwrapped(inputs),
+            images,
             target,
             additional_forward_args,
             internal_batch_size,
@@ -138,7 +140,9 @@ class VitCx(ViTAttribution):
             forwards_per_example=1,
         )
         if interpolate_mode is None:
-            maps = self.adapter.patch_means(maps, unwrapped(inputs))
+            maps = self.adapter.patch_means(maps, images)
+        else:
+            maps = like_inputs(maps, unwrapped(inputs))
         return wrapped(maps, inputs)
 
     @torch.no_grad()
@@ -183,7 +187,7 @@ class VitCx(ViTAttribution):
             handle.remove()
         height, width = self.adapter.patch_grid(batch.inputs)
         patches = full_precision(seen[-1])[:, self.adapter.n_prefix_tokens :]
-        return outputs, patches.transpose(1, 2).unflatten(2, (height, width))
+        return outputs, self.adapter.on_grid(patches.transpose(1, 2), height, width)
 
 
 class _Draws:

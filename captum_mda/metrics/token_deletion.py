@@ -141,6 +141,11 @@ def token_deletion(
     shares = read_fractions(fractions)
     (images,) = validate_inputs(inputs)
     adapter = find_adapter(model)
+    if adapter.patch_order != "rows":
+        raise ValueError(
+            f"model: {type(model).__name__} reads patches column by column, takes a "
+            "model that reads them row by row; use captum_mda.metrics.deletion"
+        )
     height, width = adapter.patch_grid(images)
     scores = _patch_scores(attributions, images, adapter)
     status = require_ranking("attributions", scores, on_degenerate)

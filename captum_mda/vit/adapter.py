@@ -54,6 +54,8 @@ class ViTAdapter:
             input exactly. None: they tile it evenly. Default: None
         patch_order (str, optional): Whether the tokens of patches come "rows" after
             rows or "columns" after columns. Default: "rows"
+        planes (bool, optional): Whether inputs may come without channels, (B, H, W), as
+            spectrograms do. Default: False
 
     Example::
 
@@ -82,6 +84,7 @@ class ViTAdapter:
     select_output: Callable[[object], Tensor] | None = None
     patch_layout: Callable[[Tensor], PatchLayout] | None = None
     patch_order: Literal["rows", "columns"] = "rows"
+    planes: bool = False
 
     @property
     def depth(self) -> int:
@@ -170,10 +173,20 @@ class ViTAdapter:
                 f"{self.n_prefix_tokens} and {height} x {width} patches; models that "
                 "drop or merge tokens cannot be mapped"
             )
-        patches = tokens[:, self.n_prefix_tokens :]
+        patches = tokens[:, None, self.n_prefix_tokens :]
+        return self.on_grid(patches, height, width)
+
+    def on_grid(self, patches: Tensor, height: int, width: int) -> Tensor:
+        """Lay patches (..., P), in the order of tokens, out: (..., h, w)."""
+        lead = patches.shape[:-1]
         if self.patch_order == "columns":
-            return patches.reshape(-1, 1, width, height).mT
-        return patches.reshape(-1, 1, height, width)
+            return patches.reshape(*lead, width, height).mT
+        return patches.reshape(*lead, height, width)
+
+    def as_images(self, inputs: Tensor) -> Tensor:
+        """Give inputs without channels (B, H, W) one, where the model takes such."""
+        is_plane = self.planes and isinstance(inputs, Tensor) and inputs.dim() == 3
+        return inputs[:, None] if is_plane else inputs
 
     def layout(self, inputs: Tensor) -> PatchLayout | None:
         """Say where the patches of inputs lie; None where they tile them evenly."""

@@ -143,7 +143,7 @@ class _Run:
                 "adapter, see docs/adapters.md"
             )
         if len(ran) > 1:
-            names = ", ".join(_name(self.model, path) for path in ran)
+            names = " and ".join(_name(self.model, path) for path in ran)
             raise ValueError(
                 f"model: {whole} runs {len(ran)} transformers that are known, {names}; "
                 "say which one to look into, resolve(model, adapter="
@@ -186,11 +186,12 @@ def _first_run(model: nn.Module, known: Mapping[str, ViTAdapter]) -> _Run:
             return run
     size, error = next(iter(failed.items()))
     names = ", ".join(_name(model, path) for path in known)
+    path = next(iter(known))
     raise ValueError(
         f"model: {type(model).__name__} has a transformer that is known inside "
         f"({names}), but does not run on an example image {(1, *size)}: "
-        f"{type(error).__name__}: {error}; pass that part in its place, or a model "
-        "that takes images alone, or write an adapter with its example_size, see "
+        f"{type(error).__name__}: {error}; pass {_expression(path)} in its place, or a "
+        "model that takes images alone, or write an adapter with its example_size, see "
         "docs/adapters.md"
     ) from error
 

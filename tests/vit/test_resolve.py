@@ -132,7 +132,10 @@ def _whole_clip_of_transformers() -> nn.Module:
             _swin,
             "got SwinTransformer.*closest is timm .*lacks .*blocks, num_prefix_tok",
         ),
-        (_clip, "lacks .*; its .visual may be what you mean"),
+        (
+            _clip,
+            r"inside \(model.visual .*NotImplemented.*pass model.visual in its place",
+        ),
         (_timm_pooling("max"), "global_pool is 'max', takes 'token', 'avg' or 'map'"),
         (_timm_pooling(""), "global_pool is '', takes .*global_pool='avg'"),
         (_open_clip_tokens, "pool_type is 'none', takes 'tok' or 'avg'"),

@@ -19,7 +19,7 @@ class Reader:
     """What a model makes patches of, in the words of `ViTAdapter`'s fields.
 
     Args:
-        patch_grid, patch_layout, patch_order, example_size: See `ViTAdapter`.
+        patch_grid, patch_layout, example_size, patch_order, planes: See `ViTAdapter`.
         wrap (callable, optional): Makes a module that takes images of one that takes
             something else. Default: None
     """
@@ -28,6 +28,7 @@ class Reader:
     patch_layout: Callable[[Tensor], PatchLayout] | None
     example_size: tuple[int, ...]
     patch_order: Literal["rows", "columns"] = "rows"
+    planes: bool = False
     wrap: Callable[[nn.Module], nn.Module] | None = None
 
 
@@ -70,8 +71,8 @@ def _spectrograms(config: Any, convolution: nn.Conv2d) -> Reader:
         size = layout.size or layout.stride
         return PatchLayout(layout.stride[::-1], size[::-1], layout.offset[::-1])
 
-    size = (int(config.max_length), int(config.num_mel_bins))
-    return Reader(patch_grid, patch_layout, size, "columns")
+    size = (1, int(config.max_length), int(config.num_mel_bins))
+    return Reader(patch_grid, patch_layout, size, "columns", True, WithoutChannel)
 
 
 def _cut_beforehand(config: Any, embedding: nn.Linear) -> Reader:
@@ -91,6 +92,25 @@ def _cut_beforehand(config: Any, embedding: nn.Linear) -> Reader:
     )
 
 
+class WithoutChannel(nn.Module):
+    """Takes the only channel away from inputs (B, 1, H, W).
+
+    Args:
+        model (nn.Module): Takes inputs (B, H, W).
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        """Keep the model."""
+        super().__init__()
+        self.model = model
+        self.training = model.training
+
+    def forward(self, inputs: Tensor, *arguments: Any) -> Any:
+        """Run the model on inputs (B, 1, H, W), or (B, H, W) as they are."""
+        planes = inputs[:, 0] if inputs.dim() == 4 else inputs
+        return self.model(planes, *arguments)
+
+
 class CutImages(nn.Module):
     """Cuts images into patches for a model that takes them cut.
 
@@ -105,7 +125,7 @@ class CutImages(nn.Module):
         super().__init__()
         self.side = side
         self.model = model
-        self.train(model.training)
+        self.training = model.training
 
     def forward(self, images: Tensor, *arguments: Any) -> Any:
         """Run the model on images (B, C, H, W)."""

@@ -35,8 +35,18 @@ _PATCH_OUTPUTS = (
     "backbone inside it, or a model that returns the score in question"
 )
 
+_TWO_TOWERS = (
+    "takes images and texts together; load its vision tower alone, by "
+    "CLIPVisionModelWithProjection, SiglipVisionModel or Siglip2VisionModel, and pass "
+    "the embedding of a text as the target"
+)
+
 _REASONS: tuple[tuple[str, tuple[str, ...]], ...] = (
     (_MASKED, ("ViTMAE",)),
+    (
+        _TWO_TOWERS,
+        ("CLIPModel", "SiglipModel", "Siglip2Model", "AltCLIPModel", "MetaClip2Model"),
+    ),
     (
         _VIDEOS,
         ("VideoMAE", "VideoMT", "Vivit", "Timesformer", "VJEPA2"),
@@ -112,11 +122,11 @@ def refusal_of(model: Any) -> str | None:
     for parent in type(model).__mro__:
         for reason, beginnings in _REASONS:
             if parent.__name__.startswith(beginnings):
-                return f"{parent.__name__} {reason}"
+                return f"got {type(model).__name__}, which {reason}"
     name = type(model).__name__
     if name.endswith(_PATCH_TASKS):
-        return f"{name} {_PATCH_OUTPUTS}"
+        return f"got {name}, which {_PATCH_OUTPUTS}"
     reads_text = getattr(model, "main_input_name", "") == "input_ids"
     if reads_text and not hasattr(model.config, "vision_config"):
-        return f"{name} {_TEXT}"
+        return f"got {name}, which {_TEXT}"
     return None

@@ -13,13 +13,14 @@ from captum_mda.vit.families.base import (
     conv_layout,
     Family,
     first_convolution,
+    has,
     linear_weight,
     look_up,
     pair,
 )
 
 _POOLING: dict[str, Pooling] = {"token": "cls", "avg": "avg", "map": "map"}
-_FIRST_NORMS = "norm1|in_norm|attns.0.norm"
+_FIRST_NORMS = "norm1|in_norm"
 _PROJECTIONS = "attn.proj|attn_out_proj|out_proj"
 """The second and third are those of blocks that run attention and MLP in parallel."""
 
@@ -38,8 +39,28 @@ def _require_output(model: Any) -> None:
         )
 
 
+def _require_one_attention(blocks: tuple[Any, ...]) -> None:
+    """Refuse blocks by name whose attention no rule covers."""
+    for block in blocks:
+        name = type(block).__name__
+        if hasattr(block, "attns"):
+            what = f"run {len(block.attns)} attentions side by side"
+        elif "Diff" in name or "Diff" in type(getattr(block, "attn", None)).__name__:
+            what = "subtract one attention map from another"
+        elif not (has(block, _PROJECTIONS) and has(block, _FIRST_NORMS)):
+            what = "have no norm1 or no attn.proj"
+        else:
+            continue
+        raise ValueError(
+            f"model: its blocks are {name}, which {what}; takes blocks with one "
+            "attention map each. MetricDrivenAttribution explains the model, and so do "
+            "Captum's gradient methods under LibraGrad"
+        )
+
+
 def _adapt(model: Any) -> ViTAdapter:
     blocks, pool = tuple(model.blocks), _pool(model)
+    _require_one_attention(blocks)
     size = getattr(model.patch_embed, "img_size", None) or (224, 224)
     # A hybrid's projection takes the features of a network in front of it.
     convolution = first_convolution(model.patch_embed)
@@ -57,15 +78,7 @@ def _adapt(model: Any) -> ViTAdapter:
         return output
 
     def output_projection(index: int) -> Tensor:
-        block = blocks[index]
-        try:
-            weight = linear_weight(look_up(block, _PROJECTIONS))
-        except AttributeError:
-            raise ValueError(
-                f"model: its blocks are {type(block).__name__}, which have no single "
-                "output projection behind attention; use a method without it, such "
-                "as FullGradPlus"
-            ) from None
+        weight = linear_weight(look_up(blocks[index], _PROJECTIONS))
         # One projection may take attention and, behind it, the MLP: (D, D + hidden).
         return weight[:, : len(weight)] if weight.shape[1] > len(weight) else weight
 

@@ -133,9 +133,8 @@ def _refuse(model: Any) -> None:
         raise ValueError(f"model: {reason}")
     raise UnknownModelError(
         f"model: got {name}, of transformers these are known: {', '.join(_HEADS)}; "
-        "pass a CLIPModel's vision tower as CLIPVisionModelWithProjection; for another "
-        "model write a captum_mda.vit.ViTAdapter, see docs/adapters.md, and pass it in "
-        "the model's place"
+        "for another one write a captum_mda.vit.ViTAdapter, see docs/adapters.md, and "
+        "pass it in the model's place"
     )
 
 
@@ -162,6 +161,7 @@ def _adapt(model: Any) -> ViTAdapter:
         patch_grid=reads.patch_grid,
         patch_layout=reads.patch_layout,
         patch_order=reads.patch_order,
+        planes=reads.planes,
         output_projection=lambda index: linear_weight(
             look_up(blocks[index], _PROJECTIONS)
         ),
