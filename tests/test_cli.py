@@ -324,8 +324,12 @@ def errors() -> dict[str, tuple[list[str], str]]:
     return {
         "no image": ([], "IMAGE: got none, and patches needs at least one"),
         "no file": (["{}/none.png"], "IMAGE: there is no file"),
-        "a folder": (["{}"], "IMAGE: there is no file"),
-        "text": (["{}/photo.png", "{}/text.png"], "text.png is no image"),
+        "an empty folder": (["{}/empty"], "IMAGE: the folder {}/empty has no images"),
+        "text": (["{}/text.png"], "text.png is no image"),
+        "no image can be read": (
+            ["{}/text.png", "{}/none.png"],
+            "text.png is no image, or a damaged one",
+        ),
         "target": (["{}/photo.png", "--target", "3"], "--target: got 3, takes a class"),
         "target below": (["{}/photo.png", "--target", "-1"], "--target: got -1"),
         "tau": (["{}/photo.png", "--tau", "1.5"], "--tau: got 1.5, takes a number"),
@@ -374,6 +378,7 @@ def test_errors_are_one_line(
     case: str, explain: Callable[..., Any], photo: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "text.png").write_text("no picture")
+    (tmp_path / "empty").mkdir()
     np.save(tmp_path / "wrong.npy", np.ones((5, 5)))
     np.save(tmp_path / "nan.npy", np.full(N_PATCHES, math.nan))
     np.save(tmp_path / "0d.npy", np.float64(1.0))
@@ -384,7 +389,8 @@ def test_errors_are_one_line(
     assert result.exit_code == 2, result.output
     assert isinstance(result.exception, SystemExit)
     assert result.stdout == ""
-    assert len(result.output.splitlines()) == 1 and message in result.output
+    assert len(result.output.splitlines()) == 1
+    assert message.format(tmp_path) in result.output
     assert sorted(tmp_path.iterdir()) == before  # not even an empty folder
 
 

@@ -59,6 +59,11 @@ def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]
     return paths
 
 
+def stand_in(monkeypatch: pytest.MonkeyPatch, name: str, method: Any) -> None:
+    """Let a name stand for a callable from a question to a map."""
+    monkeypatch.setitem(METHODS, name, lambda classifier: method)
+
+
 @pytest.fixture
 def cheap(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let three names stand for maps that cost nothing."""
@@ -68,9 +73,7 @@ def cheap(monkeypatch: pytest.MonkeyPatch) -> None:
         "caap": lambda images: torch.arange(float(SIDE**2)).view(1, 1, SIDE, SIDE),
     }
     for name, make in maps.items():
-        monkeypatch.setitem(
-            METHODS, name, lambda question, make=make: make(question.images)
-        )
+        stand_in(monkeypatch, name, lambda q, make=make: make(q.images))
 
 
 @pytest.fixture
@@ -209,7 +212,7 @@ def test_a_method_that_fails_is_left_out(
     def fail(question: Question) -> Tensor:
         raise error("no map\nhere")
 
-    monkeypatch.setitem(METHODS, "rollout", fail)
+    stand_in(monkeypatch, "rollout", fail)
     result = compare(photos[0], "--methods", "legrad", "rollout", "caap")
     assert result.exit_code == 1
     assert "\na*     rollout  error: no map here\n" in result.stdout
@@ -225,7 +228,7 @@ def test_a_map_that_cannot_be_scored_is_left_out(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     empty = torch.zeros(1, 1, SIDE, SIDE)
-    monkeypatch.setitem(METHODS, "rollout", lambda question: empty)
+    stand_in(monkeypatch, "rollout", lambda question: empty)
     assert compare(photos[0], "--methods", "rollout").exit_code == 1
     (row,) = rows_of(tmp_path)
     assert row["error"].startswith("attributions: constant map") and row["seconds"]
@@ -240,7 +243,7 @@ def test_other_errors_show_where_they_come_from(
     def fail(question: Question) -> Tensor:
         raise KeyError("a mistake")
 
-    monkeypatch.setitem(METHODS, "rollout", fail)
+    stand_in(monkeypatch, "rollout", fail)
     result = compare(photos[0], "--methods", "rollout")
     assert isinstance(result.exception, KeyError)
 
@@ -274,7 +277,7 @@ def test_an_interrupted_run_keeps_what_is_done(
             return answer
         raise KeyboardInterrupt
 
-    monkeypatch.setitem(METHODS, "rollout", stop)
+    stand_in(monkeypatch, "rollout", stop)
     result = compare(*photos, "--methods", "legrad", "rollout")
     assert result.exit_code != 0
     assert [row["name"] for row in rows_of(tmp_path)] == ["a", "a"]
@@ -356,7 +359,7 @@ def test_seconds_are_those_of_the_map(
         return score(self, *arguments)
 
     monkeypatch.setattr(module.time, "perf_counter", lambda: clock[0])
-    monkeypatch.setitem(METHODS, "rollout", slow_map)
+    stand_in(monkeypatch, "rollout", slow_map)
     monkeypatch.setattr(Question, "scores", slow_scores)
     compare(photos[0], "--methods", "rollout", "caap")
     assert [float(row["seconds"]) for row in rows_of(tmp_path)] == [5.0, 0.0]
@@ -371,7 +374,7 @@ def test_signed_maps_are_scored_by_their_absolute_value(
 ) -> None:
     signed = torch.arange(-500.0, SIDE**2 - 500).view(1, 1, SIDE, SIDE)
     for name, values in {"ig": signed, "lime": signed.abs(), "tis": -signed}.items():
-        monkeypatch.setitem(METHODS, name, lambda q, values=values: values)
+        stand_in(monkeypatch, name, lambda q, values=values: values)
     compare(photos[0], "--methods", "ig", "lime", "tis", "caap")
     *equal, other = [[row[name] for name in SCORES] for row in rows_of(tmp_path)]
     assert equal[0] == equal[1] == equal[2] != other

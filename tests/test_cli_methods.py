@@ -175,7 +175,7 @@ def test_patches_are_deleted_as_asked() -> None:
 
 def test_small_maps_are_resized(monkeypatch: pytest.MonkeyPatch) -> None:
     grid = torch.tensor([[[[1.0, 2.0], [3.0, 4.0]]]])
-    monkeypatch.setitem(METHODS, "legrad", lambda question: grid)
+    monkeypatch.setitem(METHODS, "legrad", lambda model: lambda question: grid)
     values = compute_map("legrad", question(shared_model(CASE.name)))
     assert values.shape == (1, 1, SIDE, SIDE)
     corners = values[0, 0, [0, 0, -1, -1], [0, -1, 0, -1]]
@@ -188,7 +188,7 @@ def test_what_is_random_repeats_and_leaves_the_generator_alone(
     def draw(question: Question) -> Tensor:
         return torch.rand(1, 1, SIDE, SIDE)
 
-    monkeypatch.setitem(METHODS, "shapley", draw)
+    monkeypatch.setitem(METHODS, "shapley", lambda model: draw)
     asked = question(shared_model(CASE.name))
     before = torch.get_rng_state()
     first, second = compute_map("shapley", asked), compute_map("shapley", asked)

@@ -5,24 +5,30 @@ PyTorch, timm and matplotlib are imported by the commands, not by this module.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TextIO
 
 import typer
 
+from captum_mda._cli.file_names import showable
 from captum_mda._cli.method_option import (
     chosen_methods,
     methods_help,
     MethodsCommand,
 )
 from captum_mda._cli.options import (
+    Background,
     BatchSize,
     DeletionBaseline,
     Device,
     Images,
+    Labels,
     Model,
+    ModelArgs,
+    NumClasses,
     OUT,
     Out,
     PatchSize,
@@ -30,8 +36,10 @@ from captum_mda._cli.options import (
     Progress,
     Samples,
     SampleSeed,
+    Score,
     Target,
     Weights,
+    WeightsKey,
 )
 
 app = typer.Typer(
@@ -73,13 +81,19 @@ def _one_line_errors() -> Iterator[None]:
         yield
     except (ValueError, TypeError, OSError) as error:
         message = " ".join(str(error).split())
-        typer.echo(f"captum-mda: error: {message}", err=True)
+        _note(f"captum-mda: error: {message}")
         raise typer.Exit(2) from error
 
 
 def _note(text: str) -> None:
     """Say something that does not belong to the result."""
-    typer.echo(text, err=True)
+    _say(showable(text), sys.stderr)
+
+
+def _say(text: str, stream: TextIO) -> None:
+    """Write lines, with escapes for what the terminal's encoding has no letter for."""
+    encoding = stream.encoding or "utf-8"
+    typer.echo(text.encode(encoding, "backslashreplace").decode(encoding), file=stream)
 
 
 @app.command()
@@ -87,8 +101,13 @@ def explain(
     images: Images = None,
     model: Model = "demo",
     weights: Weights = None,
+    weights_key: WeightsKey = None,
     pretrained: Pretrained = None,
+    num_classes: NumClasses = None,
+    model_arg: ModelArgs = None,
+    labels: Labels = None,
     target: Target = None,
+    score: Score = "softmax",
     seed_method: Annotated[
         str,
         typer.Option(
@@ -156,6 +175,7 @@ def explain(
         int,
         typer.Option(help="Passes of local moves that improve the order found."),
     ] = 0,
+    background: Background = "white",
     deletion_baseline: DeletionBaseline = "mean",
     patch_size: PatchSize = None,
     batch_size: BatchSize = None,
@@ -176,19 +196,27 @@ def explain(
     with _one_line_errors():
         from captum_mda._cli.explain import explain_images, ExplainOptions
         from captum_mda._cli.image import Search
-        from captum_mda._cli.preparation import CommonOptions
+        from captum_mda._cli.preparation import CommonOptions, ModelOptions
         from captum_mda._cli.table import format_table
 
         common = CommonOptions(
             images=tuple(images or ()),
-            model=model,
-            weights=weights,
-            pretrained=pretrained,
+            model=ModelOptions(
+                model=model,
+                weights=weights,
+                weights_key=weights_key,
+                pretrained=pretrained,
+                num_classes=num_classes,
+                model_args=tuple(model_arg or ()),
+                labels=labels,
+                score=score,
+                patch_size=patch_size,
+                device=device,
+            ),
             target=target,
+            background=background,
             deletion_baseline=deletion_baseline,
-            patch_size=patch_size,
             batch_size=batch_size,
-            device=device,
             samples=samples,
             sample_seed=sample_seed,
             show_progress=progress,
@@ -206,7 +234,7 @@ def explain(
         )
         options = ExplainOptions(common, search, seed_method, seed_map)
         rows = explain_images(options, _note)
-        typer.echo(format_table(rows))
+        _say(format_table(rows), sys.stdout)
         _note(f"figures, explanations and scores.csv are in {out}")
     if any(row.error for row in rows):
         raise typer.Exit(1)
@@ -226,8 +254,14 @@ def compare(
     ] = None,
     model: Model = "demo",
     weights: Weights = None,
+    weights_key: WeightsKey = None,
     pretrained: Pretrained = None,
+    num_classes: NumClasses = None,
+    model_arg: ModelArgs = None,
+    labels: Labels = None,
     target: Target = None,
+    score: Score = "softmax",
+    background: Background = "white",
     deletion_baseline: DeletionBaseline = "mean",
     patch_size: PatchSize = None,
     batch_size: BatchSize = None,
@@ -252,25 +286,33 @@ def compare(
 
         from captum_mda._cli.compare import compare_images, CompareOptions
         from captum_mda._cli.comparison import format_comparison
-        from captum_mda._cli.preparation import CommonOptions
+        from captum_mda._cli.preparation import CommonOptions, ModelOptions
 
         common = CommonOptions(
             images=tuple(images or ()),
-            model=model,
-            weights=weights,
-            pretrained=pretrained,
+            model=ModelOptions(
+                model=model,
+                weights=weights,
+                weights_key=weights_key,
+                pretrained=pretrained,
+                num_classes=num_classes,
+                model_args=tuple(model_arg or ()),
+                labels=labels,
+                score=score,
+                patch_size=patch_size,
+                device=device,
+            ),
             target=target,
+            background=background,
             deletion_baseline=deletion_baseline,
-            patch_size=patch_size,
             batch_size=batch_size,
-            device=device,
             samples=samples,
             sample_seed=sample_seed,
             show_progress=progress,
             out=out,
         )
-        rows = compare_images(CompareOptions(common, chosen))
-        typer.echo(format_comparison(rows))
+        rows = compare_images(CompareOptions(common, chosen), _note)
+        _say(format_comparison(rows), sys.stdout)
         _note(f"figures and comparison.csv are in {out}")
     if any(row.error for row in rows):
         raise typer.Exit(1)

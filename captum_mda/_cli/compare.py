@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from torch import Tensor
 
 from captum_mda._captum import progress_bar
 from captum_mda._cli.comparison import caption, ComparisonRow
 from captum_mda._cli.method_option import TITLES
-from captum_mda._cli.methods import compute_map
+from captum_mda._cli.methods import compute_map, Map, METHODS
 from captum_mda._cli.models import Classifier
+from captum_mda._cli.notes import Note
 from captum_mda._cli.preparation import CommonOptions, find_pictures, Picture
-from captum_mda._cli.question import ask, in_one_line, Question
+from captum_mda._cli.question import ask, FAILURES, in_one_line, Question
 from captum_mda._cli.table import score_fields, write_csv
-from captum_mda.visualize import denormalize, maps_figure, save_figure
-
-# What a method, or an image, may fail with without costing the others' results.
-_FAILURES = (ImportError, RuntimeError, TypeError, ValueError)
+from captum_mda.visualize import maps_figure, save_figure
 
 _MAX_NAME = 20  # characters of a file's name beside the bar
 
@@ -33,11 +32,16 @@ class CompareOptions:
     methods: tuple[str, ...]
 
 
-def compare_images(options: CompareOptions) -> list[ComparisonRow]:
+Built: TypeAlias = Mapping[str, Map | str]
+"""The methods for a model, by name; in place of one that it does not take, why."""
+
+
+def compare_images(options: CompareOptions, note: Note) -> list[ComparisonRow]:
     """Compute and score the maps of all images, and write their files.
 
     Args:
         options (CompareOptions): What was asked for.
+        note (callable): Tells the user how things stand.
 
     Returns:
         *list[ComparisonRow]*: one for each image and method, with an error where there
@@ -48,20 +52,31 @@ def compare_images(options: CompareOptions) -> list[ComparisonRow]:
     """
     common = options.common
     common.check()
-    classifier = common.load()
-    pictures = find_pictures(common, classifier)
+    classifier = common.model.load(note)
+    target = common.target_of(classifier)
+    pictures = find_pictures(common, classifier, note)
     table = common.out / "comparison.csv"
     common.require_nothing_read_is_written(
         [table, *(figure_of(picture, common.out) for picture in pictures)]
     )
     common.out.mkdir(parents=True, exist_ok=True)
+    methods = {name: _built(name, classifier) for name in options.methods}
     rows: list[ComparisonRow] = []
     total = len(pictures) * len(options.methods)
     with progress_bar(total, "Comparison", common.show_progress) as bar:
         for picture in pictures:
-            rows += Comparison(options, classifier, picture, bar).run()
+            job = Comparison(common, methods, classifier, picture, target, bar)
+            rows += job.run()
             write_csv(ComparisonRow, rows, table)  # an interrupted run keeps these
     return rows
+
+
+def _built(name: str, classifier: Classifier) -> Map | str:
+    """Build a method for the model, once for all images."""
+    try:
+        return METHODS[name](classifier)
+    except FAILURES as error:
+        return in_one_line(error)
 
 
 def figure_of(picture: Picture, folder: Path) -> Path:
@@ -74,15 +89,19 @@ class Comparison:
     """A picture with all that is needed to compare its maps.
 
     Args:
-        options (CompareOptions): What was asked for.
+        options (CommonOptions): What was asked for.
+        methods (mapping): The methods, built for the model.
         classifier (Classifier): The model.
         picture (Picture): What to explain.
+        target (int, optional): The class. None: the likeliest.
         bar: Captum's progress bar; counts maps.
     """
 
-    options: CompareOptions
+    options: CommonOptions
+    methods: Built
     classifier: Classifier
     picture: Picture
+    target: int | None
     bar: Any
 
     def run(self) -> list[ComparisonRow]:
@@ -96,13 +115,13 @@ class Comparison:
             question = self._question()
             row = self._described(row, question)
             question.require_response()
-        except _FAILURES as error:
-            self.bar.update(len(self.options.methods))
+        except FAILURES as error:
+            self.bar.update(len(self.methods))
             return [replace(row, error=in_one_line(error))]
         rows, maps = [], {}
-        for name in self.options.methods:
+        for name, method in self.methods.items():
             self._announce(name)
-            method_row, values = _scored(replace(row, method=name), name, question)
+            method_row, values = _scored(replace(row, method=name), method, question)
             rows.append(method_row)
             if values is not None:
                 maps[name] = values
@@ -112,13 +131,12 @@ class Comparison:
         return rows
 
     def _question(self) -> Question:
-        common = self.options.common
         return ask(
             self.classifier,
             self.picture.read(),
-            common.target,
-            common.deletion_baseline,
-            common.batch_size,
+            self.target,
+            self.options.deletion_baseline,
+            self.options.batch_size,
         )
 
     def _described(self, row: ComparisonRow, question: Question) -> ComparisonRow:
@@ -145,24 +163,26 @@ class Comparison:
         self, question: Question, rows: list[ComparisonRow], maps: dict[str, Tensor]
     ) -> None:
         figure = maps_figure(
-            denormalize(question.images[0], self.classifier.mean, self.classifier.std),
+            question.photo,
             {TITLES[name]: values for name, values in maps.items()},
             title=question.title(self.picture.name),
             captions={
                 TITLES[row.method]: caption(row) for row in rows if row.method in maps
             },
         )
-        save_figure(figure, figure_of(self.picture, self.options.common.out))
+        save_figure(figure, figure_of(self.picture, self.options.out))
 
 
 def _scored(
-    row: ComparisonRow, name: str, question: Question
+    row: ComparisonRow, method: Map | str, question: Question
 ) -> tuple[ComparisonRow, Tensor | None]:
     """Compute and score one map; None where the method fails."""
+    if isinstance(method, str):
+        return replace(row, error=method), None
     start = time.perf_counter()
     try:
-        values = compute_map(name, question)
+        values = compute_map(method, question)
         row = replace(row, seconds=time.perf_counter() - start)
         return replace(row, **score_fields(question.scores(values))), values
-    except _FAILURES as error:
+    except FAILURES as error:
         return replace(row, error=in_one_line(error)), None

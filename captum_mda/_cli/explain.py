@@ -27,7 +27,7 @@ class ExplainOptions:
         """Find what is wrong with the options before any work.
 
         Raises:
-            ValueError: An option is out of its range, or an image cannot be read.
+            ValueError: An option is out of its range, or no image can be read.
         """
         self.search.check()
         require_choice("--seed-method", self.seed_method, SEED_METHODS)
@@ -51,8 +51,9 @@ def explain_images(options: ExplainOptions, note: Callable[[str], None]) -> list
     options.check()
     common = options.common
     seed_values = None if options.seed_map is None else read_seed_map(options.seed_map)
-    classifier = common.load()
-    pictures = find_pictures(common, classifier)
+    classifier = common.model.load(note)
+    target = common.target_of(classifier)
+    pictures = find_pictures(common, classifier, note)
     table = common.out / "scores.csv"
     common.require_nothing_read_is_written(
         [table, *(path for p in pictures for path in files_of(p, common.out))],
@@ -63,14 +64,13 @@ def explain_images(options: ExplainOptions, note: Callable[[str], None]) -> list
         seed_values,
         len(pictures),
         classifier,
-        common.batch_size,
         note,
     )
     common.out.mkdir(parents=True, exist_ok=True)
     rows: list[Row] = []
     for number, (picture, seed) in enumerate(zip(pictures, seeds, strict=True), 1):
         note(f"[{number}/{len(pictures)}] {picture.origin}")
-        job = ImageJob(common, options.search, classifier, picture, seed)
+        job = ImageJob(common, options.search, classifier, picture, target, seed)
         rows.append(job.run())
         write_csv(Row, rows, table)  # an interrupted run keeps these
     return rows

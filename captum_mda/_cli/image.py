@@ -13,6 +13,7 @@ from captum_mda._cli.models import Classifier
 from captum_mda._cli.preparation import CommonOptions, Picture
 from captum_mda._cli.question import (
     ask,
+    FAILURES,
     in_one_line,
     Question,
     without_warnings,
@@ -29,7 +30,7 @@ from captum_mda.perturbation.inputs import (
     require_in_unit_interval,
 )
 from captum_mda.perturbation.precision import Precision, PRECISIONS
-from captum_mda.visualize import denormalize, explanation_figure, save_figure
+from captum_mda.visualize import explanation_figure, save_figure
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,7 @@ class ImageJob:
         search (Search): How the order is found.
         classifier (Classifier): The model.
         picture (Picture): What to explain.
+        target (int, optional): The class. None: the likeliest.
         seed (Seed): What the candidates are chosen by.
     """
 
@@ -78,6 +80,7 @@ class ImageJob:
     search: Search
     classifier: Classifier
     picture: Picture
+    target: int | None
     seed: Seed
 
     def run(self) -> Row:
@@ -91,7 +94,7 @@ class ImageJob:
             question = ask(
                 self.classifier,
                 self.picture.read(),
-                self.options.target,
+                self.target,
                 self.options.deletion_baseline,
                 self.options.batch_size,
             )
@@ -103,7 +106,7 @@ class ImageJob:
                 seed=self.seed.name,
             )
             return self._explained(row, question)
-        except ValueError as error:
+        except FAILURES as error:
             # One image's failure shall not cost the results of the others.
             return replace(row, error=in_one_line(error))
 
@@ -113,7 +116,7 @@ class ImageJob:
             kernel=question.kernel,  # makes the blur, which the search's time is not of
             max_confidence=self.classifier.max_confidence,
         )
-        seed = self.seed.compute(question.images, question.target)
+        seed = self.seed.compute(question)
         start = time.perf_counter()
         explanation = self._explanation(question, seed)
         blurred = float(explanation.insertion_responses[0, 0])
@@ -138,6 +141,7 @@ class ImageJob:
     def _explanation(self, question: Question, seed: Tensor | None) -> MDAExplanation:
         mda = MetricDrivenAttribution(
             self.classifier.model,
+            score=question.score,
             solver=self.search.solver,
             ordering=self.search.ordering,
             magnitude=cast(MagnitudeRule, self.search.magnitude),
@@ -167,7 +171,7 @@ class ImageJob:
         gamma = self.search.gamma
         figure_path, explanation_path = files_of(self.picture, self.options.out)
         figure = explanation_figure(
-            denormalize(question.images[0], self.classifier.mean, self.classifier.std),
+            question.photo,
             explanation,
             title=question.title(self.picture.name),
             # The map that is scored is among those shown.

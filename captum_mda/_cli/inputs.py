@@ -1,68 +1,18 @@
-"""The files that the command line reads, besides a model's: images and seed maps."""
+"""The seed maps that the command line reads; images are read by `images`."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps
 from safetensors import safe_open, SafetensorError
 
+from captum_mda._cli.images import read_image
+
+__all__ = ["FloatArray", "read_image", "read_seed_map", "seeds_of_images"]
+
 FloatArray = npt.NDArray[np.float64]
-
-
-def read_image(path: Path) -> Image.Image:
-    """Read an image, upright and in RGB.
-
-    Args:
-        path (Path): A file of any format that PIL reads.
-
-    Returns:
-        *Image*: the image, turned as its EXIF data say.
-
-    Raises:
-        ValueError: There is no such file, or it is no image.
-    """
-    if not path.is_file():
-        raise ValueError(f"IMAGE: there is no file {path}")
-    try:
-        with Image.open(path) as image:
-            return ImageOps.exif_transpose(image).convert("RGB")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ValueError(
-            f"IMAGE: {path} is no image, or a damaged one ({error}); pass a JPEG, a "
-            "PNG, or another format that PIL reads"
-        ) from error
-
-
-def unique_names(paths: Sequence[Path]) -> list[str]:
-    """Name files after their stems, and number those whose name is taken.
-
-    Args:
-        paths (sequence of Path): Files, perhaps of several folders.
-
-    Returns:
-        *list[str]*: names that differ even where capitals do not count.
-
-    Example::
-
-        >>> unique_names([Path("a/dog.png"), Path("b/dog.jpg"), Path("dog-2.png")])
-        ['dog', 'dog-3', 'dog-2']
-    """
-    stems = {path.stem.casefold() for path in paths}
-    taken: set[str] = set()
-    names = []
-    for path in paths:
-        name, number = path.stem, 2
-        while name.casefold() in taken or (
-            name != path.stem and name.casefold() in stems
-        ):
-            name, number = f"{path.stem}-{number}", number + 1
-        taken.add(name.casefold())
-        names.append(name)
-    return names
 
 
 def read_seed_map(path: Path) -> FloatArray:

@@ -1,13 +1,15 @@
 """What the names of `captum_mda._cli.method_option` stand for.
 
-Every method gets the image, the class and the baselines of a `Question` and returns a
-map. Its own options are the defaults of its class, which are the papers'.
+A method is built once for a model and then maps any number of images: each gets the
+image, the class and the baselines of a `Question`. Its own options are the defaults of
+its class, which are the papers'.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from contextlib import nullcontext
+from typing import Any, TypeAlias
 
 import captum.attr
 import torch
@@ -15,6 +17,8 @@ from torch import nn, Tensor
 from torch.nn import functional as F
 
 from captum_mda import attr, LibraGrad
+from captum_mda._cli.models import Classifier
+from captum_mda._cli.notes import silent
 from captum_mda._cli.question import Question
 from captum_mda._cli.seeds import make_seeds
 from captum_mda.perturbation.response import default_rows
@@ -23,11 +27,15 @@ _PERMUTATIONS = 5  # of Shapley sampling, with one forward a patch each
 _SAMPLES = 1000  # forwards of Kernel SHAP and LIME
 
 
-def compute_map(name: str, question: Question) -> Tensor:
+Map: TypeAlias = Callable[[Question], Tensor]
+"""From a question to a map, (1, 1 or C, h, w)."""
+
+
+def compute_map(method: str | Map, question: Question) -> Tensor:
     """Compute the map of a method; what is drawn at random is the same each time.
 
     Args:
-        name (str): The method, one of `METHODS`.
+        method (str or callable): What `METHODS` builds for the model, or its name.
         question (Question): What is explained.
 
     Returns:
@@ -38,11 +46,13 @@ def compute_map(name: str, question: Question) -> Tensor:
         ImportError, RuntimeError, TypeError, ValueError: The method cannot explain this
             model or this image.
     """
+    if isinstance(method, str):
+        method = METHODS[method](question.classifier)
     device = question.images.device
     on_cuda = device.type == "cuda"
     with torch.random.fork_rng([device] if on_cuda else []):
         torch.manual_seed(0)
-        values = METHODS[name](question).detach()
+        values = method(question).detach()
     if on_cuda:
         torch.cuda.synchronize(device)  # the time is that of the work, not of asking
     size = question.images.shape[-2:]
@@ -53,47 +63,52 @@ def compute_map(name: str, question: Question) -> Tensor:
 
 def _inside(
     make: Callable[..., attr.ViTAttribution], libra: bool = False, **options: Any
-) -> Callable[[Question], Tensor]:
-    """Ask a method that looks inside the model."""
+) -> Callable[[Classifier], Map]:
+    """Build a method that looks inside the model."""
 
-    def attribute(question: Question) -> Tensor:
-        model: nn.Module = question.classifier.model
-        method = make(model, **options)
-        if not libra:
-            return _ask(method, question)
-        with LibraGrad(model):
-            return _ask(method, question)
+    def build(classifier: Classifier) -> Map:
+        model: nn.Module = classifier.model
+        method = make(model, **options)  # runs the model, to check what it has seen
 
-    return attribute
+        def attribute(question: Question) -> Tensor:
+            with LibraGrad(model) if libra else nullcontext():
+                return method.attribute(
+                    question.images,
+                    question.target,
+                    internal_batch_size=question.batch_size,
+                )
 
+        return attribute
 
-def _ask(method: attr.ViTAttribution, question: Question) -> Tensor:
-    return method.attribute(
-        question.images,
-        question.target,
-        internal_batch_size=question.batch_size,
-    )
+    return build
 
 
 def _perturbing(
     make: Callable[..., Any], **options: Any
-) -> Callable[[Question], Tensor]:
-    """Ask one of Captum's perturbation methods, with patches as features."""
-    return lambda question: _perturb(
-        make, question, feature_mask=question.mask, **options
-    )
+) -> Callable[[Classifier], Map]:
+    """Build one of Captum's perturbation methods, with patches as features."""
+
+    def build(classifier: Classifier) -> Map:
+        method = make(classifier.model)
+        return lambda question: _perturb(
+            method, question, feature_mask=question.mask, **options
+        )
+
+    return build
 
 
-def _occlusion(question: Question) -> Tensor:
-    height, width = question.classifier.patch_size
-    window = (question.images.shape[1], height, width)
-    return _perturb(
-        captum.attr.Occlusion, question, sliding_window_shapes=window, strides=window
-    )
+def _occlusion(classifier: Classifier) -> Map:
+    method = captum.attr.Occlusion(classifier.model)
+
+    def attribute(question: Question) -> Tensor:
+        window = (question.images.shape[1], *classifier.patch_size)
+        return _perturb(method, question, sliding_window_shapes=window, strides=window)
+
+    return attribute
 
 
-def _perturb(make: Callable[..., Any], question: Question, **options: Any) -> Tensor:
-    values: Tensor = make(question.classifier.model).attribute(
+def _perturb(method: Any, question: Question, **options: Any) -> Tensor:
+    values: Tensor = method.attribute(
         question.images,
         baselines=question.deleted.expand_as(question.images),
         target=question.target,
@@ -103,15 +118,19 @@ def _perturb(make: Callable[..., Any], question: Question, **options: Any) -> Te
     return values[:, :1]  # one value for all channels of a patch
 
 
-def _integrated_gradients(question: Question) -> Tensor:
-    method: Any = captum.attr.IntegratedGradients(question.classifier.model)
-    values: Tensor = method.attribute(
-        question.images,
-        baselines=question.deleted.expand_as(question.images),
-        target=question.target,
-        internal_batch_size=_rows(question),
-    )
-    return values.sum(dim=1, keepdim=True)
+def _integrated_gradients(classifier: Classifier) -> Map:
+    method: Any = captum.attr.IntegratedGradients(classifier.model)
+
+    def attribute(question: Question) -> Tensor:
+        values: Tensor = method.attribute(
+            question.images,
+            baselines=question.deleted.expand_as(question.images),
+            target=question.target,
+            internal_batch_size=_rows(question),
+        )
+        return values.sum(dim=1, keepdim=True)
+
+    return attribute
 
 
 def _rows(question: Question) -> int:
@@ -119,24 +138,26 @@ def _rows(question: Question) -> int:
     return question.batch_size or default_rows(question.images.device)
 
 
-def _mda(question: Question) -> Tensor:
+def _mda(classifier: Classifier) -> Map:
     """Search as ``captum-mda explain`` does without further options."""
-    (seed,) = make_seeds(
-        "auto", None, 1, question.classifier, question.batch_size, lambda text: None
-    )
-    mda = attr.MetricDrivenAttribution(question.classifier.model)
-    return mda.attribute(
-        question.images,
-        baselines=question.deleted,
-        target=question.target,
-        feature_mask=question.mask,
-        insertion_baselines=question.blurred,
-        seed_attributions=seed.compute(question.images, question.target),
-        perturbations_per_eval=question.batch_size,
-    )[:, :1]
+    (seed,) = make_seeds("auto", None, 1, classifier, silent)
+
+    def attribute(question: Question) -> Tensor:
+        mda = attr.MetricDrivenAttribution(classifier.model, score=question.score)
+        return mda.attribute(
+            question.images,
+            baselines=question.deleted,
+            target=question.target,
+            feature_mask=question.mask,
+            insertion_baselines=question.blurred,
+            seed_attributions=seed.compute(question),
+            perturbations_per_eval=question.batch_size,
+        )[:, :1]
+
+    return attribute
 
 
-METHODS: Mapping[str, Callable[[Question], Tensor]] = {
+METHODS: Mapping[str, Callable[[Classifier], Map]] = {
     "raw-attention": _inside(attr.RawAttention),
     "rollout": _inside(attr.AttentionRollout),
     "grad-cam": _inside(attr.AttentionGradCam),
@@ -158,4 +179,4 @@ METHODS: Mapping[str, Callable[[Question], Tensor]] = {
     "lime": _perturbing(captum.attr.Lime, n_samples=_SAMPLES),
     "mda": _mda,
 }
-"""From a question to a map, (1, 1 or C, h, w)."""
+"""For each name, what builds the method for a model."""

@@ -1,4 +1,4 @@
-"""Models by name, with what belongs to them: transform, colours, patches, classes."""
+"""Classifiers: a model with its transform, colours, patches, classes and score."""
 
 from __future__ import annotations
 
@@ -10,11 +10,20 @@ from typing import Any
 import timm
 import torch
 from PIL.Image import Image
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import nn, Tensor
 
+from captum_mda._cli.class_names import find_class, read_labels
+from captum_mda._cli.notes import Note, silent
+from captum_mda._cli.timm_models import (
+    load_timm_model,
+    require_classifier,
+    TimmOptions,
+)
+
 DEMO = "demo"
+
+SCORES = ("softmax", "sigmoid", "identity")
+"""What is made of a model's outputs before they are explained."""
 
 # Its type information leaves out what it exports.
 timm_data: Any = timm.data
@@ -25,15 +34,19 @@ class Classifier:
     """A model of images, in evaluation mode on its device.
 
     Args:
-        model (nn.Module): Maps images (B, 3, H, W) to logits (B, classes).
-        transform (callable): Turns a PIL image into the model's input, (3, H, W).
+        model (nn.Module): Maps images (B, C, H, W) to logits (B, classes).
+        transform (callable): Turns an RGB image into the model's input, (C, H, W).
         size (tuple[int, int]): Height and width of the inputs.
         mean (tuple[float, ...]): What the transform subtracts from each channel.
         std (tuple[float, ...]): What it then divides by.
         patch_size (tuple[int, int]): Height and width of a patch.
         n_classes (int): How many logits there are.
-        class_names (sequence of str): Empty where they are not known.
+        class_names (sequence of str): Empty where they are not known; with synonyms,
+            between commas.
         device (torch.device): Where the model is.
+        score (str, optional): One of `SCORES`: "softmax" for one class of several,
+            "sigmoid" for each class by itself, "identity" for outputs as they are.
+            Default: "softmax"
     """
 
     model: nn.Module
@@ -45,6 +58,7 @@ class Classifier:
     n_classes: int
     class_names: Sequence[str]
     device: torch.device
+    score: str = "softmax"
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -54,67 +68,107 @@ class Classifier:
     @property
     def max_confidence(self) -> float:
         """What a blurred image may score: 1 % as in MDA's tables, or about chance."""
-        return max(0.01, 1.2 / self.n_classes)
+        if self.score == "identity":
+            return 0.0
+        if self.score == "sigmoid" and self.n_classes > 1:
+            return 0.01
+        return max(0.01, 1.2 / max(self.n_classes, 2))
 
-    def require_class(self, index: int | None) -> None:
-        """Raise a ValueError if a wanted class does not exist."""
-        if index is not None and not 0 <= index < self.n_classes:
-            raise ValueError(
-                f"--target: got {index}, takes a class from 0 to {self.n_classes - 1}"
-            )
+    @torch.no_grad()
+    def scores(self, images: Tensor) -> Tensor:
+        """Score all classes of images, (B, classes)."""
+        logits: Tensor = self.model(images)
+        if self.score == "softmax":
+            return logits.softmax(dim=1)
+        return logits.sigmoid() if self.score == "sigmoid" else logits
+
+    def find_class(self, text: str) -> int:
+        """Find a class by its index or name, or raise a ValueError."""
+        return find_class(text, self.class_names, self.n_classes, "--target")
 
     def class_name(self, index: int) -> str:
-        """Name a class; without names, the empty string."""
-        return self.class_names[index] if index < len(self.class_names) else ""
+        """Name a class, without its synonyms; without names, the empty string."""
+        if index >= len(self.class_names):
+            return ""
+        name = self.class_names[index]
+        short = name.split(",")[0]
+        is_one = sum(other.split(",")[0] == short for other in self.class_names) == 1
+        return short if is_one else name
 
 
 def load_classifier(
     name: str,
-    weights: Path | None,
-    pretrained: bool | None,
-    patch_size: int | None,
-    device: str,
+    weights: Path | None = None,
+    pretrained: bool | None = None,
+    patch_size: int | None = None,
+    device: str = "auto",
+    *,
+    weights_key: str | None = None,
+    num_classes: int | None = None,
+    model_args: Mapping[str, Any] | None = None,
+    labels: Path | None = None,
+    score: str = "softmax",
+    note: Note = silent,
 ) -> Classifier:
     """Load a model by its name.
 
     Args:
         name (str): "demo", or what `timm.create_model` takes.
-        weights (Path, optional): A timm model's weights, safetensors.
+        weights (Path, optional): A timm model's weights: safetensors, or a state dict
+            or checkpoint of `torch.save`. Default: None
         pretrained (bool, optional): Whether timm fetches weights. None: unless
-            ``weights`` are given.
+            ``weights`` are given. Default: None
         patch_size (int, optional): The patches' side. None: the model's own.
-        device (str): "auto", "cpu" or "cuda".
+            Default: None
+        device (str, optional): "auto", "cpu" or "cuda". Default: "auto"
+        weights_key (str, optional): Which weights of a file that has several.
+            Default: None
+        num_classes (int, optional): The number of classes. None: what the weights say,
+            or else the model. Default: None
+        model_args (mapping, optional): More arguments of `timm.create_model`.
+            Default: None
+        labels (Path, optional): A file of the classes' names. Default: None
+        score (str, optional): One of `SCORES`. Default: "softmax"
+        note (callable, optional): Told what was inferred of weights. Default: tells
+            nobody
 
     Returns:
         *Classifier*: the model and what belongs to it.
 
     Raises:
-        ValueError: There is no such model, its weights cannot be had or do not fit, or
-            it has no patches and none are given.
+        ValueError: There is no such model, its weights cannot be had or do not fit, it
+            is no classifier, or it has no patches and none are given.
     """
     where = _device(device)
+    options = TimmOptions(
+        name, weights, weights_key, pretrained, num_classes, dict(model_args or {})
+    )
     if name == DEMO:
-        model, config, class_names = _load_demo(weights, pretrained)
+        model, config, class_names = _load_demo(options)
     else:
-        model = _load_timm(name, weights, pretrained)
-        config = timm_data.resolve_data_config({}, model=model)
+        model = load_timm_model(options, note)
+        require_classifier(options, model)
+        config = _data_config(options, model)
         class_names = _class_names(model)
-    height, width = config["input_size"][-2:]
+    channels, height, width = config["input_size"]
     model = model.eval().to(where)
-    with torch.no_grad():
-        logits = model(torch.zeros(1, *config["input_size"], device=where))
-    if not isinstance(logits, Tensor) or logits.dim() != 2 or logits.shape[1] < 2:
-        raise ValueError(f"--model: {name} is no classifier, it returns no logits")
+    n_classes = _n_classes(name, model, config["input_size"], where)
+    _require_score(score, n_classes)
     return Classifier(
         model=model,
-        transform=timm_data.create_transform(**config),
+        transform=_transform(config, channels),
         size=(height, width),
         mean=tuple(config["mean"]),
         std=tuple(config["std"]),
         patch_size=_patch_size(name, model, patch_size, (height, width)),
-        n_classes=logits.shape[1],
-        class_names=class_names,
+        n_classes=n_classes,
+        class_names=(
+            class_names
+            if labels is None
+            else read_labels(labels, n_classes, "--labels")
+        ),
         device=where,
+        score=score,
     )
 
 
@@ -127,14 +181,18 @@ def _device(name: str) -> torch.device:
 
 
 def _load_demo(
-    weights: Path | None, pretrained: bool | None
+    options: TimmOptions,
 ) -> tuple[nn.Module, dict[str, Any], Sequence[str]]:
     from captum_mda import demo
 
-    if weights is not None or pretrained is not None:
+    given = (options.weights, options.weights_key, options.pretrained)
+    if any(value is not None for value in (*given, options.num_classes)) or (
+        options.model_args
+    ):
         raise ValueError(
-            "--weights and --pretrained are for timm models, and the demo model has "
-            "its own weights; name a timm model with --model"
+            "--weights, --weights-key, --pretrained, --num-classes and --model-arg are "
+            "for timm models, and the demo model has its own weights; name a timm "
+            "model with --model"
         )
     model = demo.load_model()
     config = {
@@ -147,69 +205,68 @@ def _load_demo(
     return model, config, demo.CLASS_NAMES
 
 
-def _load_timm(name: str, weights: Path | None, pretrained: bool | None) -> nn.Module:
-    if "/" not in name and not timm.is_model(name):
-        close = timm.list_models(f"*{name}*")[:3]
-        hint = f"; did you mean {' or '.join(close)}?" if close else ""
+def _data_config(options: TimmOptions, model: nn.Module) -> dict[str, Any]:
+    """Ask timm how images are prepared, for the size and channels the model now has."""
+    config: dict[str, Any] = timm_data.resolve_data_config({}, model=model)
+    _, height, width = config["input_size"]
+    own_size = getattr(getattr(model, "patch_embed", None), "img_size", None)
+    size = own_size or options.model_args.get("img_size") or (height, width)
+    height, width = (size, size) if isinstance(size, int) else size
+    channels = _channels(options, model)
+    if channels not in (1, 3):
         raise ValueError(
-            f"--model: timm has no model {name!r}{hint} timm.list_models() lists them"
+            f"--model: {options.name} takes images of {channels} channels; the command "
+            "line reads those of 3, RGB, or of 1, grey"
         )
-    # A missing file shall not be found out after a model of some gigabytes is built.
-    state = None if weights is None else _read_weights(weights)
-    if pretrained is None:
-        pretrained = weights is None
-    try:
-        model: nn.Module = timm.create_model(name, pretrained=pretrained)
-    except (OSError, RuntimeError, ValueError) as error:
+    config["input_size"] = (channels, height, width)
+    for name in ("mean", "std"):  # of one channel, that of the three
+        values = config[name]
+        if len(values) != channels:
+            config[name] = (sum(values) / len(values),) * channels
+    return config
+
+
+def _channels(options: TimmOptions, model: nn.Module) -> int:
+    first = (getattr(model, "pretrained_cfg", None) or {}).get("first_conv")
+    weight = model.state_dict().get(f"{first}.weight")
+    if weight is not None and weight.dim() == 4:
+        return int(weight.shape[1])
+    return int(options.model_args.get("in_chans", 3))
+
+
+def _transform(config: Mapping[str, Any], channels: int) -> Callable[[Image], Tensor]:
+    transform: Callable[[Image], Tensor] = timm_data.create_transform(**config)
+    return transform if channels == 3 else lambda image: transform(image.convert("L"))
+
+
+@torch.no_grad()
+def _n_classes(
+    name: str, model: nn.Module, input_size: tuple[int, ...], device: torch.device
+) -> int:
+    logits = model(torch.zeros(1, *input_size, device=device))
+    if not isinstance(logits, Tensor) or logits.dim() != 2:
+        got = (
+            tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        )
         raise ValueError(
-            f"--model: timm cannot make {name!r} with pretrained={pretrained} "
-            f"({error}); pass --weights FILE, or --no-pretrained for random weights"
-        ) from error
-    if state is not None:
-        _require_fit(weights, name, state, model.state_dict())
-        model.load_state_dict(state)
-    return model
+            f"--model: {name} is no classifier: for one image it returns {got}, not "
+            "logits (1, classes)"
+        )
+    return logits.shape[1]
 
 
-def _read_weights(path: Path) -> dict[str, Tensor]:
-    if not path.is_file():
-        raise ValueError(f"--weights: there is no file {path}")
-    try:
-        state: dict[str, Tensor] = load_file(path)
-    except SafetensorError as error:
+def _require_score(score: str, n_classes: int) -> None:
+    """Refuse softmax of a single output, which is always 1."""
+    if n_classes == 1 and score == "softmax":
         raise ValueError(
-            f"--weights: {path} is truncated or not a safetensors file ({error})"
-        ) from error
-    return state
-
-
-def _require_fit(
-    path: Path | None,
-    name: str,
-    state: Mapping[str, Tensor],
-    expected: Mapping[str, Tensor],
-) -> None:
-    """Say in one line what a strict `load_state_dict` would say in hundreds."""
-    shared = state.keys() & expected.keys()
-    faults = {
-        "missing": expected.keys() - shared,
-        "unknown": state.keys() - shared,
-        "of another shape": {k for k in shared if state[k].shape != expected[k].shape},
-    }
-    told = [
-        f"{len(keys)} tensors {what}, such as {min(keys)!r}"
-        for what, keys in faults.items()
-        if keys
-    ]
-    if told:
-        raise ValueError(
-            f"--weights: {path} does not fit {name}: {'; '.join(told)}; pass the "
-            "weights of that model, with timm's names"
+            "--score: got 'softmax', which is 1 for every image where a model has one "
+            "output; pass --score sigmoid, if it tells two classes apart, or --score "
+            "identity, if it predicts a number"
         )
 
 
 def _class_names(model: nn.Module) -> Sequence[str]:
-    """Ask timm for the names of the classes, each without its synonyms."""
+    """Ask timm for the names of the classes, with their synonyms."""
     n_classes = getattr(model, "num_classes", None)
     names = (getattr(model, "pretrained_cfg", None) or {}).get("label_names")
     if names is None and n_classes == 1000:
@@ -217,7 +274,7 @@ def _class_names(model: nn.Module) -> Sequence[str]:
         names = [info.index_to_description(index) for index in range(n_classes)]
     if names is None or len(names) != n_classes:
         return ()
-    return [str(name).split(",")[0] for name in names]
+    return [str(name) for name in names]
 
 
 def _patch_size(

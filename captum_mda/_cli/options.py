@@ -11,7 +11,8 @@ Images = Annotated[
     list[Path] | None,
     typer.Argument(
         metavar="IMAGE",
-        help="Photos to explain; with the demo model none are needed.",
+        help="Photos to explain, or folders of photos; with the demo model none are "
+        "needed.",
         show_default=False,
     ),
 ]
@@ -19,9 +20,47 @@ Model = Annotated[
     str,
     typer.Option(metavar="NAME", help="A timm model, or the embedded one, 'demo'."),
 ]
+ModelArgs = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--model-arg",
+        metavar="KEY=VALUE",
+        help="An argument of timm.create_model, such as img_size=384; may be repeated.",
+        show_default=False,
+    ),
+]
+NumClasses = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        help="The model's number of classes.  [default: as the weights say, or timm]",
+        show_default=False,
+    ),
+]
 Weights = Annotated[
     Path | None,
-    typer.Option(metavar="FILE", help="The timm model's weights, a .safetensors file."),
+    typer.Option(
+        metavar="FILE",
+        help="The timm model's weights: .safetensors, or a state dict or checkpoint of "
+        "torch.save (.pth, .pt, .ckpt). No code in it is run.",
+        show_default=False,
+    ),
+]
+WeightsKey = Annotated[
+    str | None,
+    typer.Option(
+        metavar="KEY",
+        help="Which weights of a file with several, such as state_dict_ema.",
+        show_default=False,
+    ),
+]
+Labels = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="The classes' names: a name on each line, or JSON.",
+        show_default=False,
+    ),
 ]
 Pretrained = Annotated[
     bool | None,
@@ -32,9 +71,27 @@ Pretrained = Annotated[
     ),
 ]
 Target = Annotated[
-    int | None,
+    str | None,
     typer.Option(
-        metavar="N", help="The class to explain.  [default: each image's likeliest]"
+        metavar="CLASS",
+        help="The class to explain, by index or name.  [default: each image's "
+        "likeliest]",
+        show_default=False,
+    ),
+]
+Score = Annotated[
+    str,
+    typer.Option(
+        metavar="softmax|sigmoid|identity",
+        help="What is made of the model's outputs: softmax for one class of several, "
+        "sigmoid for several at once or a single yes or no, identity for numbers.",
+    ),
+]
+Background = Annotated[
+    str,
+    typer.Option(
+        metavar="COLOUR",
+        help="What lies behind transparent pixels: white, black, #rrggbb.",
     ),
 ]
 DeletionBaseline = Annotated[

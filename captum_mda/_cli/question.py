@@ -7,22 +7,29 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from typing import cast
 
 import torch
 from torch import Tensor
 
+from captum_mda._cli.file_names import showable
 from captum_mda._cli.models import Classifier
 from captum_mda.metrics import perturbation_scores, PerturbationScores
 from captum_mda.perturbation import confidence_blur_baseline, patch_feature_mask
 from captum_mda.perturbation.baselines import KERNEL_SIZES
+from captum_mda.perturbation.response import Score
+from captum_mda.visualize import denormalize
 
 DELETION_BASELINES = ("mean", "black")
 """What ``--deletion-baseline`` takes."""
 
+FAILURES = (ImportError, RuntimeError, TypeError, ValueError)
+"""What an image, or a method, may fail with without costing the others' results."""
+
 # As in the MDA tables: one step for each of the 224 rows of pixels.
 _MAX_STEPS = 224
 
-_MAX_NAME = 60  # characters of a file's name in a figure's title
+_MAX_NAME = 60  # characters of a file's name, or a class's, in a figure's title
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,9 +42,10 @@ class Question:
         classifier (Classifier): The model.
         images (Tensor): (1, C, H, W), as the model takes them, on its device.
         target (int): The class.
-        probability (float): The model's softmax probability of it.
+        probability (float): Its score: under softmax and sigmoid, a probability.
         deletion_baseline (str): One of `DELETION_BASELINES`.
         batch_size (int, optional): The most images in one forward.
+        likeliest (int, optional): The class that scores most. Default: None
     """
 
     classifier: Classifier
@@ -46,6 +54,19 @@ class Question:
     probability: float
     deletion_baseline: str
     batch_size: int | None
+    likeliest: int | None = None
+
+    @property
+    def score(self) -> Score:
+        """What the library's ``score`` arguments take."""
+        name = self.classifier.score
+        return torch.sigmoid if name == "sigmoid" else cast(Score, name)
+
+    @property
+    def photo(self) -> Tensor:
+        """The image in colours, (3, H, W) in [0, 1]."""
+        mean, std = self.classifier.mean, self.classifier.std
+        return denormalize(self.images[0], mean, std).expand(3, -1, -1)
 
     @property
     def mask(self) -> Tensor:
@@ -55,11 +76,12 @@ class Question:
     @cached_property
     def deleted(self) -> Tensor:
         """The mean colour, which is 0 in normalised space, or black: (1, C, 1, 1)."""
-        colour = self.images.new_zeros(1, 3, 1, 1)
+        channels = self.images.shape[1]
+        colour = self.images.new_zeros(1, channels, 1, 1)
         if self.deletion_baseline == "black":
             mean, std = self.classifier.mean, self.classifier.std
             colour -= (colour.new_tensor(mean) / colour.new_tensor(std)).view(
-                1, 3, 1, 1
+                1, channels, 1, 1
             )
         return colour
 
@@ -86,6 +108,7 @@ class Question:
                 self.target,
                 kernel_sizes=KERNEL_SIZES if fits else range(3, max(side, 4), 2),
                 max_confidence=self.classifier.max_confidence,
+                score=self.score,
                 on_failure="lowest",
                 perturbations_per_eval=self.batch_size,
                 return_kernel_sizes=True,
@@ -94,10 +117,10 @@ class Question:
 
     @cached_property
     def baseline_probabilities(self) -> tuple[float, float]:
-        """What the model says of the blurred image and of the deletion baseline."""
+        """What the blurred image and the deletion baseline score."""
         deleted = self.deleted.expand_as(self.images)
         blurred, deleted = (
-            _probabilities(self.classifier, images)[self.target]
+            self.classifier.scores(images)[0, self.target]
             for images in (self.blurred, deleted)
         )
         return float(blurred), float(deleted)
@@ -116,9 +139,30 @@ class Question:
         """
         return (
             f"class {self.target} scores {self.probability:.4g}, which must be above "
-            f"both baselines, blurred {blurred:.4g} and deleted {deleted:.4g}; explain "
-            "another --target"
+            f"both baselines, blurred {blurred:.4g} and deleted {deleted:.4g}; "
+            f"{self._way_out(blurred, deleted)}"
         )
+
+    def _way_out(self, blurred: float, deleted: float) -> str:
+        """Say what to do about a score below its baselines, for the case at hand."""
+        other = {"mean": "black", "black": "mean"}[self.deletion_baseline]
+        if self.classifier.n_classes == 1:
+            way = (
+                "the model has this one output, and the image lowers it: nothing in it "
+                "can be inserted that speaks for it"
+            )
+        elif self.likeliest is not None and self.likeliest != self.target:
+            name = self.classifier.class_name(self.likeliest)
+            called = f" ({name})" if name else ""
+            way = f"explain its likeliest class, --target {self.likeliest}{called}"
+        elif self.classifier.score == "sigmoid":
+            way = "no class of it scores more; explain an image that shows one"
+        else:
+            way = "explain another --target"
+        # Where the blur alone is below, the colour of deleted patches is to blame.
+        if blurred < self.probability <= deleted:
+            way += f", or pass --deletion-baseline {other}"
+        return way
 
     def scores(
         self, attributions: Tensor | tuple[Tensor, ...], show_progress: bool = False
@@ -134,6 +178,7 @@ class Question:
             n_steps=min(_MAX_STEPS, self.images.shape[-2]),
             max_examples_per_batch=self.batch_size,
             show_progress=show_progress,
+            score=self.score,
         )
 
     def title(self, name: str) -> str:
@@ -142,12 +187,17 @@ class Question:
         Args:
             name (str): What the image is called.
         """
-        shown = name if len(name) <= _MAX_NAME else f"{name[:_MAX_NAME]}…"
+        what = "score" if self.classifier.score == "identity" else "probability"
+        class_name = self.classifier.class_name(self.target) or "class"
         title = (
-            f"{shown}: {self.classifier.class_name(self.target) or 'class'} "
-            f"({self.target}), probability {self.probability:.3f}"
+            f"{_shortened(name)}: {_shortened(class_name)} "
+            f"({self.target}), {what} {self.probability:.3f}"
         )
-        return title.replace("$", r"\$")  # a file's name is no formula
+        return showable(title).replace("$", r"\$")  # a name is no formula
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _MAX_NAME else f"{text[:_MAX_NAME]}…"
 
 
 def ask(
@@ -165,20 +215,31 @@ def ask(
         target (int, optional): The class. None: the likeliest.
         deletion_baseline (str): One of `DELETION_BASELINES`.
         batch_size (int, optional): The most images in one forward.
+
+    Raises:
+        ValueError: The model returns NaN or infinite values.
     """
     images = image[None].to(classifier.device)
-    probabilities = _probabilities(classifier, images)
+    scores = classifier.scores(images)[0]  # (classes,)
+    if not bool(torch.isfinite(scores).all()):
+        raise ValueError("the model's output for this image is NaN or infinite")
+    likeliest = int(scores.argmax())
     if target is None:
-        target = int(probabilities.argmax())
-    probability = float(probabilities[target])
+        target = likeliest
     return Question(
-        classifier, images, target, probability, deletion_baseline, batch_size
+        classifier,
+        images,
+        target,
+        float(scores[target]),
+        deletion_baseline,
+        batch_size,
+        likeliest,
     )
 
 
 def in_one_line(error: Exception) -> str:
     """Write an error as it fits into a table."""
-    return " ".join(str(error).split()) or type(error).__name__
+    return showable(" ".join(str(error).split())) or type(error).__name__
 
 
 @contextmanager
@@ -187,10 +248,3 @@ def without_warnings(message: str) -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=message)
         yield
-
-
-@torch.no_grad()
-def _probabilities(classifier: Classifier, images: Tensor) -> Tensor:
-    """Ask the model for the classes' probabilities of one image, (classes,)."""
-    logits: Tensor = classifier.model(images)
-    return logits.softmax(dim=1)[0]

@@ -10,6 +10,7 @@ from torch import nn, Tensor
 
 from captum_mda._cli.inputs import FloatArray, seeds_of_images
 from captum_mda._cli.models import Classifier
+from captum_mda._cli.question import Question
 from captum_mda.attr import BidirectionalAttention, LeGrad, ViTAttribution
 from captum_mda.ordering.greedy import LARGEST_DEFAULT_WINDOW
 
@@ -32,12 +33,12 @@ class Seed:
 
     Args:
         name (str): "bi-attn", "legrad", "file" or "none".
-        compute (callable): From images (1, C, H, W) and a class to the seed as
-            `MetricDrivenAttribution` takes it, (1, N) or (1, 1, H, W); None for none.
+        compute (callable): From a question to the seed as `MetricDrivenAttribution`
+            takes it, (1, N) or (1, 1, H, W); None for none.
     """
 
     name: str
-    compute: Callable[[Tensor, int], Tensor | None]
+    compute: Callable[[Question], Tensor | None]
 
 
 def require_one_seed(method: str, has_file: bool) -> None:
@@ -53,7 +54,6 @@ def make_seeds(
     values: FloatArray | None,
     n_images: int,
     classifier: Classifier,
-    batch_size: int | None,
     note: Callable[[str], None],
 ) -> Sequence[Seed]:
     """Decide where the seeds of all images come from.
@@ -64,7 +64,6 @@ def make_seeds(
         values (ndarray, optional): What a file holds, instead of a method.
         n_images (int): How many images there are.
         classifier (Classifier): The model.
-        batch_size (int, optional): The most images in one forward.
         note (callable): Told when there is no seed and the search takes long.
 
     Returns:
@@ -80,9 +79,9 @@ def make_seeds(
     attribution = None if method == "none" else _attribution(method, classifier.model)
     if attribution is None:
         _note_cost(classifier, note)
-        return [Seed("none", lambda images, target: None)] * n_images
+        return [Seed("none", lambda question: None)] * n_images
     name = _DEFAULT if method == "auto" else method
-    return [_computed(name, attribution, classifier.grid, batch_size)] * n_images
+    return [_computed(name, attribution, classifier.grid)] * n_images
 
 
 def _attribution(method: str, model: nn.Module) -> ViTAttribution | None:
@@ -102,24 +101,23 @@ def _attribution(method: str, model: nn.Module) -> ViTAttribution | None:
 
 def _read(values: FloatArray) -> Seed:
     seed = torch.from_numpy(values)
-    return Seed("file", lambda images, target: seed)
+    return Seed("file", lambda question: seed)
 
 
 def _computed(
     name: str,
     attribution: ViTAttribution,
     grid: tuple[int, int],
-    batch_size: int | None,
 ) -> Seed:
-    def compute(images: Tensor, target: int) -> Tensor:
+    def compute(question: Question) -> Tensor:
         # Features that are the model's own patches are ranked by its own values, in
         # the same raster order; any others by the mean of the map over each.
-        own = attribution.adapter.patch_grid(images) == grid
+        own = attribution.adapter.patch_grid(question.images) == grid
         values = attribution.attribute(
-            images,
-            target=target,
+            question.images,
+            target=question.target,
             interpolate_mode=None if own else "bilinear",
-            internal_batch_size=batch_size,
+            internal_batch_size=question.batch_size,
         )
         return values.flatten(1) if own else values
 

@@ -20,6 +20,7 @@ from captum_mda.visualize._panels import (
     draw_photo,
     relative,
 )
+from captum_mda.visualize._text import drawable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -119,7 +120,7 @@ def explanation_figure(
         draw_curves(axes, curve, n_inserted, n_features)
     if title is not None:
         top = 1.0 - 0.2 / layout.height
-        figure.suptitle(title, x=0.5, y=top, va="center", size=12)
+        figure.suptitle(drawable(title), x=0.5, y=top, va="center", size=12)
     return figure
 
 

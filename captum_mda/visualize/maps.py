@@ -21,6 +21,7 @@ from captum_mda.visualize._panels import (
     relative,
     TICK_SIZE,
 )
+from captum_mda.visualize._text import drawable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -123,7 +124,7 @@ def maps_figure(
         draw_colour_bar(axes, signed, horizontal=True)
     if title is not None:
         top = 1.0 - _SIDE / layout.height
-        figure.suptitle(layout.title, x=0.5, y=top, va="top", size=12)
+        figure.suptitle(drawable(layout.title), x=0.5, y=top, va="top", size=12)
     return figure
 
 

@@ -1,0 +1,254 @@
+"""timm's models by name, with fine-tuned weights and what these were made with."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import timm
+from torch import nn, Tensor
+
+from captum_mda._cli.checkpoints import read_state_dicts
+from captum_mda._cli.fitting import find_weights, fitted, Found, inferred_options
+from captum_mda._cli.notes import Note
+
+# What timm's trunks of image-text models return is an embedding, by its length.
+_IMAGE_TEXT = ("clip", "vit_pe_core")
+
+# Arguments of `timm.create_model` that have options of their own.
+_OPTIONS = {
+    "num_classes": "--num-classes",
+    "pretrained": "--pretrained",
+    "checkpoint_path": "--weights",
+    "model_name": "--model",
+}
+_WORDS = {"true": True, "false": False, "none": None}
+
+
+@dataclass(frozen=True)
+class TimmOptions:
+    """What a timm model is made of.
+
+    Args:
+        name (str): What `timm.create_model` takes.
+        weights (Path, optional): A file of weights.
+        weights_key (str, optional): Which of the file's.
+        pretrained (bool, optional): Whether timm fetches weights. None: unless
+            ``weights`` are given.
+        num_classes (int, optional): None: what the weights say, or else the model.
+        model_args (mapping): More arguments of `timm.create_model`.
+    """
+
+    name: str
+    weights: Path | None = None
+    weights_key: str | None = None
+    pretrained: bool | None = None
+    num_classes: int | None = None
+    model_args: Mapping[str, Any] = field(default_factory=dict)
+
+
+def parse_model_args(
+    words: Sequence[str], option: str = "--model-arg"
+) -> dict[str, Any]:
+    """Read arguments of a model from words such as ``img_size=64``.
+
+    Args:
+        words (sequence of str): Each a name, an equals sign and a value: a number,
+            True, False, None, a tuple, list or dict as Python writes it, or a string.
+        option (str, optional): What errors call them. Default: "--model-arg"
+
+    Raises:
+        ValueError: A word is of another form, or names an argument again.
+
+    Example::
+
+        >>> parse_model_args(["img_size=64", "global_pool=avg", "class_token=false"])
+        {'img_size': 64, 'global_pool': 'avg', 'class_token': False}
+    """
+    parsed: dict[str, Any] = {}
+    for word in words:
+        name, sign, value = word.partition("=")
+        name = name.strip().replace("-", "_")
+        if not sign or not name.isidentifier():
+            raise ValueError(
+                f"{option}: got {word!r}, takes KEY=VALUE, such as img_size=384"
+            )
+        if name in parsed:
+            raise ValueError(f"{option}: {name} is given twice")
+        if name in _OPTIONS:
+            raise ValueError(f"{option}: {name} has an option, {_OPTIONS[name]}")
+        parsed[name] = _value(value.strip())
+    return parsed
+
+
+def _value(text: str) -> Any:
+    if text.lower() in _WORDS:
+        return _WORDS[text.lower()]
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
+def load_timm_model(options: TimmOptions, note: Note) -> nn.Module:
+    """Make a timm model, with the weights of a file or of timm.
+
+    What the weights were made with is read off their shapes where it is not given: the
+    number of classes and of channels, and the images' side.
+
+    Args:
+        options (TimmOptions): What it is made of.
+        note (callable): Told what was inferred, stripped and left out.
+
+    Returns:
+        *nn.Module*: the model.
+
+    Raises:
+        ValueError: There is no such model, it cannot be made so, or its weights cannot
+            be had or do not fit.
+    """
+    _require_known(options.name)
+    weights = options.weights
+    # A missing file shall not be found out after a model of some gigabytes is built.
+    dicts = None if weights is None else read_state_dicts(weights, "--weights")
+    pretrained = weights is None if options.pretrained is None else options.pretrained
+    given = dict(options.model_args)
+    if options.num_classes is not None:
+        given["num_classes"] = options.num_classes
+    model = _create(options.name, pretrained, given)
+    if dicts is None:
+        _require_trained_classifier(options, model, pretrained)
+        return model
+    found = find_weights(dicts, _names(model), options.weights_key, option="--weights")
+    for text in found.told():
+        note(f"note: {weights}: {text}")
+    inferred = {
+        name: value
+        for name, value in inferred_options(model, found.state).items()
+        if name not in given
+    }
+    if inferred:
+        made = ", ".join(f"{name}={value}" for name, value in inferred.items())
+        note(f"note: {weights}: made with {made}, by its tensors' shapes")
+        model = _create(options.name, False, given | inferred)
+    _load(options, model, found)
+    return model
+
+
+def _require_known(name: str) -> None:
+    if "/" in name or ":" in name or timm.is_model(name):
+        return  # a hub's or a folder's, or with the tag of its weights
+    close = timm.list_models(f"*{name}*")[:3]
+    hint = f"; did you mean {' or '.join(close)}?" if close else ""
+    raise ValueError(
+        f"--model: timm has no model {name!r}{hint} timm.list_models() lists them"
+    )
+
+
+def _create(name: str, pretrained: bool, arguments: Mapping[str, Any]) -> nn.Module:
+    try:
+        model: nn.Module = timm.create_model(name, pretrained=pretrained, **arguments)
+    # What a constructor says of arguments that it does not know, or cannot combine.
+    except (AssertionError, AttributeError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"--model-arg: timm cannot make {name!r} with {_told(arguments)} "
+            f"({type(error).__name__}: {error})"
+        ) from error
+    except (OSError, RuntimeError, ValueError) as error:
+        with_arguments = f" and {_told(arguments)}" if arguments else ""
+        raise ValueError(
+            f"--model: timm cannot make {name!r} with pretrained={pretrained}"
+            f"{with_arguments} ({error}); pass --weights FILE, or --no-pretrained for "
+            "random weights"
+        ) from error
+    return model
+
+
+def _told(arguments: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name}={value!r}" for name, value in arguments.items()) or "()"
+
+
+def _names(model: nn.Module) -> list[str]:
+    """Name the tensors of a model that any number of classes has."""
+    heads = tuple(f"{name}." for name in _classifiers(model))
+    names = [name for name in model.state_dict() if not name.startswith(heads)]
+    return names or list(model.state_dict())
+
+
+def _classifiers(model: nn.Module) -> list[str]:
+    name = _config(model).get("classifier")
+    return list(name) if isinstance(name, (tuple, list)) else [name] if name else []
+
+
+def _config(model: nn.Module) -> Mapping[str, Any]:
+    return getattr(model, "pretrained_cfg", None) or {}
+
+
+def _load(options: TimmOptions, model: nn.Module, found: Found) -> None:
+    own: Mapping[str, Tensor] = model.state_dict()
+    file = f"--weights: {options.weights}"
+    state = fitted(found.state, own, file, options.name)
+    model.load_state_dict(state)
+
+
+def _require_trained_classifier(
+    options: TimmOptions, model: nn.Module, pretrained: bool
+) -> None:
+    """Refuse a classifier of another size than the weights that timm fetched have."""
+    trained = _config(model).get("num_classes")
+    wanted = options.num_classes
+    if pretrained and wanted is not None and trained not in (None, wanted):
+        raise ValueError(
+            f"--num-classes: got {wanted}, and the weights that timm has for "
+            f"{options.name} are for {trained}: the classifier would be random; pass "
+            "--weights FILE with yours, or --no-pretrained for random weights"
+        )
+
+
+def require_classifier(options: TimmOptions, model: nn.Module) -> None:
+    """Refuse models whose outputs are features or embeddings, which are no classes.
+
+    Args:
+        options (TimmOptions): What it was made of.
+        model (nn.Module): As `load_timm_model` returns it.
+
+    Raises:
+        ValueError: It has no classifier.
+    """
+    get_classifier = getattr(model, "get_classifier", None)
+    headless = getattr(model, "num_classes", None) == 0 or (
+        get_classifier is not None and isinstance(get_classifier(), nn.Identity)
+    )
+    n_outputs = getattr(model, "num_features", "many") if headless else None
+    if headless:
+        what = (
+            f"has no classifier (num_classes=0): its {n_outputs} outputs are features"
+        )
+    elif _is_embedding(options, model):
+        n_outputs = _config(model)["num_classes"]
+        what = (
+            f"is the image part of an image-text model: its {n_outputs} outputs are an "
+            "embedding"
+        )
+    else:
+        return
+    raise ValueError(
+        f"--model: {options.name} {what}, not classes; pass --weights FILE with a "
+        "classifier that was trained on it (and --num-classes N, where the file does "
+        "not tell), or name a model that has one"
+    )
+
+
+def _is_embedding(options: TimmOptions, model: nn.Module) -> bool:
+    config = _config(model)
+    tag = str(config.get("tag") or "")
+    full = f"{config.get('architecture')}.{tag}"
+    return (
+        options.num_classes is None
+        and "_ft_in" not in tag  # fine-tuned on ImageNet
+        and any(word in full for word in _IMAGE_TEXT)
+        and getattr(model, "num_classes", None) == config.get("num_classes")
+    )
