@@ -17,6 +17,13 @@ from captum_mda._captum import (
     progress_bar,
     TensorOrTupleOfTensorsGeneric,
 )
+from captum_mda._checks import (
+    require_choice,
+    require_count,
+    require_flag,
+    require_in_unit_interval,
+    require_positive_integer_or_none,
+)
 from captum_mda._state import preserved_state
 from captum_mda.attr.explanation import MDAExplanation
 from captum_mda.curves import monotone_response
@@ -54,13 +61,11 @@ from captum_mda.perturbation import (
     Target,
     validate_inputs,
 )
-from captum_mda.perturbation.inputs import (
-    require_choice,
-    require_count,
-    require_in_unit_interval,
-    require_positive_integer,
+from captum_mda.perturbation.precision import (
+    Precision,
+    PRECISIONS,
+    require_bfloat16,
 )
-from captum_mda.perturbation.precision import Precision, PRECISIONS
 from captum_mda.perturbation.scores import how_to_credit, require_scorer, ScoredAs
 
 PIXEL_STEPS = 224
@@ -178,7 +183,7 @@ class MetricDrivenAttribution(PerturbationAttribution):
         require_choice("mean_steps", mean_steps, ("patch", "pixel"))
         if precision is not None:
             require_choice("precision", precision, PRECISIONS)
-        require_count("refine", refine)
+        refine = require_count("refine", refine)
         self.solver = solver
         self.ordering: Ordering = (
             ORDERINGS[ordering]() if isinstance(ordering, str) else ordering
@@ -266,6 +271,7 @@ class MetricDrivenAttribution(PerturbationAttribution):
         """
         require_in_unit_interval("gamma", gamma)
         require_in_unit_interval("kappa", kappa)
+        require_flag("return_input_shape", return_input_shape)
         explanation = self.explain(
             inputs,
             baselines,
@@ -324,7 +330,10 @@ class MetricDrivenAttribution(PerturbationAttribution):
             TypeError, ValueError: As `attribute`.
         """
         tensors = validate_inputs(inputs)
-        require_in_unit_interval("tau", tau)
+        tau = require_in_unit_interval("tau", tau)
+        show_progress = require_flag("show_progress", show_progress)
+        if self.precision is not None:
+            require_bfloat16(self.forward_func, tensors)
         features = Features.from_mask(tensors, feature_mask)
         deleted = format_baselines(tensors, baselines)
         hidden = (
@@ -354,7 +363,7 @@ class MetricDrivenAttribution(PerturbationAttribution):
                     end_points,
                     (~degenerate).nonzero().flatten(),
                     seed,
-                    float(tau),
+                    tau,
                     bar,
                     [
                         Screening(self.precision, response.gives_probabilities)
@@ -489,7 +498,7 @@ def _rows_per_forward(
     perturbations_per_eval: int | None, n_examples: int
 ) -> int | None:
     """Turn Captum's perturbations of each example into rows of all examples."""
-    if perturbations_per_eval is None:
-        return None
-    require_positive_integer("perturbations_per_eval", perturbations_per_eval)
-    return perturbations_per_eval * n_examples
+    rows = require_positive_integer_or_none(
+        "perturbations_per_eval", perturbations_per_eval
+    )
+    return None if rows is None else rows * n_examples

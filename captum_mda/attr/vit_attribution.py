@@ -12,6 +12,7 @@ import torch
 from captum.attr import Attribution
 from torch import nn, Tensor
 
+from captum_mda._autocast import no_autocast
 from captum_mda._captum import (
     format_additional_forward_args,
     format_output,
@@ -42,7 +43,6 @@ from captum_mda.vit import (
 )
 from captum_mda.vit.execution import (
     autocast_of_caller,
-    no_autocast,
     warn_if_random,
 )
 

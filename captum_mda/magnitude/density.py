@@ -65,7 +65,13 @@ def fit_density(mean_curve: Tensor, solver: Solver) -> Tensor:
 
 def _checked(curve: FloatArray, n_points: int) -> FloatArray:
     """Check a solution against its constraints."""
-    curve = np.asarray(curve, dtype=np.float64)
+    given = np.asarray(curve)
+    if given.dtype.kind not in "fiu":
+        raise TypeError(
+            f"solver: returned {type(curve).__name__} of {given.dtype}, must return an "
+            "array of real numbers"
+        )
+    curve = given.astype(np.float64)
     if curve.shape != (n_points,):
         raise ValueError(
             f"solver: returned shape {curve.shape}, must return shape {(n_points,)}"

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from captum_mda._captum import BaselineType, log_usage
+from captum_mda._checks import require_tensor
 from captum_mda._state import preserved_state
 from captum_mda.curves import Mode
 from captum_mda.metrics.degenerate import OnDegenerate, report_degenerate
@@ -25,7 +26,6 @@ from captum_mda.perturbation import (
     Target,
     validate_inputs,
 )
-from captum_mda.perturbation.inputs import require_finite
 
 
 @log_usage(part_of_slo=True)
@@ -325,6 +325,7 @@ def completeness_error(
         additional_forward_args,
         score,
         max_examples_per_batch,
+        rows_argument="max_examples_per_batch",
     )
     examples = torch.arange(len(tensors[0]))
     sources = [tensors]
@@ -345,14 +346,12 @@ def validate_maps(attributions: Maps, n_examples: int) -> tuple[Tensor, ...]:
     """Check attributions of any shape, examples along dimension 0."""
     maps = attributions if isinstance(attributions, tuple) else (attributions,)
     for each in maps:
-        if not isinstance(each, Tensor):
-            raise TypeError(f"attributions: got {type(each).__name__}, takes a tensor")
+        require_tensor("attributions", each)
         if each.dim() == 0 or len(each) != n_examples:
             raise ValueError(
                 f"attributions: got shape {tuple(each.shape)} for {n_examples} "
                 "examples, takes one map for each along dimension 0"
             )
-        require_finite("attributions", each)
     return tuple(each.detach() for each in maps)
 
 

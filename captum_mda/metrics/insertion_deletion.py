@@ -21,7 +21,6 @@ Transformers", ICLR 2025, and its published code.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import get_args
 
 from torch import Tensor
 
@@ -31,7 +30,6 @@ from captum_mda.metrics.degenerate import OnDegenerate
 from captum_mda.metrics.questions import Convention, Direction, Question
 from captum_mda.metrics.response_curves import ResponseCurve, sweep
 from captum_mda.perturbation import Score, Target
-from captum_mda.perturbation.inputs import require_choice
 
 
 @log_usage(part_of_slo=True)
@@ -110,7 +108,6 @@ def response_curve(
         >>> metrics.response_curve(sum_model, x, attributions=x).raw
         tensor([[0., 3., 4., 4.]], dtype=torch.float64)
     """
-    require_choice("mode", mode, get_args(Mode))
     question = Question(
         forward_func,
         inputs,

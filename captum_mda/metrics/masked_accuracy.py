@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import get_args, Literal
 
@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from captum_mda import curves
 from captum_mda._captum import BaselineType, log_usage, TargetType
+from captum_mda._checks import is_number, require_choice
 from captum_mda.metrics.degenerate import OK, OnDegenerate
 from captum_mda.metrics.questions import Maps, Question
 from captum_mda.metrics.ranked_maps import RankedMap
@@ -20,7 +21,6 @@ from captum_mda.perturbation import (
     Path,
     Ranking,
 )
-from captum_mda.perturbation.inputs import require_choice
 from captum_mda.perturbation.targets import require_classes
 
 First = Literal["most", "least"]
@@ -271,8 +271,6 @@ def is_first(outputs: Tensor) -> Tensor:
             f"forward_func: returned shape {tuple(outputs.shape)}, takes scores of at "
             "least two classes (B, classes), of which one is the first"
         )
-    if bool(torch.isnan(outputs).any()):
-        return torch.full_like(outputs, torch.nan)  # refused, with the example
     return F.one_hot(outputs.argmax(dim=1), outputs.shape[1]).to(outputs.dtype)
 
 
@@ -284,11 +282,20 @@ def counts_of(shares: Tensor, n_features: int) -> Tensor:
 
 def read_fractions(fractions: Sequence[float]) -> Tensor:
     """Check fractions: float64 (K,)."""
-    shares = torch.tensor(list(fractions), dtype=torch.float64)
+    given = fractions.tolist() if isinstance(fractions, Tensor) else fractions
+    if (
+        isinstance(given, str)
+        or not isinstance(given, Iterable)
+        or not all(map(is_number, given := tuple(given)))
+    ):
+        raise TypeError(
+            f"fractions: got {fractions!r}, takes a sequence of ascending numbers in "
+            "[0, 1]"
+        )
+    shares = torch.tensor([float(each) for each in given], dtype=torch.float64)
     fits = len(shares) > 1 and bool((shares.diff() > 0).all())
     if not fits or float(shares[0]) < 0 or float(shares[-1]) > 1:
         raise ValueError(
-            f"fractions: got {tuple(fractions)}, takes at least two ascending numbers "
-            "in [0, 1]"
+            f"fractions: got {given}, takes at least two ascending numbers in [0, 1]"
         )
     return shares

@@ -10,6 +10,12 @@ from typing import get_args, Literal
 from torch import Tensor
 
 from captum_mda._captum import BaselineType, progress_bar
+from captum_mda._checks import (
+    require_choice,
+    require_flag,
+    require_positive_integer,
+    require_positive_integer_or_none,
+)
 from captum_mda._state import preserved_state
 from captum_mda.curves import Mode
 from captum_mda.metrics.degenerate import OnDegenerate
@@ -23,7 +29,6 @@ from captum_mda.perturbation import (
     Target,
     validate_inputs,
 )
-from captum_mda.perturbation.inputs import require_choice, require_positive_integer
 
 Convention = Literal["mas", "rise"]
 Maps = Tensor | tuple[Tensor, ...]
@@ -67,10 +72,10 @@ class Question:
         require_choice("convention", self.convention, get_args(Convention))
         require_choice("on_degenerate", self.on_degenerate, get_args(OnDegenerate))
         require_positive_integer("n_steps", self.n_steps)
-        if self.max_examples_per_batch is not None:
-            require_positive_integer(
-                "max_examples_per_batch", self.max_examples_per_batch
-            )
+        require_positive_integer_or_none(
+            "max_examples_per_batch", self.max_examples_per_batch
+        )
+        require_flag("show_progress", self.show_progress)
 
     @cached_property
     def response(self) -> Response:
@@ -82,6 +87,7 @@ class Question:
             self.additional_forward_args,
             self.score,
             self.max_examples_per_batch,
+            rows_argument="max_examples_per_batch",
         )
 
     def run(

@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from captum_mda._checks import broadcasts_to, require_finite, require_tensor
 from captum_mda.metrics.degenerate import require_ranking
 from captum_mda.metrics.questions import Maps, Question
 from captum_mda.perturbation import Features
-from captum_mda.perturbation.inputs import broadcasts_to, require_finite
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,16 +64,16 @@ def feature_scores(
             "one for each"
         )
     for value, tensor in zip(maps, inputs, strict=True):
-        if not isinstance(value, Tensor):
-            raise TypeError(f"{name}: got {type(value).__name__}, takes a tensor")
+        require_tensor(name, value)
         if value.dim() != tensor.dim() or not broadcasts_to(value, tensor):
             raise ValueError(
                 f"{name}: shape {tuple(value.shape)} does not broadcast to the "
                 f"input's {tuple(tensor.shape)}; give 1 or the input's size in each "
                 "dimension"
             )
-        require_finite(name, value)
-    return features.sum(tuple(value.detach() for value in maps))
+    scores = features.sum(tuple(value.detach() for value in maps))
+    require_finite(f"{name}, summed over each feature", scores)
+    return scores
 
 
 def rank_correlation(first: Tensor, second: Tensor) -> Tensor:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import get_args
 
 import torch
 from torch import Tensor
 
 from captum_mda import curves
+from captum_mda._checks import require_choice
 from captum_mda.curves import Mode
 from captum_mda.metrics.degenerate import CONSTANT_MAP, OK
 from captum_mda.metrics.questions import Direction, Maps, Question
@@ -107,6 +109,8 @@ def sweep(
         TypeError, ValueError: An argument does not fit (before the first forward), the
             outputs are not finite, or an example is degenerate.
     """
+    for direction in directions:
+        require_choice("mode", direction.mode, get_args(Mode))
     question.require_options()
     features = question.features()
     kinds = [

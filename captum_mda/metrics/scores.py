@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from captum_mda._captum import BaselineType, log_usage
+from captum_mda._checks import require_flag
 from captum_mda.metrics.degenerate import OnDegenerate
 from captum_mda.metrics.questions import Convention, Direction, Maps, Question
 from captum_mda.metrics.response_curves import ResponseCurve, sweep
@@ -240,6 +241,7 @@ def perturbation_scores_of_maps(
         score,
         on_degenerate,
     )
+    least_first = require_flag("least_first", least_first)
     directions = [
         Direction("insertion", insertion_baselines, "insertion_baselines"),
         Direction("deletion", deletion_baselines, "deletion_baselines"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from captum_mda._checks import require_tensor, type_of
 from captum_mda.ordering.base import (
     complete,
     EndPoints,
@@ -12,8 +13,8 @@ from captum_mda.ordering.base import (
     SearchResult,
     SearchTask,
 )
+from captum_mda.ordering.validation import validated_result
 from captum_mda.perturbation import Features, SubsetResponses
-from captum_mda.perturbation.inputs import require_finite
 
 
 def seed_scores(
@@ -40,10 +41,10 @@ def seed_scores(
     for value in maps:
         if not isinstance(value, Tensor):
             raise TypeError(
-                f"seed_attributions: got {type(value).__name__}, takes a tensor or a "
-                "tuple of tensors"
+                f"seed_attributions: got {type_of(value)}, takes a tensor or a tuple "
+                "of tensors"
             )
-        require_finite("seed_attributions", value)
+        require_tensor("seed_attributions", value)
     scores_shape = (features.batch_size, features.n_features)
     if len(maps) == 1 and maps[0].shape in (scores_shape, (1, features.n_features)):
         return maps[0].detach().double().cpu().expand(scores_shape)
@@ -94,7 +95,7 @@ def order_examples(task: SearchTask, ordering: Ordering) -> SearchResult:
     deletion[:, -1] = task.end_points.deletion_baseline
     insertion[:, -1] = deletion[:, 0] = task.end_points.full
     if len(task.examples):
-        found = complete(task, ordering(task))
+        found = complete(task, validated_result(ordering(task), task))
         order[task.examples] = found.order
         n_inserted[task.examples] = found.n_inserted
         insertion[task.examples] = found.insertion

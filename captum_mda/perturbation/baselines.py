@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Literal, overload
 
 import numpy as np
@@ -12,16 +12,21 @@ from scipy.ndimage import gaussian_filter1d
 from torch import Tensor
 from torch.nn.functional import conv2d
 
+from captum_mda._autocast import no_autocast
 from captum_mda._captum import BaselineType
-from captum_mda._state import preserved_state
-from captum_mda.perturbation.inputs import (
+from captum_mda._checks import (
     broadcasts_to,
+    is_number,
     require_choice,
     require_finite,
+    require_flag,
     require_in_unit_interval,
     require_positive_integer,
-    validate_inputs,
+    require_positive_number,
+    require_tensor,
+    type_of,
 )
+from captum_mda._state import preserved_state
 from captum_mda.perturbation.response import Response
 from captum_mda.perturbation.scores import Score
 from captum_mda.perturbation.targets import Target
@@ -64,23 +69,21 @@ def format_baselines(
 
 
 def _as_baseline(value: object, tensor: Tensor, name: str) -> Tensor:
-    if not isinstance(value, (int, float, Tensor)):
-        raise TypeError(
-            f"{name}: got {type(value).__name__}, takes a number, a tensor, or a tuple "
-            "with one of them for each input"
-        )
     if isinstance(value, Tensor):
-        given = value.detach()
+        given = require_tensor(name, value)
+    elif is_number(value) or isinstance(value, bool):
+        given = torch.tensor(float(value), dtype=torch.float64)  # type: ignore[arg-type]
+        require_finite(name, given)
     else:
-        given = torch.tensor(value, dtype=torch.float64)
-    require_finite(name, given)
+        raise TypeError(
+            f"{name}: got {type_of(value)}, takes a number, a tensor, or a tuple with "
+            "one of them for each input"
+        )
     baseline = given.to(tensor.device, tensor.dtype)
-    if not tensor.is_floating_point() and not torch.equal(
-        baseline.double(), given.to(tensor.device).double()
-    ):
+    if not _holds(baseline, given):
         raise ValueError(
             f"{name}: has values that inputs of dtype {tensor.dtype} cannot hold; give "
-            "whole numbers, or inputs in floating point"
+            "smaller or whole numbers, or inputs in float32"
         )
     if not broadcasts_to(baseline, tensor):
         raise ValueError(
@@ -91,6 +94,13 @@ def _as_baseline(value: object, tensor: Tensor, name: str) -> Tensor:
     return baseline.reshape(
         (1,) * (tensor.dim() - baseline.dim()) + tuple(baseline.shape)
     )
+
+
+def _holds(baseline: Tensor, given: Tensor) -> bool:
+    """Tell whether values have survived the cast to the inputs' dtype."""
+    if baseline.is_floating_point():
+        return bool(torch.isfinite(baseline).all())
+    return torch.equal(baseline.double(), given.to(baseline.device).double())
 
 
 def blur_baseline(
@@ -125,22 +135,19 @@ def blur_baseline(
         >>> blur_baseline(torch.ones(1, 1, 3, 3), kernel_size=3)[0, 0, 1]
         tensor([0.6667, 1.0000, 0.6667])
     """
-    _require_images(inputs)
-    require_positive_integer("kernel_size", kernel_size)
-    if kernel_size % 2 == 0:
-        raise ValueError(
-            f"kernel_size: got {kernel_size}, takes an odd number of pixels"
-        )
-    if sigma is not None and not sigma > 0:
-        raise ValueError(f"sigma: got {sigma!r}, takes a positive number of pixels")
-    weights = _blur_weights(kernel_size, float(sigma or kernel_size))
-    kernel = torch.tensor(weights, dtype=inputs.dtype, device=inputs.device)
-    planes = inputs.detach().reshape(-1, 1, *inputs.shape[-2:])  # (B * C, 1, H, W)
+    images = _validated_images(inputs)
+    kernel_size = _require_kernel_size("kernel_size", kernel_size)
+    width = kernel_size if sigma is None else require_positive_number("sigma", sigma)
+    weights = _blur_weights(kernel_size, float(width))
+    kernel = torch.tensor(weights, dtype=images.dtype, device=images.device)
+    planes = images.reshape(-1, 1, *images.shape[-2:])  # (B * C, 1, H, W)
     half = kernel_size // 2
-    # The two-dimensional kernel is the product of two one-dimensional ones.
-    planes = conv2d(planes, kernel.view(1, 1, -1, 1), padding=(half, 0))
-    planes = conv2d(planes, kernel.view(1, 1, 1, -1), padding=(0, half))
-    return planes.reshape(inputs.shape)
+    # The two-dimensional kernel is the product of two one-dimensional ones. A caller's
+    # autocast would round the images, which are data and no activations.
+    with no_autocast(images.device):
+        planes = conv2d(planes, kernel.view(1, 1, -1, 1), padding=(half, 0))
+        planes = conv2d(planes, kernel.view(1, 1, 1, -1), padding=(0, half))
+    return planes.reshape(images.shape)
 
 
 def _blur_weights(kernel_size: int, sigma: float) -> np.ndarray:
@@ -243,11 +250,11 @@ def confidence_blur_baseline(
         >>> kernels
         tensor([3, 3])
     """
-    _require_images(inputs)
-    (images,) = validate_inputs(inputs)
+    images = _validated_images(inputs)
     sizes = _validated_kernel_sizes(kernel_sizes)
-    require_in_unit_interval("max_confidence", max_confidence)
+    max_confidence = require_in_unit_interval("max_confidence", max_confidence)
     require_choice("on_failure", on_failure, ("raise", "lowest"))
+    return_kernel_sizes = require_flag("return_kernel_sizes", return_kernel_sizes)
     response = Response(
         forward_func,
         len(images),
@@ -299,28 +306,35 @@ def _report_failures(
 
 
 def _validated_kernel_sizes(kernel_sizes: Sequence[int]) -> list[int]:
-    sizes = list(kernel_sizes)
+    if isinstance(kernel_sizes, str) or not isinstance(kernel_sizes, Iterable):
+        raise TypeError(
+            f"kernel_sizes: got {kernel_sizes!r}, takes a sequence of odd numbers of "
+            "pixels"
+        )
+    sizes = [
+        _require_kernel_size("kernel_sizes", size, "odd numbers of pixels")
+        for size in kernel_sizes
+    ]
     if not sizes or sizes != sorted(set(sizes)):
         raise ValueError(
             f"kernel_sizes: got {kernel_sizes!r}, takes ascending odd numbers of pixels"
         )
-    for size in sizes:
-        require_positive_integer("kernel_sizes", size)
-        if size % 2 == 0:
-            raise ValueError(f"kernel_sizes: got {size}, takes odd numbers of pixels")
     return sizes
 
 
-def _require_images(inputs: object) -> None:
-    if not isinstance(inputs, Tensor):
-        raise TypeError(
-            f"inputs: got {type(inputs).__name__}, takes a tensor of images"
-        )
-    if not inputs.is_floating_point():
-        raise TypeError(
-            f"inputs: got dtype {inputs.dtype}, takes floating point images"
-        )
-    if inputs.dim() < 3 or inputs.numel() == 0:
+def _require_kernel_size(
+    name: str, size: int, wanted: str = "an odd number of pixels"
+) -> int:
+    size = require_positive_integer(name, size)
+    if size % 2 == 0:
+        raise ValueError(f"{name}: got {size}, takes {wanted}")
+    return size
+
+
+def _validated_images(inputs: object) -> Tensor:
+    images = require_tensor("inputs", inputs, floating=True)
+    if images.dim() < 3 or images.numel() == 0:
         raise ValueError(
-            f"inputs: got shape {tuple(inputs.shape)}, takes images (B, C, H, W)"
+            f"inputs: got shape {tuple(images.shape)}, takes images (B, C, H, W)"
         )
+    return images

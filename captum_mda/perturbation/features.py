@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from captum_mda.perturbation.inputs import broadcasts_to
+from captum_mda._checks import (
+    broadcasts_to,
+    is_integer,
+    require_integers,
+)
 
 MAX_IMPLICIT_FEATURES = 4096
 """The most features that a missing feature mask may stand for."""
@@ -240,17 +245,16 @@ def patch_feature_mask(
 
 
 def _pair(name: str, value: int | Sequence[int]) -> tuple[int, int]:
-    if not isinstance(value, (int, Sequence)):
+    pair: Any = (value, value) if is_integer(value) else value
+    if isinstance(pair, str) or not isinstance(pair, Sequence):
         raise TypeError(f"{name}: got {value!r}, takes one integer or a pair")
-    pair = (value, value) if isinstance(value, int) else tuple(value)
     if len(pair) != 2:
         raise ValueError(f"{name}: got {value!r}, takes one integer or a pair")
-    for side in pair:
-        if isinstance(side, bool) or not isinstance(side, int):
-            raise TypeError(f"{name}: got {value!r}, takes integers")
-        if side < 1:
-            raise ValueError(f"{name}: got {value!r}, takes positive integers")
-    return pair[0], pair[1]
+    if not all(map(is_integer, pair)):
+        raise TypeError(f"{name}: got {value!r}, takes integers")
+    if min(pair) < 1:
+        raise ValueError(f"{name}: got {value!r}, takes positive integers")
+    return int(pair[0]), int(pair[1])
 
 
 def look_up(values: Tensor, mask: Tensor) -> Tensor:
@@ -307,13 +311,7 @@ def _as_mask_tuple(
 
 def _validated_mask(mask: Tensor, tensor: Tensor) -> Tensor:
     """Check one mask against its input and give it the input's number of dimensions."""
-    if not isinstance(mask, Tensor):
-        raise TypeError(f"feature_mask: got {type(mask).__name__}, takes a tensor")
-    if mask.is_floating_point() or mask.is_complex() or mask.dtype == torch.bool:
-        raise TypeError(
-            f"feature_mask: got dtype {mask.dtype}, takes integers; convert it with "
-            "mask.long()"
-        )
+    mask = require_integers("feature_mask", mask)
     if not broadcasts_to(mask, tensor) or mask.numel() == 0:
         raise ValueError(
             f"feature_mask: shape {tuple(mask.shape)} does not broadcast to the "
@@ -325,7 +323,7 @@ def _validated_mask(mask: Tensor, tensor: Tensor) -> Tensor:
             f"feature_mask: the smallest number is {int(mask.min())}, takes numbers "
             "from 0 on"
         )
-    mask = mask.detach().to(tensor.device, torch.int64)
+    mask = mask.to(tensor.device, torch.int64)
     return mask.reshape((1,) * (tensor.dim() - mask.dim()) + tuple(mask.shape))
 
 

@@ -13,11 +13,20 @@ from captum_mda._captum import (
     format_additional_forward_args,
     NullProgress,
 )
-from captum_mda.perturbation.inputs import require_positive_integer
+from captum_mda._checks import (
+    require_positive_integer_or_none,
+)
+from captum_mda.perturbation.failures import (
+    CAUSED_BY_ARGUMENTS,
+    module_of,
+    raise_explained,
+)
 from captum_mda.perturbation.precision import bfloat16_on
 from captum_mda.perturbation.scores import (
     in_full_precision,
+    nan_where_infinite,
     require_scorer,
+    require_scores,
     Score,
     score_rows_by_callable,
     scored_as,
@@ -62,6 +71,8 @@ class Response:
         rows_per_forward (int, optional): The most rows in one forward. None: as many as
             fit, halved and tried again when memory runs out. Default: None
         progress (optional): A bar with an ``update`` method; counts rows.
+        rows_argument (str, optional): What the caller calls ``rows_per_forward``.
+            Default: "perturbations_per_eval"
 
     Raises:
         TypeError: An argument is of the wrong kind.
@@ -77,11 +88,13 @@ class Response:
         score: Score = "softmax",
         rows_per_forward: int | None = None,
         progress: Any = None,
+        rows_argument: str = "perturbations_per_eval",
     ) -> None:
         """Check everything that can be checked before the first forward."""
         require_scorer(forward_func, score)
-        if rows_per_forward is not None:
-            require_positive_integer("perturbations_per_eval", rows_per_forward)
+        rows_per_forward = require_positive_integer_or_none(
+            rows_argument, rows_per_forward
+        )
         self.forward_func = forward_func
         self.n_examples = n_examples
         self.forwards = torch.zeros(n_examples, dtype=torch.int64)  # (B,)
@@ -141,12 +154,10 @@ class Response:
             parts = self._in_chunks(ask, examples, size, bf16_device is not None)
         values = torch.cat(parts)
         if bf16_device is None:
-            require_finite_rows(values, examples, "the score of the target")
+            require_finite_rows(values, examples, "its output")
         else:
             mend = f'{CHECK_THE_MODEL}, or pass precision=None in place of "bf16"'
-            require_finite_rows(
-                values, examples, "the score of the target", " in bfloat16", mend
-            )
+            require_finite_rows(values, examples, "its output", " in bfloat16", mend)
         return values
 
     def gradients(
@@ -193,7 +204,7 @@ class Response:
         size = self._chunk_size(lambda rows: make_rows(points[rows], rows))
         parts = self._in_chunks(ask, examples, size, n_each=2)
         values, gradients = (torch.cat(part) for part in zip(*parts, strict=True))
-        require_finite_rows(values, examples, "the score of the target")
+        require_finite_rows(values, examples, "its output")
         require_finite_rows(
             gradients, examples, "the score's gradient", mend=WITHOUT_GRADIENTS
         )
@@ -231,9 +242,21 @@ class Response:
         arguments = arguments_of_rows(self._arguments, examples, self.n_examples)
         if torch.is_grad_enabled():
             arguments = differentiable(arguments)
-        outputs = self.forward_func(*rows, *arguments)
+        try:
+            outputs = self.forward_func(*rows, *arguments)
+        except CAUSED_BY_ARGUMENTS as error:
+            raise_explained(
+                error,
+                module_of(self.forward_func),
+                rows,
+                self._arguments,
+                self.n_examples,
+                in_bf16=bf16_device is not None,
+            )
+            raise
         outputs = validated_outputs(outputs, len(examples))
         self.scored_as = scored_as(outputs, self._score, self._target)
+        require_scores(outputs, rows)
         if bf16_device is None:
             return self._scores(outputs, examples)
         with torch.autocast(bf16_device.type, enabled=False):
@@ -242,11 +265,17 @@ class Response:
     def _scores(self, outputs: Tensor, examples: Tensor) -> Tensor:
         target = self._target
         if callable(target):
-            return score_rows_by_callable(target, in_full_precision(outputs))
+            values = score_rows_by_callable(target, in_full_precision(outputs))
+            return nan_where_infinite(values, outputs)
         scores = to_scores(outputs, self._score)
         if target is not None and len(target) > 1:
             target = target[examples]
-        return select_target(scores, target)
+        values = select_target(scores, target)
+        if callable(self._score):
+            return nan_where_infinite(values, outputs)
+        if self._score == "sigmoid":
+            return nan_where_infinite(values, select_target(outputs, target))
+        return values
 
     def _chunk_size(self, make_rows: Callable[[slice], tuple[Tensor, ...]]) -> int:
         if self._rows_per_forward is None:

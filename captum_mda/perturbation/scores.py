@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from captum_mda.perturbation.inputs import require_choice
+from captum_mda._checks import require_choice, require_real
 
 Score = Literal["softmax", "identity", "sigmoid"] | Callable[[Tensor], Tensor]
 """What is made of the outputs before the target is chosen."""
@@ -65,7 +65,8 @@ def to_scores(outputs: Tensor, score: Score) -> Tensor:
     """Make scores of outputs (R, ...), in float32 or float64."""
     outputs = in_full_precision(outputs)
     if callable(score):
-        return validated_outputs(score(outputs), len(outputs), "score")
+        scores = validated_outputs(score(outputs), len(outputs), "score")
+        return scores if scores.is_floating_point() else scores.float()
     if score == "softmax" and has_classes(outputs):
         return outputs.softmax(dim=1)
     return outputs.sigmoid() if score == "sigmoid" else outputs
@@ -125,10 +126,6 @@ def score_by_callable(target: Callable[[Tensor], Tensor], outputs: Tensor) -> Te
             f"target: the callable raised {error!r}; {_IN_TORCH}"
         ) from error
     values = validated_outputs(returned, len(outputs), "target")
-    if values.is_complex():
-        raise TypeError(
-            f"target: the callable returned {values.dtype}, must return real numbers"
-        )
     if values.numel() != len(outputs):
         raise ValueError(
             f"target: the callable returned shape {tuple(values.shape)} for "
@@ -176,6 +173,34 @@ _BY_ROW = (
 )
 
 
+def require_scores(outputs: Tensor, inputs: Sequence[Tensor]) -> None:
+    """Raise where a model makes one integer of each floating-point example."""
+    if outputs.is_floating_point() or has_classes(outputs):
+        return
+    if any(tensor.is_floating_point() for tensor in inputs):
+        raise TypeError(
+            f"forward_func: returned dtype {outputs.dtype}, must return floating-point "
+            "scores; class numbers, as of argmax, measure nothing: return the logits, "
+            "or convert the numbers with .float() if they are meant"
+        )
+
+
+def nan_where_infinite(values: Tensor, outputs: Tensor) -> Tensor:
+    """Let no finite score be made of an output that is not.
+
+    The device is not waited for: NaN is refused when all rows are there.
+
+    Args:
+        values (Tensor): (R,), scores.
+        outputs (Tensor): (R, ...), what they were made of.
+
+    Returns:
+        *Tensor*: (R,), NaN where an output is NaN or infinite.
+    """
+    finite = torch.isfinite(outputs).reshape(len(outputs), -1).all(dim=1)
+    return values.masked_fill(~finite.to(values.device), torch.nan)
+
+
 def require_scorer(forward_func: object, score: object) -> None:
     """Raise unless the forward function is callable and the score is a known one."""
     if not callable(forward_func):
@@ -199,6 +224,7 @@ def validated_outputs(
                 f"must {_HOW_TO_PASS[name]}" if name in _HOW_TO_PASS else _PICK_LOGITS
             )
         raise TypeError(f"{name}: returned {_name_of(kind)}, {mend}")
+    require_real(name, outputs, "returned", "must return")
     if outputs.dim() == 0 or outputs.shape[0] != n_rows:
         raise ValueError(
             f"{name}: returned shape {tuple(outputs.shape)} for {n_rows} rows, must "

@@ -161,14 +161,6 @@ def autocast_of_caller(device: torch.device) -> Callable[[], Any]:
     return partial(torch.autocast, kind, dtype=dtype, enabled=enabled)
 
 
-def no_autocast(device: torch.device) -> Any:
-    """Make a context in which nothing is cast, where the device knows autocast."""
-    try:
-        return torch.autocast(device.type, enabled=False)
-    except RuntimeError:
-        return contextlib.nullcontext()
-
-
 @contextmanager
 def gradients_enabled() -> Iterator[None]:
     """Record graphs in full precision, whatever the caller's modes are."""

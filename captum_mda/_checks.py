@@ -1,0 +1,244 @@
+"""Checks of arguments: every message begins with the argument's name.
+
+A check raises a TypeError where the type does not fit, or a ValueError where the value
+does not, and says what was given and what is accepted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import inf
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+FLOATING_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+"""The floating-point dtypes that all of PyTorch computes in."""
+
+
+# --- tensors ----------------------------------------------------------------
+
+
+def require_tensor(name: str, value: object, floating: bool = False) -> Tensor:
+    """Return a dense, finite tensor of real numbers without its graph.
+
+    Args:
+        name (str): The argument's name.
+        value (object): What was given.
+        floating (bool, optional): Whether integers and booleans are refused.
+            Default: False
+
+    Raises:
+        TypeError: It is no tensor; complex, quantized, of another floating-point type
+            than those of `FLOATING_DTYPES`, or under ``floating`` of integers; sparse,
+            nested, or on the meta device.
+        ValueError: A value is NaN or infinite; the message names the first example.
+    """
+    require_real(name, value)
+    assert isinstance(value, Tensor)
+    if floating and not value.is_floating_point():
+        raise TypeError(
+            f"{name}: got dtype {value.dtype}, takes floating-point numbers; convert "
+            "it with .float()"
+        )
+    require_finite(name, value)
+    return value.detach()
+
+
+def require_real(
+    name: str, value: object, got: str = "got", takes: str = "takes"
+) -> None:
+    """Raise unless ``value`` is a dense tensor of real numbers that are there.
+
+    Args:
+        name (str): The argument's name, or that of a function for what it returned.
+        value (object): What was given.
+        got (str, optional): "returned" of functions. Default: "got"
+        takes (str, optional): "must return" of functions. Default: "takes"
+    """
+    if not isinstance(value, Tensor):
+        raise TypeError(
+            f"{name}: {got} {type_of(value)}, {takes} a tensor{_remedy(value)}"
+        )
+    if value.is_complex():
+        raise TypeError(
+            f"{name}: {got} dtype {value.dtype}, {takes} real numbers; take .abs() or "
+            ".real"
+        )
+    if value.is_quantized:
+        raise TypeError(
+            f"{name}: {got} dtype {value.dtype}, {takes} numbers that are not "
+            "quantized; convert them with .dequantize()"
+        )
+    if value.is_floating_point() and value.dtype not in FLOATING_DTYPES:
+        raise TypeError(
+            f"{name}: {got} dtype {value.dtype}, {takes} float16, bfloat16, float32 or "
+            "float64; convert it with .float()"
+        )
+    if value.is_meta:
+        raise TypeError(
+            f"{name}: {got} a tensor on meta, {takes} one on a device with values"
+        )
+    if value.is_nested:
+        raise TypeError(
+            f"{name}: {got} a nested tensor, {takes} a dense one; convert it with "
+            "to_padded_tensor(0.0)"
+        )
+    if value.layout != torch.strided:
+        raise TypeError(
+            f"{name}: {got} a {value.layout} tensor, {takes} a dense one; convert it "
+            "with to_dense()"
+        )
+
+
+def require_integers(name: str, value: object) -> Tensor:
+    """Return a dense tensor of integers, without its graph; raise unless it is one."""
+    require_real(name, value)
+    assert isinstance(value, Tensor)
+    if value.is_floating_point() or value.dtype == torch.bool:
+        raise TypeError(
+            f"{name}: got dtype {value.dtype}, takes integers; convert it with "
+            f"{name.rpartition('_')[2]}.long()"
+        )
+    return value.detach()
+
+
+def require_examples(name: str, value: Tensor) -> None:
+    """Raise unless a tensor holds at least one example, and no empty dimension."""
+    if value.dim() == 0 or value.numel() == 0:
+        raise ValueError(
+            f"{name}: got shape {tuple(value.shape)}, takes at least one example along "
+            "dimension 0, and no empty dimension"
+        )
+
+
+def require_finite(name: str, tensor: Tensor) -> None:
+    """Raise a ValueError that names the first example with a NaN or infinite value."""
+    if not tensor.is_floating_point() or tensor.numel() == 0:
+        return
+    finite = torch.isfinite(tensor).reshape(tensor.shape[0] if tensor.dim() else 1, -1)
+    bad = (~finite.all(dim=1)).nonzero().flatten().tolist()
+    if bad:
+        raise ValueError(
+            f"{name}: NaN or infinite values in example {bad[0]}"
+            + (f" and {len(bad) - 1} more" if len(bad) > 1 else "")
+            + "; clean or drop them first"
+        )
+
+
+def broadcasts_to(tensor: Tensor, wanted: Tensor) -> bool:
+    """Tell whether a tensor can be expanded to another's shape."""
+    return tensor.dim() <= wanted.dim() and all(
+        size in (1, target)
+        for size, target in zip(
+            reversed(tensor.shape), reversed(wanted.shape), strict=False
+        )
+    )
+
+
+def type_of(value: object) -> str:
+    """Name the type of a value that is no tensor."""
+    return type(value).__name__
+
+
+def _remedy(value: object) -> str:
+    if isinstance(value, np.ndarray):
+        return "; convert it with torch.from_numpy"
+    return ""
+
+
+# --- numbers ----------------------------------------------------------------
+
+
+def is_integer(value: object) -> bool:
+    """Tell whether a value is an integer, NumPy's included, and no bool."""
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def is_number(value: object) -> bool:
+    """Tell whether a value is a real number, NumPy's included, and no bool."""
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def require_in_unit_interval(name: str, value: Any) -> float:
+    """Read a number from 0 to 1, or raise."""
+    if not is_number(value):
+        raise TypeError(f"{name}: got {value!r}, takes a number from 0 to 1")
+    if not 0.0 <= value <= 1.0:
+        raise ValueError(f"{name}: got {value!r}, takes a number from 0 to 1")
+    return float(value)
+
+
+def require_positive_integer(name: str, value: Any) -> int:
+    """Read an integer of at least 1, or raise."""
+    if not is_integer(value):
+        raise TypeError(f"{name}: got {value!r}, takes a positive integer")
+    if value < 1:
+        raise ValueError(f"{name}: got {value!r}, takes a positive integer")
+    return int(value)
+
+
+def require_positive_integer_or_none(name: str, value: Any) -> int | None:
+    """Read an integer of at least 1, or None, or raise."""
+    return None if value is None else require_positive_integer(name, value)
+
+
+def require_count(name: str, value: Any) -> int:
+    """Read an integer of at least 0, or raise."""
+    if not is_integer(value):
+        raise TypeError(f"{name}: got {value!r}, takes an integer of at least 0")
+    if value < 0:
+        raise ValueError(f"{name}: got {value!r}, takes an integer of at least 0")
+    return int(value)
+
+
+def require_positive_number(name: str, value: Any) -> float:
+    """Read a finite number above 0, or raise."""
+    if not is_number(value):
+        raise TypeError(f"{name}: got {value!r}, takes a positive number")
+    if not 0.0 < value < inf:
+        raise ValueError(f"{name}: got {value!r}, takes a positive number")
+    return float(value)
+
+
+def require_index(name: str, value: Any, length: int) -> int:
+    """Read an index, negative from the end; raise unless there is such an entry."""
+    if not is_integer(value):
+        raise TypeError(f"{name}: got {value!r}, takes an integer")
+    if not -length <= value < length:
+        raise ValueError(
+            f"{name}: got {value}, takes {-length} to {length - 1}, as there are "
+            f"{length}"
+        )
+    return int(value) % length
+
+
+# --- others -----------------------------------------------------------------
+
+
+def require_flag(name: str, value: object) -> bool:
+    """Read True or False, or raise."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name}: got {value!r}, takes True or False")
+    return bool(value)
+
+
+def require_generator(generator: object) -> None:
+    """Raise unless there is no generator, or one on the CPU."""
+    if generator is None:
+        return
+    if not isinstance(generator, torch.Generator) or generator.device.type != "cpu":
+        raise TypeError(
+            f"generator: got {generator!r}, takes a torch.Generator on the CPU, which "
+            "gives the same numbers on all devices"
+        )
+
+
+def require_choice(name: str, value: object, choices: Sequence[str]) -> None:
+    """Raise unless ``value`` is one of the given words."""
+    if not isinstance(value, str) or value not in choices:
+        words = ", ".join(repr(choice) for choice in choices)
+        raise ValueError(f"{name}: got {value!r}, takes one of {words}")
