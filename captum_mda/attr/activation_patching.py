@@ -10,16 +10,18 @@ from torch import nn, Tensor
 from torch.nn import functional as F
 
 from captum_mda._captum import log_usage
+from captum_mda._checks import (
+    broadcasts_to,
+    is_integer,
+    require_choice,
+    require_flag,
+    require_tensor,
+)
 from captum_mda.attr.vit_attribution import unwrapped, ViTAttribution
 from captum_mda.attr.vit_batch import Batch
 from captum_mda.perturbation import blur_baseline, Score
-from captum_mda.perturbation.inputs import (
-    broadcasts_to,
-    require_choice,
-    require_finite,
-)
 from captum_mda.perturbation.targets import Target
-from captum_mda.vit import TokenStream, ViTAdapter
+from captum_mda.vit import find_adapter, TokenStream, ViTAdapter
 
 Blank = Literal["zeros", "black", "white", "mean", "blur"] | Tensor
 
@@ -90,15 +92,17 @@ class CausalActivationPatching(ViTAttribution):
         score: Score = "identity",
     ) -> None:
         """Check the model, the layers, the support and the blank."""
-        window = _window(support)
-        if not isinstance(blank, Tensor):
-            require_choice("blank", blank, BLANKS)
-        ViTAttribution.__init__(self, model, score)
-        self.layers = _layer_range(layers, self.adapter.depth)
         self.support = support
-        self._window = window
+        self._window = _window(support)
+        if isinstance(blank, Tensor):
+            require_tensor("blank", blank)
+        else:
+            require_choice("blank", blank, BLANKS)
         self.blank = blank
-        self.subtract_blank = subtract_blank
+        self.subtract_blank = require_flag("subtract_blank", subtract_blank)
+        adapter = find_adapter(model)
+        self.layers = _layer_range(layers, adapter.depth)
+        ViTAttribution.__init__(self, adapter, score)
 
     @log_usage(part_of_slo=True)
     def attribute(
@@ -167,12 +171,11 @@ class CausalActivationPatching(ViTAttribution):
         Raises:
             TypeError, ValueError: As `attribute`, or selections of another kind.
         """
-        if not isinstance(selections, Tensor) or not (
-            selections.dtype == torch.bool or selections.is_floating_point()
-        ):
+        require_tensor("selections", selections)
+        if selections.dtype != torch.bool and not selections.is_floating_point():
             raise TypeError(
-                "selections: takes a tensor (K, T) or (B, K, T), bool or of shares "
-                "in [0, 1]"
+                f"selections: got dtype {selections.dtype}, takes bool, or "
+                "floating-point shares in [0, 1]"
             )
         _require_shares("selections", selections)
         if selections.dim() not in (2, 3):
@@ -286,12 +289,12 @@ def patch_windows(height: int, width: int, window: Tensor) -> Tensor:
 def _window(support: int | Tensor) -> Tensor:
     """Make a window of a support: bool, or its weights (kh, kw)."""
     if not isinstance(support, Tensor):
-        if isinstance(support, bool) or not isinstance(support, int) or support < 0:
+        if not is_integer(support) or support < 0:
             raise ValueError(
                 f"support: got {support!r}, takes an integer from 0 on, or a tensor of "
                 "weights"
             )
-        side = 2 * support + 1
+        side = 2 * int(support) + 1
         return torch.ones(side, side, dtype=torch.bool)
     if support.dim() != 2 or support.shape[0] % 2 == 0 or support.shape[1] % 2 == 0:
         raise ValueError(
@@ -304,7 +307,7 @@ def _window(support: int | Tensor) -> Tensor:
 
 
 def _require_shares(name: str, shares: Tensor) -> None:
-    require_finite(name, shares)
+    require_tensor(name, shares)
     if shares.numel() and not 0 <= float(shares.min()) <= float(shares.max()) <= 1:
         raise ValueError(
             f"{name}: got values from {float(shares.min()):g} to "
@@ -319,7 +322,7 @@ def _layer_range(layers: tuple[int, int] | None, depth: int) -> tuple[int, int]:
     if (
         not isinstance(layers, (tuple, list))
         or len(layers) != 2
-        or any(isinstance(end, bool) or not isinstance(end, int) for end in layers)
+        or not all(map(is_integer, layers))
     ):
         raise TypeError(f"layers: got {layers!r}, takes two integers (lo, hi)")
     low, high = layers
@@ -327,12 +330,11 @@ def _layer_range(layers: tuple[int, int] | None, depth: int) -> tuple[int, int]:
         raise ValueError(
             f"layers: got {layers!r}, takes 0 <= lo < hi <= {depth}, the depth"
         )
-    return low, high
+    return int(low), int(high)
 
 
 def _given_blank(blank: Tensor, batch: Batch) -> Tensor:
     images = batch.inputs
-    require_finite("blank", blank)
     if blank.dim() == images.dim() and len(blank) == batch.n_examples:
         blank = blank[batch.examples.to(blank.device)]
     if not broadcasts_to(blank, images):

@@ -11,7 +11,7 @@ from torch import nn, Tensor
 from captum_mda.attr.vit_attribution import ViTAttribution
 from captum_mda.attr.vit_batch import Batch, full_precision, scale_patches
 from captum_mda.perturbation import Score
-from captum_mda.perturbation.inputs import require_choice
+from captum_mda.perturbation.inputs import require_choice, require_flag
 from captum_mda.vit import ViTAdapter
 
 
@@ -58,9 +58,9 @@ class AttentionGradCam(ViTAttribution):
     ) -> None:
         """Check the model and the variant."""
         require_choice("variant", variant, ("mda", "chefer"))
-        ViTAttribution.__init__(self, model, score)
         self.variant = variant
-        self.normalize = normalize
+        self.normalize = require_flag("normalize", normalize)
+        ViTAttribution.__init__(self, model, score)
 
     def _token_map(self, batch: Batch, **options: Any) -> Tensor:
         seen = batch.observe(first_block=-1)

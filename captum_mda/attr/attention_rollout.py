@@ -11,7 +11,7 @@ from captum_mda.attr.vit_attribution import ViTAttribution
 from captum_mda.attr.vit_batch import Batch, full_precision
 from captum_mda.perturbation import Score
 from captum_mda.perturbation.inputs import require_index
-from captum_mda.vit import ViTAdapter
+from captum_mda.vit import find_adapter, ViTAdapter
 
 
 class AttentionRollout(ViTAttribution):
@@ -50,8 +50,9 @@ class AttentionRollout(ViTAttribution):
         score: Score = "identity",
     ) -> None:
         """Check the model and the layer."""
-        ViTAttribution.__init__(self, model, score)
-        self.start_layer = require_index("start_layer", start_layer, self.adapter.depth)
+        adapter = find_adapter(model)
+        self.start_layer = require_index("start_layer", start_layer, adapter.depth)
+        ViTAttribution.__init__(self, adapter, score)
 
     def _token_map(self, batch: Batch, **options: Any) -> Tensor:
         with torch.no_grad():

@@ -12,7 +12,7 @@ from captum_mda.attr.vit_attribution import PathAttribution
 from captum_mda.attr.vit_batch import Batch, full_precision
 from captum_mda.perturbation import Score
 from captum_mda.perturbation.inputs import require_choice, require_index
-from captum_mda.vit import AttentionRecord, ViTAdapter
+from captum_mda.vit import AttentionRecord, find_adapter, ViTAdapter
 
 # The published defaults, counted from 0.
 _START_LAYERS = {"head": 3, "token": 5}
@@ -63,12 +63,12 @@ class BidirectionalAttention(PathAttribution):
     ) -> None:
         """Check the model, the mode and the layer."""
         require_choice("mode", mode, ("head", "token"))
-        PathAttribution.__init__(self, model, score)
-        self.mode = mode
-        depth = self.adapter.depth
+        adapter = find_adapter(model)
         if start_layer is None:
-            start_layer = min(_START_LAYERS[mode], depth - 1)
-        self.start_layer = require_index("start_layer", start_layer, depth)
+            start_layer = min(_START_LAYERS[mode], adapter.depth - 1)
+        self.start_layer = require_index("start_layer", start_layer, adapter.depth)
+        self.mode = mode
+        PathAttribution.__init__(self, adapter, score)
 
     def _token_map(self, batch: Batch, **options: Any) -> Tensor:
         decision = mean_path_gradient(batch, options["n_steps"])  # W (B, T, T)

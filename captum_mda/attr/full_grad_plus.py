@@ -11,9 +11,15 @@ from torch import nn, Tensor
 from captum_mda.attr.vit_attribution import ViTAttribution
 from captum_mda.attr.vit_batch import Batch, full_precision
 from captum_mda.perturbation import Score
-from captum_mda.perturbation.inputs import require_index
+from captum_mda.perturbation.inputs import require_flag, require_index
 from captum_mda.perturbation.targets import Target
-from captum_mda.vit import BiasCapture, ConstantParameters, Observation, ViTAdapter
+from captum_mda.vit import (
+    BiasCapture,
+    ConstantParameters,
+    find_adapter,
+    Observation,
+    ViTAdapter,
+)
 
 
 class Completeness(NamedTuple):
@@ -187,8 +193,8 @@ class TokenInputXGradient(_TokenGradients):
         score: Score = "identity",
     ) -> None:
         """Check the model."""
+        self.biases = require_flag("biases", biases)
         ViTAttribution.__init__(self, model, score)
-        self.biases = biases
 
     def _token_map(self, batch: Batch, **options: Any) -> Tensor:
         return self._account(batch, [0], self.biases)[1]
@@ -241,9 +247,10 @@ class FullGradPlus(_TokenGradients):
         score: Score = "identity",
     ) -> None:
         """Check the model and the layer."""
-        ViTAttribution.__init__(self, model, score)
-        self.biases = biases
-        self.start_layer = require_index("start_layer", start_layer, self.adapter.depth)
+        self.biases = require_flag("biases", biases)
+        adapter = find_adapter(model)
+        self.start_layer = require_index("start_layer", start_layer, adapter.depth)
+        ViTAttribution.__init__(self, adapter, score)
 
     def _token_map(self, batch: Batch, **options: Any) -> Tensor:
         blocks = range(self.start_layer, self.adapter.depth)

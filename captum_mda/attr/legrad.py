@@ -11,8 +11,8 @@ from torch import nn, Tensor
 from captum_mda.attr.vit_attribution import ViTAttribution
 from captum_mda.attr.vit_batch import Batch, full_precision, scale_patches
 from captum_mda.perturbation import Score
-from captum_mda.perturbation.inputs import require_choice, require_index
-from captum_mda.vit import AttentionCapture, ViTAdapter
+from captum_mda.perturbation.inputs import require_choice, require_flag, require_index
+from captum_mda.vit import AttentionCapture, find_adapter, ViTAdapter
 
 Layers = int | slice | Sequence[int]
 
@@ -71,10 +71,11 @@ class LeGrad(ViTAttribution):
     ) -> None:
         """Check the model and the layers."""
         require_choice("aggregate", aggregate, ("sum", "mean"))
-        ViTAttribution.__init__(self, model, score)
-        self.layers = _layer_indices(layers, self.adapter.depth)
         self.aggregate = aggregate
-        self.normalize = normalize
+        self.normalize = require_flag("normalize", normalize)
+        adapter = find_adapter(model)
+        self.layers = _layer_indices(layers, adapter.depth)
+        ViTAttribution.__init__(self, adapter, score)
 
     def _token_map(self, batch: Batch, **options: Any) -> Tensor:
         first = self.layers[0]

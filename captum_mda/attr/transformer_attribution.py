@@ -14,7 +14,7 @@ from captum_mda.attr.vit_batch import Batch
 from captum_mda.backward import RelevancePropagation
 from captum_mda.perturbation import Score
 from captum_mda.perturbation.inputs import require_choice, require_index
-from captum_mda.vit import ConstantParameters, ViTAdapter
+from captum_mda.vit import ConstantParameters, find_adapter, ViTAdapter
 
 
 class TransformerAttribution(ViTAttribution):
@@ -79,13 +79,13 @@ class TransformerAttribution(ViTAttribution):
             raise ValueError(
                 f"dtype: got {dtype}, takes torch.float64 or torch.float32"
             )
-        ViTAttribution.__init__(self, model, score)
-        depth = self.adapter.depth
+        adapter = find_adapter(model)
         if start_layer is None:
-            start_layer = 0 if variant == "mda" else min(1, depth - 1)
+            start_layer = 0 if variant == "mda" else min(1, adapter.depth - 1)
         self.variant = variant
-        self.start_layer = require_index("start_layer", start_layer, depth)
+        self.start_layer = require_index("start_layer", start_layer, adapter.depth)
         self.dtype = dtype
+        ViTAttribution.__init__(self, adapter, score)
 
     def _token_map(self, batch: Batch, **options: Any) -> Tensor:
         batch = replace(batch, as_called=nullcontext)  # in the wanted precision

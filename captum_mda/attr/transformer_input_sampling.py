@@ -15,6 +15,7 @@ from captum_mda.attr.vit_batch import Batch, full_precision, scale_patches
 from captum_mda.perturbation import Score
 from captum_mda.perturbation.inputs import (
     require_choice,
+    require_flag,
     require_generator,
     require_in_unit_interval,
     require_positive_integer,
@@ -83,11 +84,12 @@ class TransformerInputSampling(ViTAttribution):
         score: Score = "softmax",
     ) -> None:
         """Check the model, the masks and that scikit-learn is there."""
-        require_positive_integer("n_masks", n_masks)
-        require_in_unit_interval("keep_ratio", keep_ratio)
+        n_masks = require_positive_integer("n_masks", n_masks)
+        keep_ratio = require_in_unit_interval("keep_ratio", keep_ratio)
         if keep_ratio == 0.0:
             raise ValueError("keep_ratio: got 0.0, takes a number above 0, at most 1")
         require_choice("empty_clusters", empty_clusters, ("keep", "avoid"))
+        normalize = require_flag("normalize", normalize)
         require_scikit_learn("TransformerInputSampling")
         ViTAttribution.__init__(self, model, score)
         self.n_masks = n_masks

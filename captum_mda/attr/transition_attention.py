@@ -12,7 +12,7 @@ from captum_mda.attr.vit_attribution import PathAttribution
 from captum_mda.attr.vit_batch import Batch, full_precision
 from captum_mda.perturbation import Score
 from captum_mda.perturbation.inputs import require_choice, require_index
-from captum_mda.vit import ViTAdapter
+from captum_mda.vit import find_adapter, ViTAdapter
 
 
 class TransitionAttention(PathAttribution):
@@ -55,9 +55,10 @@ class TransitionAttention(PathAttribution):
     ) -> None:
         """Check the model, the variant and the layer."""
         require_choice("variant", variant, ("mda", "original"))
-        PathAttribution.__init__(self, model, score)
+        adapter = find_adapter(model)
+        self.start_layer = require_index("start_layer", start_layer, adapter.depth)
         self.variant = variant
-        self.start_layer = require_index("start_layer", start_layer, self.adapter.depth)
+        PathAttribution.__init__(self, adapter, score)
 
     def _token_map(self, batch: Batch, **options: Any) -> Tensor:
         gradient = mean_path_gradient(batch, options["n_steps"])  # W (B, T, T)

@@ -20,14 +20,16 @@ from captum_mda._captum import (
     log_usage,
     progress_bar,
 )
+from captum_mda._checks import (
+    require_choice,
+    require_flag,
+    require_positive_integer,
+    require_positive_integer_or_none,
+)
 from captum_mda._state import preserved_state
 from captum_mda.attr.vit_batch import Batch
 from captum_mda.attr.vit_target import make_scorer, Scorer
-from captum_mda.perturbation.inputs import (
-    require_choice,
-    require_positive_integer,
-    validate_inputs,
-)
+from captum_mda.perturbation.inputs import validate_inputs
 from captum_mda.perturbation.response import (
     default_rows,
     ran_out_of_memory,
@@ -195,8 +197,10 @@ class ViTAttribution(Attribution):
     ) -> Tensor:
         """Check the question, and collect the answers for chunks of the examples."""
         images = _images(self.adapter.as_images(inputs))
-        if internal_batch_size is not None:
-            require_positive_integer("internal_batch_size", internal_batch_size)
+        internal_batch_size = require_positive_integer_or_none(
+            "internal_batch_size", internal_batch_size
+        )
+        show_progress = require_flag("show_progress", show_progress)
         question = self._question(images, target, additional_forward_args)
         total = len(images) * forwards_per_example
         title = f"{self.get_name()} attribution"
@@ -267,7 +271,7 @@ class PathAttribution(ViTAttribution):
         Raises:
             TypeError, ValueError, RuntimeError: As `ViTAttribution.attribute`.
         """
-        require_positive_integer("n_steps", n_steps)
+        n_steps = require_positive_integer("n_steps", n_steps)
         if n_steps < 2:
             raise ValueError(f"n_steps: got {n_steps}, takes at least 2")
         return self._attribute(

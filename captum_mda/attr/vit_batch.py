@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from captum_mda._captum import NullProgress
 from captum_mda.attr.vit_target import Scorer
+from captum_mda.perturbation.failures import failures_explained
 from captum_mda.perturbation.response import arguments_of_rows
 from captum_mda.perturbation.scores import validated_outputs
 from captum_mda.vit import BiasCapture, Observation, observe, TokenStream, ViTAdapter
@@ -82,7 +83,7 @@ class Batch:
             inputs = inputs.clone()
         examples = self.examples.repeat(len(scales))
         arguments = arguments_of_rows(self.arguments, examples, self.n_examples)
-        with self.as_called():
+        with self.as_called(), self._failures_explained(inputs):
             seen = observe(
                 self.adapter,
                 inputs,
@@ -109,7 +110,7 @@ class Batch:
             ValueError: An output is NaN or infinite, with the example.
         """
         arguments = arguments_of_rows(self.arguments, self.examples, self.n_examples)
-        with self.as_called():
+        with self.as_called(), self._failures_explained(inputs):
             stream = TokenStream(self.adapter, inputs, *arguments, places=places)
         self._require_finite(stream.outputs, self.examples)
         self.progress.update(len(inputs))
@@ -175,7 +176,8 @@ class Batch:
         """
         examples = self.examples[rows]
         arguments = arguments_of_rows(self.arguments, examples, self.n_examples)
-        return self.adapter(inputs, *arguments)
+        with self._failures_explained(inputs):
+            return self.adapter(inputs, *arguments)
 
     def score_rows(self, outputs: Tensor, rows: Tensor) -> Tensor:
         """Score outputs that stem from some of these examples, and count them.
@@ -194,6 +196,11 @@ class Batch:
         self._require_finite(outputs, examples)
         self.progress.update(len(outputs))
         return self.scorer.score(outputs, examples)
+
+    def _failures_explained(self, inputs: Tensor) -> AbstractContextManager[None]:
+        return failures_explained(
+            self.adapter.model, (inputs,), self.arguments, self.n_examples
+        )
 
     def _require_finite(self, outputs: Tensor, examples: Tensor) -> None:
         validated_outputs(outputs, len(examples), "model")

@@ -83,8 +83,8 @@ class VitCx(ViTAttribution):
         score: Score = "softmax",
     ) -> None:
         """Check the model and the numbers."""
-        require_in_unit_interval("threshold", threshold)
-        require_in_unit_interval("noise", noise)
+        threshold = require_in_unit_interval("threshold", threshold)
+        noise = require_in_unit_interval("noise", noise)
         require_scikit_learn("VitCx")
         ViTAttribution.__init__(self, model, score)
         self.threshold = threshold

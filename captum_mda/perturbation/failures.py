@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
 import torch
 from torch import nn, Tensor
 
-CAUSED_BY_ARGUMENTS = (
-    RuntimeError,
-    TypeError,
-    ValueError,
-    IndexError,
-    AssertionError,
-)
-"""What models, and PyTorch within them, raise where an argument does not fit."""
-
+_OURS = re.compile(r"[a-z_]+: ")  # names its argument already
 _TYPES = re.compile(r"dtype|scalar type|type \(|same type|have type", re.IGNORECASE)
 _DEVICES = re.compile(r"same device|device type|is on cpu|is on cuda", re.IGNORECASE)
 _SIZES = re.compile(
@@ -51,21 +44,20 @@ def floating_dtype(module: nn.Module | None) -> torch.dtype | None:
     return dtypes.pop() if len(dtypes) == 1 else None
 
 
-def raise_explained(
-    error: Exception,
+@contextmanager
+def failures_explained(
     module: nn.Module | None,
     inputs: Sequence[Tensor],
     arguments: Sequence[Any],
     n_examples: int,
     in_bf16: bool = False,
-) -> None:
-    """Raise a ValueError that names the argument that a model has failed on.
+) -> Iterator[None]:
+    """Raise a ValueError that names the argument that a model fails on.
 
-    Nothing is raised where no argument is to blame; the caller then raises the error as
-    it came.
+    Where no argument is to blame, and where memory runs out, the model's error passes
+    as it is.
 
     Args:
-        error (Exception): What the model has raised.
         module (nn.Module, optional): The model, where it is known.
         inputs (sequence of Tensor): The rows it was called with.
         arguments (sequence): What the caller wants passed behind the inputs.
@@ -73,9 +65,24 @@ def raise_explained(
         in_bf16 (bool, optional): Whether autocast was switched on for the forward.
             Default: False
     """
+    try:
+        yield
+    except (RuntimeError, TypeError, ValueError, IndexError, AssertionError) as error:
+        _raise_explained(error, module, inputs, arguments, n_examples, in_bf16)
+        raise
+
+
+def _raise_explained(
+    error: Exception,
+    module: nn.Module | None,
+    inputs: Sequence[Tensor],
+    arguments: Sequence[Any],
+    n_examples: int,
+    in_bf16: bool,
+) -> None:
     lines = str(error).strip().splitlines()
     text = lines[0] if lines else type(error).__name__
-    if "memory" in text.lower():
+    if "memory" in text.lower() or _OURS.match(text):
         return
     if in_bf16 and _TYPES.search(text):
         raise ValueError(

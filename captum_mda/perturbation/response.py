@@ -17,9 +17,8 @@ from captum_mda._checks import (
     require_positive_integer_or_none,
 )
 from captum_mda.perturbation.failures import (
-    CAUSED_BY_ARGUMENTS,
+    failures_explained,
     module_of,
-    raise_explained,
 )
 from captum_mda.perturbation.precision import bfloat16_on
 from captum_mda.perturbation.scores import (
@@ -242,18 +241,14 @@ class Response:
         arguments = arguments_of_rows(self._arguments, examples, self.n_examples)
         if torch.is_grad_enabled():
             arguments = differentiable(arguments)
-        try:
+        with failures_explained(
+            module_of(self.forward_func),
+            rows,
+            self._arguments,
+            self.n_examples,
+            in_bf16=bf16_device is not None,
+        ):
             outputs = self.forward_func(*rows, *arguments)
-        except CAUSED_BY_ARGUMENTS as error:
-            raise_explained(
-                error,
-                module_of(self.forward_func),
-                rows,
-                self._arguments,
-                self.n_examples,
-                in_bf16=bf16_device is not None,
-            )
-            raise
         outputs = validated_outputs(outputs, len(examples))
         self.scored_as = scored_as(outputs, self._score, self._target)
         require_scores(outputs, rows)

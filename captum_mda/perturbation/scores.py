@@ -125,6 +125,10 @@ def score_by_callable(target: Callable[[Tensor], Tensor], outputs: Tensor) -> Te
         raise TypeError(
             f"target: the callable raised {error!r}; {_IN_TORCH}"
         ) from error
+    if isinstance(returned, Tensor) and returned.is_complex():
+        raise TypeError(
+            f"target: the callable returned {returned.dtype}, must return real numbers"
+        )
     values = validated_outputs(returned, len(outputs), "target")
     if values.numel() != len(outputs):
         raise ValueError(
