@@ -13,6 +13,7 @@ from captum_mda.attr.vit_batch import Batch, full_precision, scale_patches
 from captum_mda.perturbation import Score
 from captum_mda.perturbation.inputs import require_choice, require_flag, require_index
 from captum_mda.vit import AttentionCapture, find_adapter, ViTAdapter
+from captum_mda.vit.rerun import RerunTail
 
 Layers = int | slice | Sequence[int]
 
@@ -101,7 +102,9 @@ class LeGrad(ViTAttribution):
         mean = tokens.mean(dim=1, keepdim=True)
         # The tail pools tokens in its own way; all of them being the mean, any way
         # gives the mean.
-        same = mean.expand(-1, self.adapter.n_prefix_tokens + 1, -1)
+        any_number = not isinstance(self.adapter.tail, RerunTail)
+        n_tokens = self.adapter.n_prefix_tokens + 1 if any_number else tokens.shape[1]
+        same = mean.expand(-1, n_tokens, -1)
         with batch.as_called():
             outputs = self.adapter.tail(same)
         (gradient,) = batch.gradients(outputs, [attention], keep_graph=True)
@@ -111,7 +114,8 @@ class LeGrad(ViTAttribution):
         """Ask the attention pooler, run on the tokens behind a block: (B, T)."""
         with batch.as_called(), AttentionCapture() as capture:
             outputs = self.adapter.tail(tokens.detach())
-        pooling = capture.records[0].probabilities  # (B, H, queries, keys)
+        # The last one: a tail that runs the whole model again has the blocks' first.
+        pooling = capture.records[-1].probabilities  # (B, H, queries, keys)
         (gradient,) = batch.gradients(outputs, [pooling])
         row = full_precision(gradient).clamp(min=0).mean(dim=1)[:, 0]
         prefix = row.new_zeros(len(row), tokens.shape[1] - row.shape[1])

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import contextmanager, ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -107,26 +108,44 @@ class Preprocessing:
 
     def _arrived(self, example: Tensor) -> Tensor:
         """Run the model, and note the first images that the known part reads."""
-        thread, model = threading.get_ident(), self._whole.model
-        seen: list[Tensor] = []
-
-        def note(module: nn.Module, args: Any, kwargs: Any) -> None:
-            if threading.get_ident() != thread or seen:
-                return
-            for value in (*args, *kwargs.values()):
-                if isinstance(value, Tensor) and value.dim() >= 3:
-                    seen.append(value)
-                    return
-
-        with ExitStack() as stack:
-            for part in self._inner.model.modules():
-                if part is not model:
-                    handle = part.register_forward_pre_hook(note, with_kwargs=True)
-                    stack.callback(handle.remove)
-            stack.enter_context(eager_execution(model))
-            stack.enter_context(preserved_state(model, (example,)))
+        model = self._whole.model
+        with (
+            eager_execution(model),
+            preserved_state(model, (example,)),
+            arrivals(model, self._inner.model) as arrived,
+        ):
             model(example)
-        return seen[0]
+        return arrived[0]
+
+
+@contextmanager
+def arrivals(model: nn.Module, inner: nn.Module) -> Iterator[list[Tensor]]:
+    """Note the first images that a part of a model is called with, on this thread.
+
+    Args:
+        model (nn.Module): The model.
+        inner (nn.Module): The part; its own parts count, where the model is the part.
+
+    Returns:
+        *list*: of one tensor, once the model ran.
+    """
+    thread = threading.get_ident()
+    seen: list[Tensor] = []
+
+    def note(module: nn.Module, args: Any, kwargs: Any) -> None:
+        if threading.get_ident() != thread or seen:
+            return
+        for value in (*args, *kwargs.values()):
+            if isinstance(value, Tensor) and value.dim() >= 3:
+                seen.append(value)
+                return
+
+    with ExitStack() as handles:
+        for part in inner.modules():
+            if part is not model:
+                handle = part.register_forward_pre_hook(note, with_kwargs=True)
+                handles.callback(handle.remove)
+        yield seen
 
 
 def _traced(arrived: Tensor, example: Tensor, dim: int) -> _Axis | None:

@@ -18,7 +18,7 @@ from captum_mda.vit.execution import eager_execution, is_random
 from captum_mda.vit.observation import Observation, observe
 from captum_mda.vit.outputs import output_tensor
 from captum_mda.vit.pooling import pooling_of
-from captum_mda.vit.preprocessing import Preprocessing
+from captum_mda.vit.preprocessing import arrivals, Preprocessing
 from captum_mda.vit.rerun import RerunTail
 
 _SCALES = (
@@ -76,7 +76,7 @@ def _with_tail(whole: ViTAdapter, inner: ViTAdapter) -> ViTAdapter:
     ):
         return whole
     # Another example than the check's shows an output that depends on more.
-    tail = RerunTail(whole, whole.blocks, lambda: whole.example_input().flip(-1))
+    tail = RerunTail(whole, whole.blocks, lambda: _another(whole.example_input()))
     if not is_random(whole.model) and not _same(tail(tokens), seen.outputs):
         raise ValueError(
             f"model: the output of {type(whole.model).__name__} depends on more than "
@@ -86,6 +86,11 @@ def _with_tail(whole: ViTAdapter, inner: ViTAdapter) -> ViTAdapter:
         )
     pooler = None if seen.pooler is None else seen.pooler.probabilities
     return replace(whole, tail=tail, **pooling_of(tail, tokens, whole, pooler))
+
+
+def _another(example: Tensor) -> Tensor:
+    """Make an input that differs from an example in pixels, mean and spread."""
+    return 0.5 - 0.5 * example.flip(-1)
 
 
 def _observed(whole: ViTAdapter, example: Tensor) -> Observation:
@@ -166,7 +171,8 @@ def _first_run(model: nn.Module, known: Mapping[str, ViTAdapter]) -> _Run:
     """Run the model on the first example that it takes."""
     failed: dict[tuple[int, ...], Exception] = {}
     for adapter in known.values():
-        for size in _example_sizes(model, adapter):
+        sizes = list(_example_sizes(model, adapter))
+        for size in sizes:  # grows meanwhile
             if size in failed:
                 continue
             example = replace(adapter, model=model, example_size=size).example_input()
@@ -176,12 +182,17 @@ def _first_run(model: nn.Module, known: Mapping[str, ViTAdapter]) -> _Run:
                 )
             run = _Run(model, example)
             try:
-                with preserved_state(model, (example,)), _counted_rows(run, known):
+                with (
+                    preserved_state(model, (example,)),
+                    _counted_rows(run, known),
+                    arrivals(model, adapter.model) as arrived,
+                ):
                     model(example)
             except Exception as raised:  # whatever a model's own code raises
                 if _is_out_of_memory(raised):
                     raise
                 failed[size] = raised
+                sizes.extend(_corrected(size, adapter.example_size, arrived))
                 continue
             return run
     size, error = next(iter(failed.items()))
@@ -205,6 +216,16 @@ def _example_sizes(model: nn.Module, adapter: ViTAdapter) -> Iterator[tuple[int,
     channels = [own[0], *(part.in_channels for part in convolutions), 3, 1, 4]
     for scale, n_channels in product(_SCALES, dict.fromkeys(channels)):
         yield (n_channels, *(int(side * scale) for side in own[-2:]))
+
+
+def _corrected(
+    size: tuple[int, ...], wanted: tuple[int, ...], arrived: list[Tensor]
+) -> Iterator[tuple[int, ...]]:
+    """Take what a crop cut off an example that failed, and add it."""
+    if arrived and len(size) < len(wanted) + 2:
+        lost = [a - b for a, b in zip(wanted[-2:], arrived[0].shape[-2:], strict=True)]
+        if 0 < max(map(abs, lost)) <= max(wanted[-2:]):
+            yield (size[0], *(a + b for a, b in zip(wanted[-2:], lost, strict=True)))
 
 
 @contextmanager

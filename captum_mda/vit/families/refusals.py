@@ -120,10 +120,14 @@ _PATCH_TASKS = (
 def refusal_of(model: Any) -> str | None:
     """Say why a class of transformers is refused, and the nearest way; None if not."""
     for parent in type(model).__mro__:
+        if not parent.__module__.startswith("transformers."):
+            continue
         for reason, beginnings in _REASONS:
             if parent.__name__.startswith(beginnings):
                 return f"got {type(model).__name__}, which {reason}"
     name = type(model).__name__
+    if not type(model).__module__.startswith("transformers."):
+        return None
     if name.endswith(_PATCH_TASKS):
         return f"got {name}, which {_PATCH_OUTPUTS}"
     reads_text = getattr(model, "main_input_name", "") == "input_ids"

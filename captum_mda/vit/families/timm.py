@@ -64,7 +64,7 @@ def _adapt(model: Any) -> ViTAdapter:
     size = getattr(model.patch_embed, "img_size", None) or (224, 224)
     # A hybrid's projection takes the features of a network in front of it.
     convolution = first_convolution(model.patch_embed)
-    reads_images = convolution is model.patch_embed.proj
+    reads_images = any(part is convolution for part in model.patch_embed.proj.modules())
 
     def patch_grid(inputs: Tensor) -> tuple[int, int]:
         pads = getattr(model.patch_embed, "dynamic_img_pad", False)
