@@ -6,39 +6,29 @@ import json
 import os
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
-from typing import Any
 
 import torch
-from safetensors import safe_open, SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
 from captum_mda._captum import format_output
 from captum_mda._files import replacing
+from captum_mda.attr.explanation_checks import CURVES, require_consistent
+from captum_mda.attr.explanation_file import (
+    FORMAT,
+    FORMAT_VERSION,
+    path_named,
+    read_fields,
+)
 from captum_mda.magnitude import (
     blended_magnitudes,
-    MAGNITUDE_RULES,
     MagnitudeRule,
     sparse_magnitudes,
     strictly_decreasing,
 )
 from captum_mda.perturbation import Features
 from captum_mda.perturbation.inputs import require_in_unit_interval
-from captum_mda.perturbation.precision import Precision, PRECISIONS
-
-FORMAT = "captum_mda.MDAExplanation"
-FORMAT_VERSION = 1
-
-_CURVES = (
-    "insertion_curve",
-    "deletion_curve",
-    "mean_curve",
-    "density_curve",
-    "insertion_responses",
-    "deletion_responses",
-)
-_SINCE_SCREENING = ("forwards_bf16", "margin")  # older files have none
+from captum_mda.perturbation.precision import Precision
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,6 +70,9 @@ class MDAExplanation:
             probabilities, else in the score's units; 0 where nothing was screened.
             None: 0.
 
+    Raises:
+        TypeError, ValueError: A field is not as said above; the message names it.
+
     Example::
 
         >>> from captum_mda import demo, MetricDrivenAttribution, patch_feature_mask
@@ -114,12 +107,13 @@ class MDAExplanation:
     margin: Tensor = None  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
-        """Fill in what is the same wherever nothing was screened."""
+        """Fill in what is the same wherever nothing was screened, and check all."""
         if self.forwards_bf16 is None:
             object.__setattr__(self, "forwards_bf16", torch.zeros_like(self.forwards))
         if self.margin is None:
             margin = torch.zeros_like(self.forwards, dtype=torch.float64)
             object.__setattr__(self, "margin", margin)
+        require_consistent(self)
 
     @property
     def n_forwards(self) -> int:
@@ -206,7 +200,7 @@ class MDAExplanation:
             >>> again.order
             tensor([[0, 2, 1]])
         """
-        tensors = {name: getattr(self, name) for name in _CURVES}
+        tensors = {name: getattr(self, name) for name in CURVES}
         tensors |= {
             "order": self.order,
             "n_inserted": self.n_inserted,
@@ -242,94 +236,9 @@ class MDAExplanation:
 
         Raises:
             FileNotFoundError: There is no such file.
-            ValueError: The file is truncated, is no explanation, or is inconsistent.
+            ValueError: The file is truncated, is no explanation, or holds what no
+                search makes; the message names the path and the field.
         """
-        if not Path(path).is_file():
-            raise FileNotFoundError(f"path: there is no file {path}")
-        try:
-            with safe_open(path, framework="pt") as file:
-                header = (file.metadata() or {}).get(FORMAT)
-                tensors = {name: file.get_tensor(name) for name in file.keys()}
-        except SafetensorError as error:
-            raise ValueError(
-                f"path: {path} is truncated or not a safetensors file ({error}); pass "
-                "a file that MDAExplanation.save has written"
-            ) from error
-        if header is None:
-            raise ValueError(
-                f"path: {path} holds something else than an explanation; pass a file "
-                "that MDAExplanation.save has written"
-            )
-        try:
-            return _from_file(json.loads(header), tensors)
-        except (KeyError, TypeError, AttributeError, ValueError, RuntimeError) as error:
-            raise ValueError(
-                f"path: {path} is no consistent explanation: {error}"
-            ) from error
-
-
-def _from_file(header: dict[str, Any], tensors: dict[str, Tensor]) -> MDAExplanation:
-    """Build an explanation from a file's contents, none of which is trusted."""
-    if header["version"] != FORMAT_VERSION:
-        raise ValueError(
-            f"format version {header['version']}, this release reads {FORMAT_VERSION}"
-        )
-    if header["magnitude"] not in MAGNITUDE_RULES:
-        raise ValueError(f"unknown magnitude rule {header['magnitude']!r}")
-    if header["dtype"] not in ("float32", "float64"):
-        raise ValueError(f"unknown dtype {header['dtype']!r}")
-    precision = header.get("precision")  # older files have none
-    if precision is not None and precision not in PRECISIONS:
-        raise ValueError(f"unknown precision {precision!r}")
-    shapes = tuple(torch.Size(shape) for shape in header["input_shapes"])
-    masks = tuple(
-        tensors[f"feature_mask.{index}"].long() for index in range(len(shapes))
-    )
-    examples = [torch.empty(shape, device="meta") for shape in shapes]
-    for mask, example in zip(masks, examples, strict=True):
-        mask.to("meta").expand(example.shape)
-    n_examples, n_features = shapes[0][0], int(header["n_features"])
-    features = Features(masks, n_features, shapes)
-    if any(int(mask.min()) < 0 or int(mask.max()) >= n_features for mask in masks):
-        raise ValueError("the feature masks do not fit the number of features")
-    order = tensors["order"]
-    _require("order", order, torch.int64, (n_examples, n_features))
-    if not torch.equal(
-        order.sort(dim=1).values, torch.arange(n_features).expand_as(order)
-    ):
-        raise ValueError("order does not rank every feature once")
-    for name in _CURVES:
-        _require(name, tensors[name], torch.float64, (n_examples, n_features + 1))
-    for name, dtype in (
-        ("n_inserted", torch.int64),
-        ("forwards", torch.int64),
-        ("degenerate", torch.bool),
-        ("forwards_bf16", torch.int64),
-        ("margin", torch.float64),
-    ):
-        if name in tensors or name not in _SINCE_SCREENING:
-            _require(name, tensors[name], dtype, (n_examples,))
-    return MDAExplanation(
-        order=order,
-        n_inserted=tensors["n_inserted"],
-        forwards=tensors["forwards"],
-        degenerate=tensors["degenerate"],
-        features=features,
-        magnitude=header["magnitude"],
-        dtype=getattr(torch, header["dtype"]),
-        is_tuple=bool(header["is_tuple"]),
-        precision=precision,
-        **{name: tensors[name] for name in _SINCE_SCREENING if name in tensors},
-        **{name: tensors[name] for name in _CURVES},
-    )
-
-
-def _require(
-    name: str, tensor: Tensor, dtype: torch.dtype, shape: tuple[int, ...]
-) -> None:
-    if tensor.dtype != dtype or tuple(tensor.shape) != shape:
-        raise ValueError(
-            f"{name} is {tensor.dtype} {tuple(tensor.shape)}, not {dtype} {shape}"
-        )
-    if not torch.isfinite(tensor).all():
-        raise ValueError(f"{name} has NaN or infinite values")
+        fields = read_fields(path)
+        with path_named(path):
+            return cls(**fields)

@@ -6,7 +6,13 @@ from captum_mda.magnitude.alignment import (
     density_of,
     mean_penalty,
 )
-from captum_mda.magnitude.density import fit_density, mean_response, resampled, Solver
+from captum_mda.magnitude.density import (
+    fit_density,
+    mean_response,
+    resampled,
+    Solver,
+    SOLVER_TOLERANCE,
+)
 from captum_mda.magnitude.rules import (
     blended_magnitudes,
     dense_magnitudes,
@@ -14,6 +20,7 @@ from captum_mda.magnitude.rules import (
     FittedRule,
     MAGNITUDE_RULES,
     MagnitudeRule,
+    relative_sizes,
     sparse_magnitudes,
     strictly_decreasing,
 )
@@ -28,6 +35,7 @@ __all__ = [
     "FITTED_RULES",
     "MAGNITUDE_RULES",
     "SOLVERS",
+    "SOLVER_TOLERANCE",
     "DensitySolver",
     "FittedRule",
     "MagnitudeRule",
@@ -40,6 +48,7 @@ __all__ = [
     "fit_density",
     "mean_penalty",
     "mean_response",
+    "relative_sizes",
     "resampled",
     "solve_by_nnls",
     "solve_by_osqp",

@@ -98,6 +98,7 @@ def order_examples(task: SearchTask, ordering: Ordering) -> SearchResult:
         found = complete(task, validated_result(ordering(task), task))
         order[task.examples] = found.order
         n_inserted[task.examples] = found.n_inserted
-        insertion[task.examples] = found.insertion
-        deletion[task.examples] = found.deletion
+        # The ends are what responses are normalised by, to the bit.
+        insertion[task.examples, 1:-1] = found.insertion[:, 1:-1]
+        deletion[task.examples, 1:-1] = found.deletion[:, 1:-1]
     return SearchResult(order, n_inserted, insertion, deletion)
