@@ -17,7 +17,7 @@ from captum_mda._cli.models import Classifier
 from captum_mda.metrics import perturbation_scores, PerturbationScores
 from captum_mda.perturbation import confidence_blur_baseline, patch_feature_mask
 from captum_mda.perturbation.baselines import KERNEL_SIZES
-from captum_mda.perturbation.response import Score
+from captum_mda.perturbation.scores import Score
 from captum_mda.visualize import denormalize
 
 DELETION_BASELINES = ("mean", "black")

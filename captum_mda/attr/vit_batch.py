@@ -137,18 +137,19 @@ class Batch:
             ValueError: An output is NaN or infinite, with the example.
         """
         quiet = replace(self, progress=NullProgress())
-        found: list[dict[int, Tensor]] = [{} for _ in counts]
+        # One tensor for all: many small ones between large ones hold on to memory.
+        found = torch.empty(0)
+        is_new = torch.ones(len(counts), max(counts), dtype=torch.bool)
         for examples, rows in self._row_chunks(torch.tensor(counts)):
             with self.as_called():
                 outputs = run(examples, rows)
-            scores = quiet.score_rows(outputs, examples)
-            before = sum(map(len, found))
-            for example, row, score in zip(
-                examples.tolist(), rows.tolist(), scores.unbind(), strict=True
-            ):
-                found[example][row] = score
-            self.progress.update(sum(map(len, found)) - before)
-        return [torch.stack(list(scores.values())) for scores in found]
+            scores = quiet.score_rows(outputs, examples).detach()
+            if not len(found):
+                found = scores.new_empty(is_new.shape)
+            found[examples.to(found.device), rows.to(found.device)] = scores
+            self.progress.update(int(is_new[examples, rows].sum()))
+            is_new[examples, rows] = False
+        return [of_one[:count] for of_one, count in zip(found, counts, strict=True)]
 
     def _row_chunks(self, counts: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         """Divide rows into forwards: int64 (R,) twice, the example and its row."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -44,8 +44,6 @@ CHECK_THE_MODEL = (
     "check the model on inputs whose features are partly replaced by the baseline"
 )
 WITHOUT_GRADIENTS = 'take an ordering that asks for responses alone, such as "fast"'
-
-Answer = TypeVar("Answer")
 
 
 class Response:
@@ -143,15 +141,14 @@ class Response:
             ValueError: It returns another number of rows, NaN or infinity.
         """
 
-        def ask(rows: slice) -> Tensor:
-            return self._forward(make_rows(rows), examples[rows], bf16_device).detach()
+        def ask(rows: slice) -> tuple[Tensor, ...]:
+            return (self._forward(make_rows(rows), examples[rows], bf16_device),)
 
         # One context for all chunks, so that weights are cast once.
         context = nullcontext() if bf16_device is None else bfloat16_on(bf16_device)
         with torch.no_grad(), context:
             size = self._chunk_size(make_rows)
-            parts = self._in_chunks(ask, examples, size, bf16_device is not None)
-        values = torch.cat(parts)
+            (values,) = self._in_chunks(ask, examples, size, bf16_device is not None)
         if bf16_device is None:
             require_finite_rows(values, examples, "its output")
         else:
@@ -187,7 +184,7 @@ class Response:
 
         @torch.inference_mode(False)
         @torch.enable_grad()
-        def ask(rows: slice) -> tuple[Tensor, Tensor]:
+        def ask(rows: slice) -> tuple[Tensor, ...]:
             leaf = points[rows].detach().clone().requires_grad_()
             values = self._forward(make_rows(leaf, rows), examples[rows], None)
             gradient = None
@@ -198,11 +195,10 @@ class Response:
                     "forward_func: its outputs have no gradient with respect to the "
                     f"inputs, which this ordering needs; {WITHOUT_GRADIENTS}"
                 )
-            return values.detach(), gradient
+            return values, gradient
 
         size = self._chunk_size(lambda rows: make_rows(points[rows], rows))
-        parts = self._in_chunks(ask, examples, size, n_each=2)
-        values, gradients = (torch.cat(part) for part in zip(*parts, strict=True))
+        values, gradients = self._in_chunks(ask, examples, size, n_each=2)
         require_finite_rows(values, examples, "its output")
         require_finite_rows(
             gradients, examples, "the score's gradient", mend=WITHOUT_GRADIENTS
@@ -211,26 +207,32 @@ class Response:
 
     def _in_chunks(
         self,
-        ask: Callable[[slice], Answer],
+        ask: Callable[[slice], tuple[Tensor, ...]],
         examples: Tensor,
         size: int,
         in_bf16: bool = False,
         n_each: int = 1,
-    ) -> list[Answer]:
-        """Ask chunk by chunk, with smaller ones where memory runs out, and count."""
-        parts, start = list[Answer](), 0
+    ) -> tuple[Tensor, ...]:
+        """Ask chunk by chunk, with smaller ones where memory runs out, and count.
+
+        Answers are copied into tensors (R, ...) that are made once: thousands of small
+        ones, made between large ones that are freed again, would hold on to gigabytes.
+        """
+        found: tuple[Tensor, ...] = ()
+        start = 0
         while start < len(examples):
             rows = slice(start, start + size)
             try:
-                parts.append(ask(rows))
+                answers = ask(rows)
             except RuntimeError as error:
                 size = self._shrunk_after(error, len(examples[rows]))
                 if n_each == 1:  # what gradients need says nothing of forwards alone
                     self._rows_per_forward = size
                 continue
+            found = _put(answers, rows, found, len(examples))
             start += len(examples[rows])
             self._count(examples[rows], in_bf16, n_each)
-        return parts
+        return found
 
     def _forward(
         self,
@@ -290,6 +292,23 @@ class Response:
         if in_bf16:
             self.forwards_bf16 += counts
         self.progress.update(n_each * len(examples))
+
+
+def _put(
+    answers: tuple[Tensor, ...], rows: slice, found: tuple[Tensor, ...], n_rows: int
+) -> tuple[Tensor, ...]:
+    """Copy the answers for some rows into what is found for all, made by the first."""
+    answers = tuple(answer.detach() for answer in answers)
+    if not found:
+        found = tuple(answer.new_empty(n_rows, *answer.shape[1:]) for answer in answers)
+    kinds = [
+        torch.promote_types(of_all.dtype, answer.dtype)
+        for of_all, answer in zip(found, answers, strict=True)
+    ]
+    found = tuple(of_all.to(kind) for of_all, kind in zip(found, kinds, strict=True))
+    for of_all, answer in zip(found, answers, strict=True):
+        of_all[rows] = answer
+    return found
 
 
 def require_finite_rows(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from contextlib import nullcontext
 
@@ -561,3 +562,39 @@ def test_a_number_in_a_tensor_is_shared() -> None:
     factor = torch.tensor(2.0)
     values = respond(lambda rows, n: rows * n, 0, additional_forward_args=factor)
     assert torch.equal(values, ROWS[:, 0] * 2)
+
+
+# --- memory -----------------------------------------------------------------
+
+
+def test_scores_that_reuse_a_buffer_are_copied() -> None:
+    buffer = torch.empty(2)
+
+    def reusing(rows: Tensor) -> Tensor:
+        buffer[: len(rows)] = rows[:, 3]
+        return buffer[: len(rows)]
+
+    assert torch.equal(respond(reusing, rows_per_forward=2), ROWS[:, 3])
+
+
+def test_chunks_of_different_dtypes_are_promoted() -> None:
+    def mixed(rows: Tensor) -> Tensor:
+        return rows.double() if len(rows) == 1 else rows
+
+    values = respond(mixed, 0, rows_per_forward=2)
+    assert values.dtype == torch.float64
+    assert torch.equal(values, ROWS[:, 0].double())
+
+
+def test_chunks_leave_no_tensors_behind() -> None:
+    """Small ones that live on between large ones hold on to gigabytes."""
+    alive = []
+
+    def count(rows: Tensor) -> Tensor:
+        alive.append(sum(type(each) is Tensor for each in gc.get_objects()))
+        return rows
+
+    rows, examples = ROWS.repeat(10, 1), EXAMPLES.repeat(10)
+    respond(count, 0, rows, examples, rows_per_forward=1)
+    assert len(alive) == 50
+    assert alive[-1] <= alive[1]
