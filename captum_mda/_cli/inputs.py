@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from math import prod
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from safetensors import safe_open, SafetensorError
+from safetensors import safe_open
 
 from captum_mda._cli.images import read_image
 
@@ -31,7 +32,9 @@ def read_seed_map(path: Path) -> FloatArray:
         raise ValueError(f"--seed-map: there is no file {path}")
     try:
         values = _read_array(path)
-    except (OSError, EOFError, ValueError, SafetensorError) as error:
+    # For damaged files NumPy raises ValueError, TypeError, tokenize.TokenError ...
+    # safetensors an error of its own.
+    except Exception as error:
         raise ValueError(
             f"--seed-map: {path} cannot be read ({error}); pass a .npy array of "
             "numbers, or a .safetensors file with a single tensor"
@@ -43,18 +46,45 @@ def read_seed_map(path: Path) -> FloatArray:
 
 def _read_array(path: Path) -> FloatArray:
     if path.suffix == ".npy":
+        _require_whole_array(path)
         array = np.load(path, allow_pickle=False)
     elif path.suffix == ".safetensors":
         with safe_open(path, framework="pt") as file:
             names = list(file.keys())
             if len(names) != 1:
                 raise ValueError(f"it holds {len(names)} tensors: {names[:5]}")
-            array = file.get_tensor(names[0]).double().numpy()
+            tensor = file.get_tensor(names[0])
+        if tensor.is_complex():
+            raise ValueError(f"it holds numbers of {tensor.dtype}")
+        array = tensor.double().numpy()
     else:
         raise ValueError(f"its name ends in {path.suffix!r}")
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiub":
         raise ValueError("it holds no real numbers")
     return array.astype(np.float64)
+
+
+def _require_whole_array(path: Path) -> None:
+    """Raise unless a .npy file is as long as its header claims, before memory is taken.
+
+    NumPy allocates what the header says, and then reads.
+    """
+    with path.open("rb") as file:
+        version = np.lib.format.read_magic(file)
+        if version == (1, 0):
+            shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+        elif version == (2, 0):
+            shape, _, dtype = np.lib.format.read_array_header_2_0(file)
+        else:
+            raise ValueError(f"its format is .npy {version[0]}.{version[1]}")
+        present = path.stat().st_size - file.tell()
+    if dtype.kind not in "fiub":
+        raise ValueError(f"it holds {dtype}, no real numbers")
+    claimed = prod(int(size) for size in shape) * dtype.itemsize
+    if any(size < 0 for size in shape) or claimed > present:
+        raise ValueError(
+            f"its header claims {shape} of {dtype}, {claimed} B, and {present} B follow"
+        )
 
 
 def seeds_of_images(
