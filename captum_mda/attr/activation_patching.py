@@ -36,8 +36,9 @@ class CausalActivationPatching(ViTAttribution):
     The model runs on a blank image. For each patch :math:`p`, the activations of that
     patch (with its neighbours up to ``support``) behind the blocks of an intermediate
     range are replaced with those of the image itself; the score that the target then
-    gets is the patch's attribution. Causal, as every number is the result of an
-    intervention, and inside the distribution of what the blocks are used to.
+    gets, less the blank's own, is the patch's attribution. Causal, as every number is
+    the result of an intervention, and inside the distribution of what the blocks are
+    used to.
 
     From the paper (its abstract and captions; its full text was not public when this
     was written): patching single patches of the source image into a neutral context,
@@ -45,12 +46,13 @@ class CausalActivationPatching(ViTAttribution):
     the blank, the range and the spatial support are choices. Ours: what exactly is
     patched (the residual stream behind each block), the defaults of the range (from
     a quarter to three quarters of the depth), the support (one patch to each side), the
-    blank (zeros, the data's mean colour) and the score (the logit). Prefix tokens are
-    never patched by `attribute`.
+    blank (zeros, the data's mean colour), the score (the logit) and that the blank's is
+    subtracted. Prefix tokens are never patched by `attribute`.
 
     The blocks below the range run once for the blank and once for the image; all
     patches of all images share them. An image with P patches costs P runs of the
-    blocks from the range on, and two of the whole model.
+    blocks from the range on, one more that must give the model's own output, and two
+    runs of the whole model.
 
     Args:
         model (nn.Module or ViTAdapter): See `ViTAttribution`.
@@ -66,7 +68,10 @@ class CausalActivationPatching(ViTAttribution):
             "mean", each image's mean colour; "blur", the image blurred; or a tensor
             that broadcasts to the inputs. Default: "zeros"
         subtract_blank (bool, optional): Whether the blank's own score is subtracted,
-            which moves all patches of an image by the same number. Default: False
+            so that an attribution is what the patch changes, and a constant added to
+            the logits changes no map. It moves all patches of an image by the same
+            number, which matters where maps are ranked by absolute value: a blank's
+            negative logit can turn such a ranking upside down. Default: True
         score (str or callable, optional): See `ViTAttribution`. Default: "identity"
 
     Reference:
@@ -88,7 +93,7 @@ class CausalActivationPatching(ViTAttribution):
         layers: tuple[int, int] | None = None,
         support: int | Tensor = 1,
         blank: Blank = "zeros",
-        subtract_blank: bool = False,
+        subtract_blank: bool = True,
         score: Score = "identity",
     ) -> None:
         """Check the model, the layers, the support and the blank."""
@@ -103,6 +108,10 @@ class CausalActivationPatching(ViTAttribution):
         adapter = find_adapter(model)
         self.layers = _layer_range(layers, adapter.depth)
         ViTAttribution.__init__(self, adapter, score)
+
+    def _reads_attention(self) -> bool:
+        """Tell that no attention map is read: any model with blocks will do."""
+        return False
 
     @log_usage(part_of_slo=True)
     def attribute(
@@ -140,7 +149,7 @@ class CausalActivationPatching(ViTAttribution):
             interpolate_mode,
             internal_batch_size,
             show_progress,
-            forwards_per_example=self._n_patches(unwrapped(inputs)) + 2,
+            forwards_per_example=self._n_patches(unwrapped(inputs)) + 3,
         )
 
     def patched_scores(
@@ -166,7 +175,7 @@ class CausalActivationPatching(ViTAttribution):
 
         Returns:
             *Tensor*: (B, K) scores. Without any token it is the blank's score, with all
-            of them the image's.
+            of them the image's; ``subtract_blank`` does not apply.
 
         Raises:
             TypeError, ValueError: As `attribute`, or selections of another kind.
@@ -186,7 +195,8 @@ class CausalActivationPatching(ViTAttribution):
 
         def answer(batch: Batch) -> Tensor:
             chosen = selections.expand(batch.n_examples, *selections.shape[-2:])
-            return self._patched(batch, chosen[batch.examples.to(chosen.device)])
+            chosen = chosen[batch.examples.to(chosen.device)]
+            return self._patched(batch, chosen, subtract_blank=False)
 
         return self._ask(
             answer,
@@ -195,7 +205,7 @@ class CausalActivationPatching(ViTAttribution):
             additional_forward_args,
             internal_batch_size,
             show_progress,
-            selections.shape[-2] + 2,
+            selections.shape[-2] + 3,
         )
 
     def _token_map(self, batch: Batch, **options: Any) -> Tensor:
@@ -206,11 +216,14 @@ class CausalActivationPatching(ViTAttribution):
             windows = patch_windows(height, width, self._window)
         n_prefix = self.adapter.n_prefix_tokens
         selections = F.pad(windows, (n_prefix, 0))  # (P, T)
-        scores = self._patched(batch, selections.expand(len(batch), -1, -1))
+        selections = selections.expand(len(batch), -1, -1)
+        scores = self._patched(batch, selections, self.subtract_blank)
         return F.pad(scores, (n_prefix, 0))
 
     @torch.no_grad()
-    def _patched(self, batch: Batch, selections: Tensor) -> Tensor:
+    def _patched(
+        self, batch: Batch, selections: Tensor, subtract_blank: bool
+    ) -> Tensor:
         """Score selections (B, K, T) of tokens, bool or shares: (B, K)."""
         low, high = self.layers
         n_tokens = self.adapter.n_prefix_tokens + self._n_patches(batch.inputs)
@@ -220,7 +233,10 @@ class CausalActivationPatching(ViTAttribution):
                 "prefix and the patches"
             )
         blank = batch.stream(self._blank_images(batch), places=[low])
-        source = batch.stream(batch.inputs, places=range(low + 1, high + 1))
+        source = batch.stream(batch.inputs, places=range(low, high + 1))
+        batch.require_own_outputs(source, low)
+        if not source.shares_arguments_with(blank):
+            batch.require_own_outputs(source, low, like=blank)
 
         def run(examples: Tensor, which: Tensor) -> Tensor:
             rows = examples.to(batch.inputs.device)
@@ -230,7 +246,7 @@ class CausalActivationPatching(ViTAttribution):
 
         counts = [selections.shape[1]] * len(batch)
         scores = torch.stack(batch.score_each(counts, run))
-        if self.subtract_blank:
+        if subtract_blank:
             everything = torch.arange(len(batch))
             scores = scores - batch.score_rows(blank.outputs, everything)[:, None]
         return scores

@@ -40,6 +40,10 @@ class Completeness(NamedTuple):
 class _TokenGradients(ViTAttribution):
     """Base of the methods that multiply tokens with their gradients."""
 
+    def _reads_attention(self) -> bool:
+        """Tell that only an attention pooler's map is read."""
+        return self.adapter.pooling == "map"
+
     @property
     def multiplies_by_inputs(self) -> bool:
         """Whether attributions are of the input and not of its sensitivity: yes."""

@@ -97,6 +97,10 @@ class TransformerInputSampling(ViTAttribution):
         self.empty_clusters = empty_clusters
         self.normalize = normalize
 
+    def _reads_attention(self) -> bool:
+        """Tell that no attention map is read: any model with blocks will do."""
+        return False
+
     @log_usage(part_of_slo=True)
     def attribute(  # type: ignore[override]
         self,
@@ -139,7 +143,7 @@ class TransformerInputSampling(ViTAttribution):
             interpolate_mode,
             internal_batch_size,
             show_progress,
-            forwards_per_example=self.n_masks + 1,
+            forwards_per_example=self.n_masks + 2,
             seeds=seeds.tolist(),
         )
 
@@ -147,6 +151,7 @@ class TransformerInputSampling(ViTAttribution):
     def _token_map(self, batch: Batch, **options: Any) -> Tensor:
         depth, n_prefix = self.adapter.depth, self.adapter.n_prefix_tokens
         stream = batch.stream(batch.inputs, places=range(depth + 1))
+        batch.require_own_outputs(stream, 0, dropping=True)
         masks, copies = [], []  # of each image: int64 (K', k), equal ones once
         for index in range(len(batch)):
             channels = [

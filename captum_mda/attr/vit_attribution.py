@@ -79,9 +79,15 @@ class ViTAttribution(Attribution):
         """Find and check the parts of the model."""
         require_scorer(lambda: None, score)
         self.adapter = find_adapter(model)
-        self._example_output = check_adapter(self.adapter)
+        self._example_output = check_adapter(
+            self.adapter, attention=self._reads_attention()
+        )
         Attribution.__init__(self, self.adapter)
         self.score = score
+
+    def _reads_attention(self) -> bool:
+        """Tell whether attention maps are read, so that a model must show them."""
+        return True
 
     @abstractmethod
     def _token_map(self, batch: Batch, **options: Any) -> Tensor:

@@ -116,6 +116,29 @@ class Batch:
         self.progress.update(len(inputs))
         return stream
 
+    def require_own_outputs(
+        self,
+        stream: TokenStream,
+        place: int,
+        like: TokenStream | None = None,
+        dropping: bool = False,
+    ) -> None:
+        """Check that a stream with nothing changed gives the model's outputs.
+
+        Args:
+            stream (TokenStream): Of these examples.
+            place (int): As the other arguments, see `TokenStream.require_own_outputs`.
+            like (TokenStream, optional): Default: None
+            dropping (bool, optional): Default: False
+
+        Raises:
+            ValueError: It does not, with the example.
+        """
+        with self.as_called():
+            stream.require_own_outputs(place, self.examples, like, dropping)
+        if like is None:
+            self.progress.update(len(self))
+
     def score_each(
         self, counts: Sequence[int], run: Callable[[Tensor, Tensor], Tensor]
     ) -> list[Tensor]:

@@ -90,6 +90,10 @@ class VitCx(ViTAttribution):
         self.threshold = threshold
         self.noise = noise
 
+    def _reads_attention(self) -> bool:
+        """Tell that no attention map is read: any model with blocks will do."""
+        return False
+
     @log_usage(part_of_slo=True)
     def attribute(  # type: ignore[override]
         self,

@@ -23,7 +23,6 @@ from captum_mda.metrics.masked_accuracy import (
     read_fractions,
 )
 from captum_mda.metrics.token_runs import (
-    CannotDropError,
     drop_tokens,
     FIRST,
     mask_patches,
@@ -36,7 +35,7 @@ from captum_mda.perturbation.inputs import (
     require_positive_integer,
 )
 from captum_mda.perturbation.targets import require_classes
-from captum_mda.vit import find_adapter, ViTAdapter
+from captum_mda.vit import CannotDropError, find_adapter, ViTAdapter
 
 Removal = Literal["auto", "tokens", "mask"]
 
@@ -120,7 +119,9 @@ def token_deletion(
 
     Raises:
         TypeError, ValueError: An argument does not fit (before the first forward); the
-            model is not known; its outputs are not finite, or have no classes.
+            model is not known; its outputs are not finite, or have no classes; its
+            blocks and the adapter's tail, run with all tokens, do not give the model's
+            own output for these inputs.
 
     Example::
 

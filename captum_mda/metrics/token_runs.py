@@ -41,10 +41,6 @@ class TokenQuestion:
     show_progress: bool
 
 
-class CannotDropError(ValueError):
-    """The model's attention needs every token."""
-
-
 def drop_tokens(question: TokenQuestion, order: Tensor, counts: Tensor) -> Tensor:
     """Drop tokens: float64 (B, K + 1) on the CPU, as `probability_and_hit` says.
 
@@ -52,29 +48,33 @@ def drop_tokens(question: TokenQuestion, order: Tensor, counts: Tensor) -> Tenso
         question (TokenQuestion): The question.
         order (Tensor): int64 (B, P), patches in the order in which they go.
         counts (Tensor): int64 (K,), how many go at each step.
+
+    Raises:
+        CannotDropError: The model's attention needs every token.
+        ValueError: Its blocks and the adapter's tail, with no token dropped, do not
+            give its own output.
     """
     images, adapter = question.images, question.adapter
     targets = target_indices(question.target, len(images))
-    total = len(images) * (len(counts) + 1)
+    total = len(images) * (len(counts) + 2)
     bar = progress_bar(total, "Token deletion", question.show_progress)
 
     def answer(rows: Tensor) -> Tensor:
         arguments = arguments_of_rows(question.arguments, rows, len(images))
         stream = TokenStream(adapter, images[rows], *arguments, places=[0])
         target = targets if targets is None or len(targets) == 1 else targets[rows]
+        _require_patches(adapter, stream, images)
         values = [_value(stream.outputs, target, rows)]
+        stream.require_own_outputs(0, rows, dropping=True)
         for count in counts.tolist():
             patches = order[rows][:, count:].sort(dim=1).values
             kept = stream.keep(patches)
             tokens = stream.tokens[0].gather(
                 1, kept[:, :, None].expand(-1, -1, stream.tokens[0].shape[2])
             )
-            try:
-                outputs = stream.run(tokens, 0, torch.arange(len(rows)), kept=kept)
-            except ValueError as error:
-                raise CannotDropError(str(error)) from error
+            outputs = stream.run(tokens, 0, torch.arange(len(rows)), kept=kept)
             values.append(_value(outputs, target, rows))
-        bar.update(len(rows) * len(values))
+        bar.update(len(rows) * (len(values) + 1))
         return torch.stack(values, dim=1)
 
     size = question.max_rows or default_rows(images.device)
@@ -87,6 +87,11 @@ def drop_tokens(question: TokenQuestion, order: Tensor, counts: Tensor) -> Tenso
     ):
         chunks = torch.arange(len(images)).split(size)
         return torch.cat([_in_halves(answer, rows, may_shrink) for rows in chunks])
+
+
+def _require_patches(adapter: ViTAdapter, stream: TokenStream, images: Tensor) -> None:
+    """Raise unless the tokens are the adapter's prefix and patches."""
+    adapter.patch_map(stream.tokens[0][..., 0], images)
 
 
 def _in_halves(

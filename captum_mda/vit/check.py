@@ -2,31 +2,33 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
-from torch import Tensor
+from torch import nn, Tensor
 
 from captum_mda._state import preserved_state
 from captum_mda.vit.adapter import ViTAdapter
+from captum_mda.vit.block_calls import block_hooks, BlockCall, tokens_of
+from captum_mda.vit.equality import differences, differs, tolerance_of
 from captum_mda.vit.execution import eager_execution, is_random
 from captum_mda.vit.observation import Observation, observe
 
-# How far rows of attention may be from 1 and outputs from the untouched model's,
-# relative to their largest value: a model in half precision rounds as it goes.
-_TOLERANCES = {torch.float64: 1e-9, torch.float32: 1e-4}
-_HALF_TOLERANCE = 5e-2
 
-
-def check_adapter(adapter: ViTAdapter) -> Tensor:
+def check_adapter(adapter: ViTAdapter, attention: bool = True) -> Tensor:
     """Compare an adapter with its model on an example input.
 
     Args:
         adapter (ViTAdapter): What to check.
+        attention (bool, optional): Whether attention maps are needed; where not, no
+            word is said about them. Default: True
 
     Returns:
         *Tensor*: (1, ...), the model's output for the example.
 
     Raises:
-        ValueError: They differ; the message says in what.
+        ValueError: They differ, or outputs are NaN; the message says in what.
+        RuntimeError: The model's own errors, such as memory that ran out.
     """
     example = adapter.example_input()
     if example.is_meta:
@@ -37,22 +39,54 @@ def check_adapter(adapter: ViTAdapter) -> Tensor:
         torch.no_grad(),
     ):
         untouched = adapter(example)
+        _require_finite(untouched, example)
         try:
-            seen = observe(adapter, example)
-        except RuntimeError as error:
+            seen = observe(adapter, example, attention=attention)
+        except NotImplementedError as error:
             raise ValueError(f"{error}") from error
+        _check_tokens(adapter, seen, example)
+        if attention:
+            _check_maps(adapter, seen, example)
         tail = adapter.tail(seen.tokens[-1])
-    tolerance = _TOLERANCES.get(untouched.dtype, _HALF_TOLERANCE)
-    _check_maps(adapter, seen, example)
-    if not is_random(adapter.model):
-        _require_equal("output under observation", seen.outputs, untouched, tolerance)
-        _require_equal("adapter's tail", tail, untouched, tolerance)
+        if not is_random(adapter.model):
+            _check_outputs(adapter, seen, tail, untouched, example)
     return untouched
+
+
+def _require_finite(outputs: Tensor, example: Tensor) -> None:
+    if bool(outputs.isnan().any()):
+        raise ValueError(
+            "model: its output for an example input of shape "
+            f"{tuple(example.shape)}, with values from -2 to 2, is NaN, so that its "
+            "adapter cannot be checked; run the model in float32, or mend its weights"
+        )
+
+
+def _check_tokens(adapter: ViTAdapter, seen: Observation, example: Tensor) -> None:
+    shape = tuple(seen.tokens[-1].shape)
+    if len(shape) != 3:
+        raise ValueError(
+            f"model: its blocks return a tensor of shape {shape} for one image, takes "
+            "tokens (1, T, D)"
+        )
+    if shape[0] != 1 and shape[1] == 1:
+        raise ValueError(
+            f"model: its blocks return tokens {shape} for one image: the batch comes "
+            "second (batch_first=False), takes tokens (B, T, D); build "
+            "nn.TransformerEncoderLayer or nn.MultiheadAttention with "
+            "batch_first=True, whose weights are the same, and leave the transposes out"
+        )
+    if shape[0] != 1:
+        raise ValueError(
+            f"model: its blocks return tokens {shape} for one image, takes one "
+            "sequence (1, T, D) for each; models that cut images into windows or "
+            "crops cannot be read"
+        )
+    adapter.patch_map(seen.tokens[-1][..., 0], example)
 
 
 def _check_maps(adapter: ViTAdapter, seen: Observation, example: Tensor) -> None:
     n_tokens = seen.tokens[-1].shape[1]
-    adapter.patch_map(seen.tokens[-1][..., 0], example)
     for index, attention in enumerate(seen.maps):
         if attention.shape[-2:] != (n_tokens, n_tokens):
             raise ValueError(
@@ -60,29 +94,111 @@ def _check_maps(adapter: ViTAdapter, seen: Observation, example: Tensor) -> None
                 f"{tuple(attention.shape[-2:])} for {n_tokens} tokens; blocks that "
                 "attend within windows or merge tokens cannot be read"
             )
+        if attention.shape[0] != 1:
+            raise ValueError(
+                f"model: the attention of block {index} has shape "
+                f"{tuple(attention.shape)} for one image, takes (1, heads, T, T); put "
+                "the batch before the heads"
+            )
         full = attention.to(torch.promote_types(attention.dtype, torch.float32))
         error = float((full.sum(dim=-1) - 1).abs().max())
-        if not error <= _TOLERANCES.get(attention.dtype, _HALF_TOLERANCE):
+        if not error <= tolerance_of(attention.dtype):
             raise ValueError(
                 f"model: the rows of block {index}'s attention sum to 1 only within "
-                f"{error:.2g}; what was seen is no softmax over tokens"
+                f"{error:.2g}; what was seen is no softmax over tokens, or one over "
+                "another dimension than the keys', which come last"
             )
+    if any(record.folded for record in seen.attention):
+        _check_folded(adapter, seen, example)
+    if any(record.by_exponential for record in seen.attention):
+        with torch.enable_grad():  # a kernel of its own may be written so, too
+            observe(adapter, example)
     adapter.readout(
         n_tokens, None if seen.pooler is None else seen.pooler.probabilities, example
     )
 
 
-def _require_equal(what: str, got: Tensor, wanted: Tensor, tolerance: float) -> None:
-    if got.shape != wanted.shape:
+def _check_folded(adapter: ViTAdapter, seen: Observation, example: Tensor) -> None:
+    """Tell (B * heads, T, T) from (heads * B, T, T): by the maps of two images."""
+    pair = torch.cat([example.flip(-1), example])
+    both = observe(adapter, pair)
+    for index, (alone, record) in enumerate(
+        zip(seen.maps, both.attention, strict=True)
+    ):
+        second = record.probabilities[1:]
+        if record.folded and bool(differs(second, alone, 1e-2).any()):
+            raise ValueError(
+                f"model: the attention of block {index} has the shape (heads * B, T, "
+                "T), heads before the batch, which cannot be told apart from (B * "
+                "heads, T, T); fold the batch first, or compute attention as (B, "
+                "heads, T, T)"
+            )
+
+
+def _check_outputs(
+    adapter: ViTAdapter,
+    seen: Observation,
+    tail: Tensor,
+    untouched: Tensor,
+    example: Tensor,
+) -> None:
+    by = _difference(seen.outputs, untouched, "output under observation")
+    if by:
         raise ValueError(
-            f"model: the {what} has shape {tuple(got.shape)}, the model returns "
+            f"model: the output under observation differs from the model's output by "
+            f"{by}; it is not deterministic, or computes attention in a way of its own"
+        )
+    by = _difference(tail, untouched, "adapter's tail")
+    if by:
+        raise ValueError(
+            f"model: the adapter's tail differs from the model's output by {by}; "
+            + _why(adapter, example)
+        )
+
+
+def _difference(got: Tensor, wanted: Tensor, what: str) -> str:
+    """Say by how much outputs differ; nothing where they do not."""
+    if not isinstance(got, Tensor) or got.shape != wanted.shape:
+        is_tensor = isinstance(got, Tensor)
+        shape = tuple(got.shape) if is_tensor else type(got).__name__
+        raise ValueError(
+            f"model: the {what} has shape {shape}, the model returns "
             f"{tuple(wanted.shape)}; mend the adapter"
         )
+    if not bool(differs(got, wanted).any()):
+        return ""
     largest = float(wanted.abs().max())
-    difference = float((got - wanted).abs().max())
-    if difference > tolerance * max(largest, 1e-6):
-        raise ValueError(
-            f"model: the {what} differs from the model's output by {difference:.2g}, "
-            f"of at most {largest:.2g}; its family is known, but this variant ends in "
-            "another way; write an adapter with a tail that fits, see docs/adapters.md"
-        )
+    return f"{float(differences(got, wanted).max()):.2g}, of at most {largest:.2g}"
+
+
+def _why(adapter: ViTAdapter, example: Tensor) -> str:
+    """Say what a tail that does not fit comes from: the blocks, or itself."""
+    outputs: list[Tensor] = []
+    inputs: list[Tensor] = []
+
+    def enter(module: nn.Module, args: Any, kwargs: Any) -> None:
+        inputs.append(BlockCall.of(args, kwargs).tokens)
+
+    def leave(module: nn.Module, args: Any, output: Any) -> None:
+        outputs.append(tokens_of(output))
+
+    with block_hooks(adapter, enter, leave):
+        adapter(example)
+    following = zip(outputs[:-1], inputs[1:], strict=True)
+    for index, (given, taken) in enumerate(following):
+        if given.shape != taken.shape or bool(differs(given, taken).any()):
+            names = [
+                type(block).__name__ for block in adapter.blocks[index : index + 2]
+            ]
+            return (
+                f"what blocks[{index}] ({names[0]}) returns is not what "
+                f"blocks[{index + 1}] ({names[1]}) takes, so that they are parts of "
+                "residual blocks, such as attention modules, or not all of the blocks; "
+                "takes the whole residual blocks, all of them, in order; see "
+                "docs/adapters.md"
+            )
+    return (
+        "the tail must repeat all that the model does behind its last block: norm, "
+        "pooling, head and whatever hooks add; write an adapter with a tail that fits, "
+        "see docs/adapters.md"
+    )

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
@@ -14,6 +12,13 @@ from torch import nn, Tensor
 
 from captum_mda.vit.adapter import ViTAdapter
 from captum_mda.vit.biases import BiasCapture
+from captum_mda.vit.block_calls import (
+    block_hooks,
+    BlockCall,
+    ObservationError,
+    require_calls,
+    tokens_of,
+)
 from captum_mda.vit.capture import AttentionCapture, AttentionRecord
 
 
@@ -67,36 +72,41 @@ def observe(
         gradients are enabled.
 
     Raises:
-        RuntimeError: The blocks' attention maps are not as many as the blocks, or have
-            no gradient though gradients are enabled.
+        ObservationError: The blocks are not called once each, in order; their
+            attention maps are not as many as the blocks, or have no gradient though
+            gradients are enabled.
     """
     seen = Observation(torch.empty(0))
     capture = AttentionCapture()
     capture.active = False  # until the first block that is asked for
     with_graph = torch.is_grad_enabled()
     ends: list[int] = []  # how many records there were when each block was done
-    n_entered = 0
+    called: list[nn.Module] = []
 
     def enter_block(module: nn.Module, args: Any, kwargs: Any) -> Any:
-        nonlocal n_entered
-        n_entered += 1
-        if n_entered <= first_block:
+        called.append(module)
+        call = BlockCall.of(args, kwargs)
+        if len(called) <= first_block:
             return None
-        begins = n_entered == first_block + 1
+        begins = len(called) == first_block + 1
         if begins:
             torch.set_grad_enabled(with_graph)
             capture.active = attention
             if biases is not None:
                 biases.active = True
-        tokens, args, kwargs = _entered(args, kwargs, begins and with_graph)
-        seen.tokens.append(tokens)
+        if begins and with_graph:
+            call = call.replaced(call.tokens.detach().requires_grad_())
+        seen.tokens.append(call.tokens)
         ends.append(len(capture.records))
-        return args, kwargs
+        n_batch, n_tokens = call.tokens.shape[:2]
+        capture.sequence = (n_batch, n_tokens) if n_batch and n_tokens else None
+        return call.args, call.kwargs
 
     def leave_block(module: nn.Module, args: Any, output: Any) -> None:
-        if n_entered == adapter.depth:
-            seen.tokens.append(output[0] if isinstance(output, tuple) else output)
+        if len(called) == adapter.depth:
+            seen.tokens.append(tokens_of(output))
             ends.append(len(capture.records))
+            capture.sequence = None
 
     with (
         block_hooks(adapter, enter_block, leave_block),
@@ -104,32 +114,31 @@ def observe(
         capture if attention else nullcontext(),
     ):
         seen.outputs = adapter(inputs, *arguments)
+    require_calls(adapter, called)
     if attention:
-        _sort_records(adapter, seen, capture.records, ends, first_block)
+        _sort_records(adapter, seen, capture, ends, first_block)
     return seen
 
 
 def _sort_records(
     adapter: ViTAdapter,
     seen: Observation,
-    records: list[AttentionRecord],
+    capture: AttentionCapture,
     ends: list[int],
     first_block: int,
 ) -> None:
     """Give each block its attention, and the pooler its own."""
-    per_block = [end - start for start, end in pairwise(ends)]
-    n_blocks = adapter.depth - first_block
-    if per_block != [1] * n_blocks:
-        raise RuntimeError(
-            f"model: saw {per_block} attention maps in {n_blocks} blocks, takes "
-            "one in each; attention by another library's kernels (flash-attn, "
-            "xformers), models run in other threads, and blocks with several "
-            "attentions cannot be read; load the model with PyTorch's scaled "
-            "dot-product attention or explicit attention"
+    records = capture.records
+    per_block = [records[start:end] for start, end in pairwise(ends)]
+    if any(len(maps) != 1 for maps in per_block):
+        counts = [len(maps) for maps in per_block]
+        raise ObservationError(
+            f"model: saw {counts} attention maps in {adapter.depth - first_block} "
+            f"blocks, takes one in each; {_why(per_block, capture.others)}"
         )
     seen.attention = records[ends[0] : ends[-1]]
     if torch.is_grad_enabled() and not all(map_.requires_grad for map_ in seen.maps):
-        raise RuntimeError(
+        raise ObservationError(
             "model: its attention maps have no gradient, takes attention that PyTorch "
             "differentiates; a torch.autograd.Function with its own backward pass, "
             "or torch.no_grad inside the model, hides them"
@@ -138,47 +147,31 @@ def _sort_records(
     seen.pooler = behind[0] if behind else None
 
 
-def _entered(
-    args: tuple[Any, ...], kwargs: dict[str, Any], begins_graph: bool
-) -> tuple[Tensor, tuple[Any, ...], dict[str, Any]]:
-    """Find a block's tokens, and let a graph begin at them where one should."""
-    name = None if args else next(iter(kwargs))
-    tokens: Tensor = args[0] if name is None else kwargs[name]
-    if begins_graph:
-        tokens = tokens.detach().requires_grad_()
-        if name is None:
-            args = (tokens, *args[1:])
-        else:
-            kwargs = kwargs | {name: tokens}
-    return tokens, args, kwargs
-
-
-@contextmanager
-def block_hooks(
-    adapter: ViTAdapter,
-    enter: Callable[[nn.Module, Any, Any], Any],
-    leave: Callable[[nn.Module, Any, Any], None],
-) -> Iterator[None]:
-    """Call functions before and after each block, on this thread, until the exit."""
-    thread = threading.get_ident()
-
-    # Another thread's forward that has listed the hooks calls them though they were
-    # removed meanwhile, and then knows no more that this one takes the keywords.
-    def before(module: nn.Module, args: Any, kwargs: Any = None) -> Any:
-        if threading.get_ident() == thread:
-            return enter(module, args, kwargs)
-        return None
-
-    def after(module: nn.Module, args: Any, output: Any) -> None:
-        if threading.get_ident() == thread:
-            leave(module, args, output)
-
-    handles = []
-    try:
-        for block in adapter.blocks:
-            handles.append(block.register_forward_pre_hook(before, with_kwargs=True))
-            handles.append(block.register_forward_hook(after))
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
+def _why(per_block: list[list[AttentionRecord]], others: set[str]) -> str:
+    """Say what blocks with no attention map, or with several, most likely do."""
+    several = [maps for maps in per_block if len(maps) > 1]
+    by_head = any(
+        all(record.probabilities.shape[1] == 1 for record in maps) for maps in several
+    )
+    if by_head or "one head" in others:
+        return (
+            "attention is computed one head at a time; compute all heads together, as "
+            "(B, heads, T, T) or (B * heads, T, T)"
+        )
+    if several:
+        return (
+            "blocks with several attentions, such as parallel branches or cross "
+            "attention, cannot be read"
+        )
+    for name in ("sigmoid", "relu"):
+        if name in others:
+            return (
+                f"attention weights are made by a {name}, whose rows do not sum to 1; "
+                "methods that read attention maps take a softmax over tokens"
+            )
+    return (
+        "attention by another library's kernels (flash-attn, xformers, "
+        "flex_attention), without a softmax (linear attention), in other threads or "
+        "inside an operator of its own cannot be read; load the model with PyTorch's "
+        "scaled dot-product attention or explicit attention"
+    )

@@ -9,10 +9,21 @@ import torch
 from torch import nn, Tensor
 
 from captum_mda.vit.adapter import ViTAdapter
-from captum_mda.vit.observation import block_hooks
+from captum_mda.vit.block_calls import (
+    block_hooks,
+    BlockCall,
+    require_calls,
+    tokens_of,
+)
+from captum_mda.vit.equality import differences, differs, HALF_TOLERANCE
+from captum_mda.vit.execution import is_random
 
 Edit = Callable[[int, Tensor], Tensor]
 """Takes a block's index and its output (R, T, D); returns what goes on."""
+
+
+class CannotDropError(ValueError):
+    """The model's attention needs every token."""
 
 
 class TokenStream:
@@ -52,24 +63,101 @@ class TokenStream:
         """Run the model once and note what is wanted."""
         self.adapter = adapter
         self.tokens: dict[int, Tensor] = {}
-        self._extras: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
+        self._calls: list[BlockCall] = []
         self._batch_size = len(inputs)
+        self._follows_rows = True
         wanted = set(places)
+        called: list[nn.Module] = []
 
         def enter_block(module: nn.Module, args: Any, kwargs: Any) -> None:
-            block = len(self._extras)
-            tokens, args, kwargs = _split(args, kwargs)
-            self.n_tokens = tokens.shape[1]
+            block = len(called)
+            called.append(module)
+            call = BlockCall.of(args, kwargs)
+            self.n_tokens = call.tokens.shape[1]
             if block in wanted:
-                self.tokens[block] = tokens
-            self._extras.append((args, kwargs))
+                self.tokens[block] = call.tokens
+            self._calls.append(call.replaced(None))
 
         def leave_block(module: nn.Module, args: Any, output: Any) -> None:
-            if len(self._extras) == adapter.depth and adapter.depth in wanted:
-                self.tokens[adapter.depth] = _first(output)
+            if len(called) == adapter.depth and adapter.depth in wanted:
+                self.tokens[adapter.depth] = tokens_of(output)
 
         with torch.no_grad(), block_hooks(adapter, enter_block, leave_block):
             self.outputs = adapter(inputs, *arguments)
+        require_calls(adapter, called)
+
+    def require_own_outputs(
+        self,
+        place: int,
+        examples: Tensor | None = None,
+        like: TokenStream | None = None,
+        dropping: bool = False,
+    ) -> None:
+        """Raise where a run with nothing changed does not give the model's outputs.
+
+        Models in training mode that draw at random are not compared.
+
+        Args:
+            place (int): The block to run from, whose tokens were kept.
+            examples (Tensor, optional): int64 (B,), what the inputs are called in the
+                message. Default: None
+            like (TokenStream, optional): Run this one's tokens, with the arguments that
+                blocks were passed here. None: its own. Default: None
+            dropping (bool, optional): Whether runs that drop tokens follow.
+                Default: False
+
+        Raises:
+            ValueError: Outputs differ, with the first example and by how much.
+            CannotDropError: As `run`.
+        """
+        if is_random(self.adapter.model):
+            return
+        source = self if like is None else like
+        rows = torch.arange(self._batch_size).flip(0)
+        tokens, wanted = source.tokens[place].flip(0), source.outputs.flip(0)
+        n_patches = self.n_tokens - self.adapter.n_prefix_tokens
+        patches = torch.arange(n_patches, device=tokens.device)
+        kept = self.keep(patches.expand(len(rows), -1)) if dropping else None
+        outputs = self.run(tokens, place, rows, kept=kept)
+        if self._follows_rows and self._is_off(outputs, wanted):
+            # A table shared by all inputs may have as many rows as there are inputs.
+            self._follows_rows = False
+            outputs = self.run(tokens, place, rows, kept=kept)
+        if not self._is_off(outputs, wanted):
+            return
+        difference = "their shape"
+        row = 0
+        if outputs.shape == wanted.shape:
+            bad = differs(outputs, wanted).cpu()
+            row = int(bad.nonzero()[0])
+            largest = float(wanted[row].abs().max())
+            by = float(differences(outputs, wanted)[row])
+            difference = f"{by:.2g}, of at most {largest:.2g}"
+        example = int(rows[row] if examples is None else examples[rows[row]])
+        raise ValueError(
+            f"model: its blocks from {place} on and the adapter's tail, run by "
+            f"themselves with nothing removed, differ from its own output for example "
+            f"{example} by {difference}; takes a model that does nothing but its "
+            "blocks between them, and a tail that repeats all that follows, hooks "
+            "included; see docs/adapters.md"
+        )
+
+    @staticmethod
+    def _is_off(outputs: Tensor, wanted: Tensor) -> bool:
+        if outputs.shape != wanted.shape:
+            return True
+        tolerance = None
+        if outputs.dtype != wanted.dtype or _casts(wanted.device):
+            tolerance = HALF_TOLERANCE
+        return bool(differs(outputs, wanted, tolerance).any())
+
+    def shares_arguments_with(self, other: TokenStream) -> bool:
+        """Tell whether blocks were passed the same besides their tokens."""
+        return all(
+            len(ours.tensors()) == len(theirs.tensors())
+            and all(map(_same, ours.tensors(), theirs.tensors()))
+            for ours, theirs in zip(self._calls, other._calls, strict=True)
+        )
 
     def keep(self, patches: Tensor) -> Tensor:
         """List the tokens that stay where only some patches do.
@@ -109,68 +197,74 @@ class TokenStream:
             *Tensor*: (R, ...), the model's outputs.
 
         Raises:
-            ValueError: Tokens were dropped that the model's attention has positions
-                for.
+            CannotDropError: Tokens were dropped that the model's attention has
+                positions for.
         """
         with torch.no_grad():
-            for block in range(first_block, self.adapter.depth):
-                args, kwargs = self._extras_of(block, rows, kept)
+            for index in range(first_block, self.adapter.depth):
+                call = self._following(index, rows, kept).replaced(tokens)
+                block = self.adapter.blocks[index]
                 try:
-                    tokens = _first(self.adapter.blocks[block](tokens, *args, **kwargs))
+                    tokens = tokens_of(block(*call.args, **call.kwargs))
                 except RuntimeError as error:
                     if kept is None or "size" not in str(error):
                         raise
-                    raise ValueError(
+                    raise CannotDropError(
                         "model: its attention has positions of its own, which dropped "
                         "tokens leave without a partner; mask patches instead"
                     ) from error
                 if edit is not None:
-                    tokens = edit(block, tokens)
+                    tokens = edit(index, tokens)
             return self.adapter.tail(tokens)
 
-    def _extras_of(
+    def _following(
         self, block: int, rows: Tensor | None, kept: Tensor | None
-    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    ) -> BlockCall:
         """Let what was passed to a block follow rows and dropped tokens."""
-        args, kwargs = self._extras[block]
 
-        def follow(value: Any) -> Any:
-            if not isinstance(value, Tensor):
-                return value
+        def follow(value: Tensor) -> Tensor:
             if kept is not None and value.dim() >= 2:
                 return self._rotary_positions(value, kept)
-            per_input = value.dim() > 0 and len(value) == self._batch_size > 1
-            if rows is not None and per_input:
+            if rows is not None and self._follows_rows and self._is_per_input(value):
                 return value[rows.to(value.device)]
             return value
 
-        return (
-            tuple(follow(value) for value in args),
-            {name: follow(value) for name, value in kwargs.items()},
-        )
+        return self._calls[block].mapped(follow)
+
+    def _is_per_input(self, value: Tensor) -> bool:
+        return value.dim() > 0 and len(value) == self._batch_size > 1
 
     def _rotary_positions(self, table: Tensor, kept: Tensor) -> Tensor:
-        """Take the kept patches' rows of a table (..., P, d): (R, 1, k, d)."""
+        """Take the kept tokens' rows of a table (..., P or T, d): (R, 1 or H, k, d)."""
         n_prefix = self.adapter.n_prefix_tokens
-        if table.dim() != 2 or table.shape[0] != self.n_tokens - n_prefix:
-            raise ValueError(
-                "model: it passes its blocks a tensor of shape "
-                f"{tuple(table.shape)}, which cannot follow dropped tokens; mask "
-                "patches instead"
-            )
-        return table[kept[:, n_prefix:].to(table.device) - n_prefix][:, None]
+        # Of all heads, or of each: (P, d), (1, 1, P, d), (H, P, d).
+        flat = table.squeeze() if table.dim() > 3 else table
+        n_rows, is_square = flat.shape[-2], flat.shape[-1] == flat.shape[-2]
+        if flat.dim() in (2, 3) and not is_square:
+            heads = flat if flat.dim() == 3 else flat[None]  # (1 or H, ..., d)
+            if n_rows == self.n_tokens - n_prefix:
+                places = kept[:, n_prefix:].to(table.device) - n_prefix
+                return heads[:, places].transpose(0, 1)
+            if n_rows == self.n_tokens:
+                return heads[:, kept.to(table.device)].transpose(0, 1)
+        raise CannotDropError(
+            "model: it passes its blocks a tensor of shape "
+            f"{tuple(table.shape)}, which cannot follow dropped tokens; mask "
+            "patches instead"
+        )
 
 
-def _split(
-    args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> tuple[Tensor, tuple[Any, ...], dict[str, Any]]:
-    """Divide a block's arguments into its tokens and the others."""
-    if args:
-        return args[0], args[1:], kwargs
-    name = next(iter(kwargs))
-    return kwargs[name], (), {k: v for k, v in kwargs.items() if k != name}
+def _same(first: Tensor, second: Tensor) -> bool:
+    return first is second or (
+        first.shape == second.shape and bool(torch.equal(first, second))
+    )
 
 
-def _first(output: Any) -> Tensor:
-    tokens: Tensor = output[0] if isinstance(output, tuple) else output
-    return tokens
+def _casts(device: torch.device) -> bool:
+    """Tell whether the caller's autocast is on."""
+    try:
+        return torch.is_autocast_enabled(device.type)
+    except TypeError:  # before PyTorch 2.4
+        return torch.is_autocast_enabled() or torch.is_autocast_cpu_enabled()
+    except RuntimeError:  # a device that knows none
+        return False

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from torch import nn, Tensor
 from vit_models import build_model, BY_NAME, Case, images, PARAMETERS, shared_model
 
-from captum_mda import CausalActivationPatching, demo
+from captum_mda import CausalActivationPatching, demo, metrics
 from captum_mda.attr.activation_patching import patch_windows
 from captum_mda.vit import resolve
 
@@ -35,7 +37,9 @@ def test_no_token_gives_the_blank_and_all_tokens_the_image(case: Case) -> None:
 @pytest.mark.parametrize("case", PARAMETERS[::5])
 def test_an_image_as_its_own_blank_gives_a_constant_map(case: Case) -> None:
     x = images(case)
-    caap = CausalActivationPatching(shared_model(case.name), blank=x)
+    caap = CausalActivationPatching(
+        shared_model(case.name), blank=x, subtract_blank=False
+    )
     grid = caap.attribute(x, target=1, interpolate_mode=None)
     torch.testing.assert_close(grid, grid[:, :, :1, :1].expand_as(grid))
     assert not torch.equal(grid[0], grid[1])
@@ -78,7 +82,9 @@ def test_it_is_the_literal_loop(layers: tuple[int, int]) -> None:
     model, x = build_model(VIT, torch.float64), images(VIT).double()
     caap = CausalActivationPatching(model, layers=layers, support=0)
     grid = caap.attribute(x, target=1, interpolate_mode=None)
-    wanted = literal_caap(model, x, layers).reshape(2, 1, 4, 4)
+    with torch.no_grad():
+        blank = model(torch.zeros_like(x))[:, 1:2]
+    wanted = (literal_caap(model, x, layers) - blank).reshape(2, 1, 4, 4)
     torch.testing.assert_close(grid, wanted, rtol=0, atol=1e-12)
 
 
@@ -118,11 +124,36 @@ def test_blocks_below_the_range_run_once(case: Case) -> None:
 
 def test_the_blank_subtracted_moves_all_patches_alike() -> None:
     model, x = shared_model(VIT.name), images(VIT)
-    plain = CausalActivationPatching(model).attribute(x, 1)
-    moved = CausalActivationPatching(model, subtract_blank=True).attribute(x, 1)
+    plain = CausalActivationPatching(model, subtract_blank=False).attribute(x, 1)
+    moved = CausalActivationPatching(model).attribute(x, 1)
     with torch.no_grad():
         blank = model(torch.zeros_like(x))[:, 1]
     torch.testing.assert_close(plain - moved, blank.view(-1, 1, 1, 1).expand_as(plain))
+
+
+def test_a_constant_added_to_the_logits_changes_no_map() -> None:
+    """Nor any score of a metric that ranks by absolute value."""
+    model = build_model(VIT, torch.float64)
+    lower = copy.deepcopy(model)
+    lower.head.bias.data -= 20
+    x = images(VIT).double()
+    maps = [CausalActivationPatching(each).attribute(x, 1) for each in (model, lower)]
+    torch.testing.assert_close(*maps, rtol=0, atol=1e-10)
+
+
+def test_a_constant_added_to_the_logits_changes_no_score() -> None:
+    """Though the default metrics rank by absolute value, and logits are below 0."""
+    model, low = demo.load_model(), demo.load_model()
+    low.head.bias.data -= 20
+    x, labels, _ = demo.make_samples(n=2, seed=3)
+
+    def score(explained: nn.Module, **options: bool) -> Tensor:
+        caap = CausalActivationPatching(explained, **options)
+        grid = caap.attribute(x, target=labels)
+        return metrics.insertion(model, x, grid, target=labels, n_steps=16)
+
+    torch.testing.assert_close(score(low), score(model), rtol=0, atol=1e-3)
+    assert (score(low, subtract_blank=False) < score(low) - 0.3).all()
 
 
 def test_windows_are_cut_off_at_borders() -> None:

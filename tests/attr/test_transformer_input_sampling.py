@@ -65,8 +65,9 @@ def test_a_dropped_token_is_not_there(name: str) -> None:
     with pytest.MonkeyPatch.context() as patch, torch.no_grad():
         patch.setattr(torch.nn.functional, "scaled_dot_product_attention", masked)
         tokens = stream.tokens[0]
-        for block, (args, kwargs) in zip(adapter.blocks, stream._extras, strict=True):
-            tokens = block(tokens, *args, **kwargs)
+        for block, call in zip(adapter.blocks, stream._calls, strict=True):
+            call = call.replaced(tokens)
+            tokens = block(*call.args, **call.kwargs)
         wanted = adapter.tail(tokens[:, mask])
     torch.testing.assert_close(dropped, wanted, rtol=0, atol=1e-5)
 
