@@ -106,14 +106,14 @@ class LeGrad(ViTAttribution):
         n_tokens = self.adapter.n_prefix_tokens + 1 if any_number else tokens.shape[1]
         same = mean.expand(-1, n_tokens, -1)
         with batch.as_called():
-            outputs = self.adapter.tail(same)
+            outputs = batch.finish(same)
         (gradient,) = batch.gradients(outputs, [attention], keep_graph=True)
         return full_precision(gradient).clamp(min=0).mean(dim=(1, 2))
 
     def _pooler_map(self, batch: Batch, tokens: Tensor) -> Tensor:
         """Ask the attention pooler, run on the tokens behind a block: (B, T)."""
         with batch.as_called(), AttentionCapture() as capture:
-            outputs = self.adapter.tail(tokens.detach())
+            outputs = batch.finish(tokens.detach())
         # The last one: a tail that runs the whole model again has the blocks' first.
         pooling = capture.records[-1].probabilities  # (B, H, queries, keys)
         (gradient,) = batch.gradients(outputs, [pooling])

@@ -96,6 +96,11 @@ class Batch:
         self.progress.update(len(inputs))
         return seen
 
+    def finish(self, tokens: Tensor) -> Tensor:
+        """Make the model's outputs of the last block's tokens (B, T, D): (B, ...)."""
+        arguments = arguments_of_rows(self.arguments, self.examples, self.n_examples)
+        return self.adapter.finish(tokens, self.inputs, *arguments)
+
     def stream(self, inputs: Tensor, places: Collection[int] = ()) -> TokenStream:
         """Run the model on inputs in these examples' place, keeping its tokens.
 

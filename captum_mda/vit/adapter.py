@@ -10,6 +10,7 @@ import torch
 from torch import nn, Tensor
 
 from captum_mda.vit.layout import paint, patch_means, PatchLayout
+from captum_mda.vit.rerun import RerunTail
 
 Pooling = Literal["cls", "avg", "cls+avg", "map"]
 """How tokens become one vector: class token, mean, both side by side, attention."""
@@ -113,6 +114,21 @@ class ViTAdapter:
                 "give the adapter a select_output that picks it"
             )
         return returned
+
+    def finish(self, tokens: Tensor, inputs: Tensor, *arguments: object) -> Tensor:
+        """Make the model's output of the last block's tokens: the tail.
+
+        Args:
+            tokens (Tensor): (R, T, D).
+            inputs (Tensor): (R, ...), what they stem from.
+            *arguments (any): Passed to the model behind the inputs.
+
+        Returns:
+            *Tensor*: (R, ...).
+        """
+        if isinstance(self.tail, RerunTail):
+            return self.tail(tokens, inputs, *arguments)
+        return self.tail(tokens)
 
     def readout(self, n_tokens: int, pooler: Tensor | None, like: Tensor) -> Tensor:
         """Say what share each token has in the pooled vector.

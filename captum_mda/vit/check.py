@@ -47,7 +47,7 @@ def check_adapter(adapter: ViTAdapter, attention: bool = True) -> Tensor:
         _check_tokens(adapter, seen, example)
         if attention:
             _check_maps(adapter, seen, example)
-        tail = adapter.tail(seen.tokens[-1])
+        tail = adapter.finish(seen.tokens[-1], example)
         if not is_random(adapter.model):
             _check_outputs(adapter, seen, tail, untouched, example)
     return untouched

@@ -19,20 +19,45 @@ class RerunTail:
     The model runs on an example; where its last block is done, the tokens take the
     place of what came out. So the code behind the blocks may be any. One example
     serves all rows of tokens, unless that code takes the number of rows from the
-    inputs.
+    inputs. Where the output depends on the inputs in other ways, too, or the model
+    takes further arguments, it runs on those.
 
     Args:
-        run (callable): From inputs (B, ...) to the model's output.
+        run (callable): From inputs (B, ...) and further arguments to the model's
+            output.
         blocks (tuple[nn.Module, ...]): The model's blocks.
         example (callable): Makes an input (1, ...) of the model's dtype and device.
+        needs_inputs (bool, optional): Whether the output depends on the inputs in
+            other ways than through the blocks. Default: False
     """
 
-    run: Callable[[Tensor], Tensor]
+    run: Callable[..., Tensor]
     blocks: tuple[nn.Module, ...]
     example: Callable[[], Tensor]
+    needs_inputs: bool = False
 
-    def __call__(self, tokens: Tensor) -> Tensor:
-        """Run the model from the last block's output (R, T, D) on: (R, ...)."""
+    def __call__(
+        self, tokens: Tensor, inputs: Tensor | None = None, *arguments: Any
+    ) -> Tensor:
+        """Run the model from the last block's output (R, T, D) on: (R, ...).
+
+        Args:
+            tokens (Tensor): (R, T, D).
+            inputs (Tensor, optional): (R, ...), what they stem from. None: not known.
+                Default: None
+            *arguments (any): What the model takes behind the inputs.
+
+        Raises:
+            ValueError: The output depends on the inputs, which are not known; or the
+                code behind the blocks needs every token.
+        """
+        if inputs is not None and (self.needs_inputs or arguments):
+            return self._output(tokens, inputs, *arguments)
+        if self.needs_inputs:
+            raise ValueError(
+                "model: its output depends on the inputs in other ways than through "
+                "the blocks of its adapter, and they are not known here"
+            )
         example = self.example()
         n_rows = len(tokens)
         try:
@@ -44,8 +69,9 @@ class RerunTail:
                 raise
         return self._output(tokens, example.expand(n_rows, *example.shape[1:]))
 
-    def _output(self, tokens: Tensor, inputs: Tensor) -> Tensor:
+    def _output(self, tokens: Tensor, inputs: Tensor, *arguments: Any) -> Tensor:
         thread, with_graph = threading.get_ident(), torch.is_grad_enabled()
+        n_tokens = tokens.shape[1]
 
         def begin(module: nn.Module, args: Any) -> None:
             if threading.get_ident() == thread:
@@ -54,7 +80,9 @@ class RerunTail:
         def end(module: nn.Module, args: Any, output: Any) -> Any:
             if threading.get_ident() != thread:
                 return output
+            nonlocal n_tokens
             torch.set_grad_enabled(with_graph)
+            n_tokens = (output[0] if isinstance(output, tuple) else output).shape[1]
             return (tokens, *output[1:]) if isinstance(output, tuple) else tokens
 
         with torch.set_grad_enabled(with_graph), ExitStack() as handles:
@@ -63,4 +91,13 @@ class RerunTail:
             # Before the model's own hooks, which may note what the block returned.
             last = self.blocks[-1].register_forward_hook(end, prepend=True)
             handles.callback(last.remove)
-            return self.run(inputs)
+            try:
+                return self.run(inputs, *arguments)
+            except RuntimeError as error:
+                if n_tokens == tokens.shape[1]:
+                    raise
+                raise ValueError(
+                    f"model: the code behind its blocks needs all {n_tokens} tokens, "
+                    f"got {tokens.shape[1]} with the others dropped; mask patches "
+                    f"instead ({error})"
+                ) from error

@@ -145,4 +145,4 @@ def _around(model: nn.Module | ViTAdapter, inner: nn.Module | ViTAdapter) -> ViT
             f"adapter: its {type(inner.model).__name__} is no part of model, takes one "
             "of its modules, or an adapter of one"
         )
-    return adapt_wrapper(whole, {path: inner})
+    return adapt_wrapper(whole, {path: inner}, chosen=True)

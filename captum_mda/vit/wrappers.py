@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, ExitStack
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import product
 from typing import Any
 
@@ -30,7 +31,9 @@ _SCALES = (
 )  # of the known part's size, which the whole may resize to
 
 
-def adapt_wrapper(model: nn.Module, known: Mapping[str, ViTAdapter]) -> ViTAdapter:
+def adapt_wrapper(
+    model: nn.Module, known: Mapping[str, ViTAdapter], chosen: bool = False
+) -> ViTAdapter:
     """Make the adapter of a model that has a known one inside.
 
     The model runs two to four times on an example. Its own output is what is explained.
@@ -40,6 +43,8 @@ def adapt_wrapper(model: nn.Module, known: Mapping[str, ViTAdapter]) -> ViTAdapt
     Args:
         model (nn.Module): The model that is called with the inputs.
         known (Mapping): From the path of a part to its adapter; "" for the model.
+        chosen (bool, optional): Whether the caller named the part, so that the output
+            may depend on the inputs in other ways, too. Default: False
 
     Returns:
         *ViTAdapter*: of the whole.
@@ -63,10 +68,10 @@ def adapt_wrapper(model: nn.Module, known: Mapping[str, ViTAdapter]) -> ViTAdapt
             whole, patch_grid=before.patch_grid, patch_layout=before.patch_layout
         )
         with preserved_state(model, (run.inputs,)):
-            return _with_tail(whole, inner)
+            return _with_tail(whole, inner, chosen)
 
 
-def _with_tail(whole: ViTAdapter, inner: ViTAdapter) -> ViTAdapter:
+def _with_tail(whole: ViTAdapter, inner: ViTAdapter, chosen: bool) -> ViTAdapter:
     """Choose the known part's tail where it ends as the whole does."""
     example = whole.example_input()
     seen = _observed(whole, example)
@@ -76,16 +81,56 @@ def _with_tail(whole: ViTAdapter, inner: ViTAdapter) -> ViTAdapter:
     ):
         return whole
     # Another example than the check's shows an output that depends on more.
+    other = _another(example)
     tail = RerunTail(whole, whole.blocks, lambda: _another(whole.example_input()))
     if not is_random(whole.model) and not _same(tail(tokens), seen.outputs):
-        raise ValueError(
-            f"model: the output of {type(whole.model).__name__} depends on more than "
-            "the tokens of the last block (those of earlier blocks, the image itself, "
-            "or chance), so that it cannot be credited to them; take the output from "
-            "the last block alone"
+        tail = replace(tail, needs_inputs=True)
+        only_last = _same(
+            tail(_observed(whole, other).tokens[-1], example),
+            _from_the_first_block(whole, other, example),
         )
+        if not (chosen and only_last):
+            raise ValueError(_depends_on_more(whole, inner, only_last))
+    end = partial(tail, inputs=example)
     pooler = None if seen.pooler is None else seen.pooler.probabilities
-    return replace(whole, tail=tail, **pooling_of(tail, tokens, whole, pooler))
+    return replace(whole, tail=tail, **pooling_of(end, tokens, whole, pooler))
+
+
+def _from_the_first_block(whole: ViTAdapter, other: Tensor, example: Tensor) -> Tensor:
+    """Run the model on an example, but its blocks on the tokens of another one."""
+    tokens = observe(whole, other, attention=False).tokens[0]
+
+    def enter(module: nn.Module, args: Any, kwargs: Any) -> Any:
+        if args:
+            return (tokens, *args[1:]), kwargs
+        return args, {**kwargs, next(iter(kwargs)): tokens}
+
+    handle = whole.token_entry.register_forward_pre_hook(enter, with_kwargs=True)
+    try:
+        return whole(example)
+    finally:
+        handle.remove()
+
+
+def _depends_on_more(whole: ViTAdapter, inner: ViTAdapter, only_last: bool) -> str:
+    """Say what an output depends on besides the last block's tokens."""
+    beginning = (
+        f"model: the output of {type(whole.model).__name__} depends on more than the "
+        "tokens of the last block: "
+    )
+    if not only_last:
+        return beginning + (
+            "on those of earlier blocks, or on chance; take the output from the last "
+            "block alone"
+        )
+    path = next(
+        (name for name, part in whole.model.named_modules() if part is inner.model), ""
+    )
+    return beginning + (
+        "on the image in another way, which no patch is credited with; to explain what "
+        "goes through the transformer nevertheless, pass resolve(model, adapter="
+        f"{_expression(path)}) in the model's place"
+    )
 
 
 def _another(example: Tensor) -> Tensor:
