@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -10,6 +11,10 @@ from typing import Any
 
 import torch
 from torch import nn, Tensor
+
+
+class NeedsAllTokensError(ValueError):
+    """The code behind the blocks takes no fewer tokens than there are."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,8 +53,8 @@ class RerunTail:
             *arguments (any): What the model takes behind the inputs.
 
         Raises:
-            ValueError: The output depends on the inputs, which are not known; or the
-                code behind the blocks needs every token.
+            ValueError: The output depends on the inputs, which are not known.
+            NeedsAllTokensError: Some were dropped.
         """
         if inputs is not None and (self.needs_inputs or arguments):
             return self._output(tokens, inputs, *arguments)
@@ -71,7 +76,7 @@ class RerunTail:
 
     def _output(self, tokens: Tensor, inputs: Tensor, *arguments: Any) -> Tensor:
         thread, with_graph = threading.get_ident(), torch.is_grad_enabled()
-        n_tokens = tokens.shape[1]
+        counts: list[int] = []  # of the example's own tokens
 
         def begin(module: nn.Module, args: Any) -> None:
             if threading.get_ident() == thread:
@@ -80,24 +85,39 @@ class RerunTail:
         def end(module: nn.Module, args: Any, output: Any) -> Any:
             if threading.get_ident() != thread:
                 return output
-            nonlocal n_tokens
             torch.set_grad_enabled(with_graph)
-            n_tokens = (output[0] if isinstance(output, tuple) else output).shape[1]
-            return (tokens, *output[1:]) if isinstance(output, tuple) else tokens
+            returned, n_tokens = _with_tokens(output, tokens)
+            counts.append(n_tokens)
+            return returned
 
         with torch.set_grad_enabled(with_graph), ExitStack() as handles:
             first = self.blocks[0].register_forward_pre_hook(begin)
             handles.callback(first.remove)
-            # Before the model's own hooks, which may note what the block returned.
-            last = self.blocks[-1].register_forward_hook(end, prepend=True)
-            handles.callback(last.remove)
+            # Before the model's own hooks, which may note what the block returned, and
+            # behind them, as those that change it have done so to the tokens already.
+            for before in (True, False):
+                last = self.blocks[-1].register_forward_hook(end, prepend=before)
+                handles.callback(last.remove)
             try:
                 return self.run(inputs, *arguments)
             except RuntimeError as error:
-                if n_tokens == tokens.shape[1]:
+                is_complete = not counts or counts[0] == tokens.shape[1]
+                if is_complete or "memory" in str(error):
                     raise
-                raise ValueError(
-                    f"model: the code behind its blocks needs all {n_tokens} tokens, "
+                raise NeedsAllTokensError(
+                    f"model: the code behind its blocks needs all {counts[0]} tokens, "
                     f"got {tokens.shape[1]} with the others dropped; mask patches "
                     f"instead ({error})"
                 ) from error
+
+
+def _with_tokens(output: Any, tokens: Tensor) -> tuple[Any, int]:
+    """Put tokens in the place of those that a block returned, and count those."""
+    if isinstance(output, Tensor):
+        return tokens, output.shape[1]
+    if isinstance(output, (tuple, list)):
+        return type(output)((tokens, *output[1:])), output[0].shape[1]
+    changed = copy.copy(output)  # a mapping that begins with them
+    first = next(iter(changed))
+    changed[first] = tokens
+    return changed, output[first].shape[1]

@@ -17,6 +17,7 @@ from captum_mda.vit.block_calls import (
 )
 from captum_mda.vit.equality import differences, differs, HALF_TOLERANCE
 from captum_mda.vit.execution import is_random
+from captum_mda.vit.rerun import NeedsAllTokensError, RerunTail
 
 Edit = Callable[[int, Tensor], Tensor]
 """Takes a block's index and its output (R, T, D); returns what goes on."""
@@ -64,6 +65,7 @@ class TokenStream:
         self.adapter = adapter
         self.tokens: dict[int, Tensor] = {}
         self._calls: list[BlockCall] = []
+        self._inputs, self._arguments = inputs, arguments
         self._batch_size = len(inputs)
         self._follows_rows = True
         wanted = set(places)
@@ -215,7 +217,24 @@ class TokenStream:
                     ) from error
                 if edit is not None:
                     tokens = edit(index, tokens)
+            return self._finished(tokens, rows)
+
+    def _finished(self, tokens: Tensor, rows: Tensor | None) -> Tensor:
+        """Run the tail, with the inputs of the rows where it takes them."""
+        if not isinstance(self.adapter.tail, RerunTail):
             return self.adapter.tail(tokens)
+
+        def of_rows(value: Any) -> Any:
+            if rows is None or not isinstance(value, Tensor) or value.dim() == 0:
+                return value
+            per_input = len(value) == self._batch_size
+            return value[rows.to(value.device)] if per_input else value
+
+        arguments = [of_rows(value) for value in (self._inputs, *self._arguments)]
+        try:
+            return self.adapter.finish(tokens, *arguments)
+        except NeedsAllTokensError as error:
+            raise CannotDropError(f"{error}") from error
 
     def _following(
         self, block: int, rows: Tensor | None, kept: Tensor | None

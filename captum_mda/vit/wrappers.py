@@ -15,6 +15,8 @@ from torch import nn, Tensor
 
 from captum_mda._state import preserved_state
 from captum_mda.vit.adapter import ViTAdapter
+from captum_mda.vit.block_calls import BlockCall
+from captum_mda.vit.equality import differs
 from captum_mda.vit.execution import eager_execution, is_random
 from captum_mda.vit.observation import Observation, observe
 from captum_mda.vit.outputs import output_tensor
@@ -101,9 +103,8 @@ def _from_the_first_block(whole: ViTAdapter, other: Tensor, example: Tensor) -> 
     tokens = observe(whole, other, attention=False).tokens[0]
 
     def enter(module: nn.Module, args: Any, kwargs: Any) -> Any:
-        if args:
-            return (tokens, *args[1:]), kwargs
-        return args, {**kwargs, next(iter(kwargs)): tokens}
+        call = BlockCall.of(args, kwargs).replaced(tokens)
+        return call.args, call.kwargs
 
     handle = whole.token_entry.register_forward_pre_hook(enter, with_kwargs=True)
     try:
@@ -156,11 +157,7 @@ def _tail_of(inner: ViTAdapter, tokens: Tensor) -> Tensor | None:
 def _same(output: Tensor | None, wanted: Tensor) -> bool:
     if output is None or output.shape != wanted.shape:
         return False
-    tolerance = 1e-9 if wanted.dtype == torch.float64 else 1e-5
-    if wanted.dtype in (torch.float16, torch.bfloat16):
-        tolerance = 5e-2
-    difference = (output - wanted).abs().max()
-    return bool(difference <= tolerance * wanted.abs().max())
+    return not bool(differs(output, wanted).any())
 
 
 # The first run ------------------------------------------------------------------------
@@ -285,7 +282,7 @@ def _counted_rows(run: _Run, known: Mapping[str, ViTAdapter]) -> Iterator[None]:
                 module: nn.Module, args: Any, kwargs: Any, calls: list[int] = calls
             ) -> None:
                 if threading.get_ident() == thread:
-                    calls.append(len((*args, *kwargs.values())[0]))
+                    calls.append(len(BlockCall.of(args, kwargs).tokens))
 
             block = adapter.token_entry
             handle = block.register_forward_pre_hook(note, with_kwargs=True)
