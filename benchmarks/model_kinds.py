@@ -20,8 +20,13 @@ from captum_mda.vit import resolve
 # Small models, so that all rows run in seconds; leave the sizes out for your own.
 timm_size = {"embed_dim": 48, "depth": 2, "num_heads": 3, "img_size": 64}
 size = {
-    "hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 3,
-    "intermediate_size": 96, "image_size": 64, "patch_size": 16, "num_labels": 5,
+    "hidden_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 3,
+    "intermediate_size": 96,
+    "image_size": 64,
+    "patch_size": 16,
+    "num_labels": 5,
 }
 images = torch.randn(2, 3, 64, 64)
 

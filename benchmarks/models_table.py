@@ -356,6 +356,8 @@ def markdown(header: list[str], rows: list[list[str]]) -> list[str]:
 
 def page(rows: list[Row]) -> str:
     """Write the whole page."""
+    from model_kinds import section  # beside this script
+
     failures: list[str] = []
 
     def mark(row: Row, column: str) -> str:
@@ -390,6 +392,7 @@ def page(rows: list[Row]) -> str:
     return "\n".join(
         [
             INTRODUCTION.format(python=platform.python_version(), versions=versions),
+            section(),
             "## Methods and models",
             "",
             RUNS.format(n_images=N_IMAGES, n_steps=N_STEPS),
