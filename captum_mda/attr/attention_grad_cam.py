@@ -60,6 +60,7 @@ class AttentionGradCam(ViTAttribution):
         require_choice("variant", variant, ("mda", "chefer"))
         self.variant = variant
         self.normalize = require_flag("normalize", normalize)
+        self._zeros_are_news = not normalize  # else scaling warns of them
         ViTAttribution.__init__(self, model, score)
 
     def _token_map(self, batch: Batch, **options: Any) -> Tensor:

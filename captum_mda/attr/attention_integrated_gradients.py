@@ -32,11 +32,14 @@ def mean_path_gradient(batch: Batch, n_steps: int) -> Tensor:
     for start in range(0, n_steps, together):
         scales = steps[start : start + together]
         seen = batch.observe(scales, first_block=-1)
-        (gradient,) = batch.gradients(seen.outputs, seen.maps[-1:])
+        # Gradients may be 0 at black, but not all the way.
+        (gradient,) = batch.gradients(seen.outputs, seen.maps[-1:], may_be_zero=True)
         parts = full_precision(gradient).unflatten(0, (len(scales), len(batch)))
         part = parts.sum(dim=0)
         total = part if total is None else total + part
     assert total is not None
+    if not bool(total.any()):
+        batch.require_slopes(seen.outputs)
     return (total / n_steps).clamp(min=0).mean(dim=1)
 
 

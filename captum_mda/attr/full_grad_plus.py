@@ -110,9 +110,8 @@ class _TokenGradients(ViTAttribution):
             )
         tokens = [seen.tokens[block - first] for block in blocks]
         records = capture.records
-        gradients = batch.gradients(
-            seen.outputs, [*tokens, *(result for result, _ in records)]
-        )
+        added = [result for result, _ in records]
+        gradients = batch.gradients(seen.outputs, tokens, may_lack=added)
         with torch.no_grad():
             score = batch.scores(seen.outputs)
             worth = sum(

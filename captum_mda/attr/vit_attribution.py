@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import replace
@@ -72,6 +73,7 @@ class ViTAttribution(Attribution):
 
     _uses_target = True  # whether the map depends on what is explained
     _forwards_per_example = 1
+    _zeros_are_news = True  # whether a map of zeros has not been warned of before
 
     def __init__(
         self, model: nn.Module | ViTAdapter, score: Score = "identity"
@@ -178,10 +180,25 @@ class ViTAttribution(Attribution):
             show_progress,
             forwards_per_example or self._forwards_per_example,
         )
+        self._warn_of_zeros(grids)
         if interpolate_mode is not None:
             grids = self.adapter.paint(grids, images, interpolate_mode)
             grids = like_inputs(grids, unwrapped(inputs))
         return wrapped(grids, inputs)
+
+    def _warn_of_zeros(self, grids: Tensor) -> None:
+        """Warn where a map says nothing."""
+        empty = (~grids.flatten(1).any(dim=1)).nonzero().flatten().tolist()
+        if empty and self._zeros_are_news:
+            warnings.warn(
+                f"inputs: the attributions of examples {empty[:10]} ({len(empty)} of "
+                f"{len(grids)}) are 0 everywhere: either no patch raises the score, or "
+                "the score has no slope there, as a saturated probability has none "
+                '(take score="identity"), nor have weights of 0 or rounding in the '
+                "model",
+                UserWarning,
+                stacklevel=5,
+            )
 
     def _grid(self, batch: Batch, **options: Any) -> Tensor:
         """Lay the tokens' values out on the grid of patches: (B, 1, h, w)."""

@@ -12,10 +12,26 @@ from torch import Tensor
 
 from captum_mda._captum import NullProgress
 from captum_mda.attr.vit_target import Scorer
+from captum_mda.perturbation.differentiation import (
+    callable_without_gradient,
+    flat_callable,
+    gradient_end,
+    is_flat,
+    lacks_gradient,
+    model_without_gradient,
+    require_unquantized,
+)
 from captum_mda.perturbation.failures import failures_explained
 from captum_mda.perturbation.response import arguments_of_rows
 from captum_mda.perturbation.scores import validated_outputs
-from captum_mda.vit import BiasCapture, Observation, observe, TokenStream, ViTAdapter
+from captum_mda.vit import (
+    BiasCapture,
+    ConstantParameters,
+    Observation,
+    observe,
+    TokenStream,
+    ViTAdapter,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,6 +99,8 @@ class Batch:
             inputs = inputs.clone()
         examples = self.examples.repeat(len(scales))
         arguments = arguments_of_rows(self.arguments, examples, self.n_examples)
+        if torch.is_grad_enabled():
+            require_unquantized(self.adapter.model)
         with self.as_called(), self._failures_explained(inputs):
             seen = observe(
                 self.adapter,
@@ -247,29 +265,79 @@ class Batch:
         return self.scorer.score(outputs, self.examples.repeat(copies))
 
     def gradients(
-        self, outputs: Tensor, of: Sequence[Tensor], keep_graph: bool = False
+        self,
+        outputs: Tensor,
+        of: Sequence[Tensor],
+        keep_graph: bool = False,
+        may_lack: Sequence[Tensor] = (),
+        may_be_zero: bool = False,
     ) -> list[Tensor]:
         """Differentiate the scores of outputs; examples do not interact.
 
         Args:
             outputs (Tensor): (R, ...), with a graph.
-            of (sequence of Tensor): What to differentiate with respect to.
+            of (sequence of Tensor): What to differentiate with respect to: what the
+                blocks, up to the last one, hold.
             keep_graph (bool, optional): Whether another call follows. Default: False
+            may_lack (sequence of Tensor, optional): What else; the score need not
+                depend on all of it. Default: ()
+            may_be_zero (bool, optional): Whether gradients may be 0 for all rows, for
+                reasons that `require_slopes` refuses. Default: False
 
         Returns:
-            *list[Tensor]*: shaped like ``of``; zeros where the score does not depend
-            on it.
+            *list[Tensor]*: shaped like ``of`` and then ``may_lack``; zeros where the
+            score does not depend on one of the latter.
+
+        Raises:
+            ValueError: The score does not depend differentiably on one of ``of``, or
+                is constant piece by piece; the message says what it looks like.
         """
-        total = self.scores(outputs).sum()
-        if not total.requires_grad:
-            return [torch.zeros_like(tensor) for tensor in of]
-        gradients = torch.autograd.grad(
-            total, list(of), retain_graph=keep_graph, allow_unused=True
-        )
-        return [
+        scores, tensors = self.scores(outputs), [*of, *may_lack]
+        found: Sequence[Tensor | None] = [None] * len(tensors)
+        if scores.requires_grad:
+            found = torch.autograd.grad(
+                scores.sum(), tensors, retain_graph=keep_graph, allow_unused=True
+            )
+        if any(gradient is None for gradient in found[: len(of)]):
+            raise ValueError(self._why_none(outputs, found[: len(of)]))
+        gradients = [
             torch.zeros_like(tensor) if gradient is None else gradient
-            for tensor, gradient in zip(of, gradients, strict=True)
+            for tensor, gradient in zip(tensors, found, strict=True)
         ]
+        if not may_be_zero and not any(bool(g.any()) for g in gradients[: len(of)]):
+            self.require_slopes(outputs)
+        return gradients
+
+    def _why_none(self, outputs: Tensor, found: Sequence[Tensor | None]) -> str:
+        """Say why the score has no gradient: the target's fault, or the model's."""
+        named = self.scorer.callable_name
+        if named is not None and lacks_gradient(self.scores, outputs):
+            return callable_without_gradient(named)
+        lost = [index for index, each in enumerate(found) if each is None]
+        where = f"behind block {self.adapter.depth - len(found) + lost[-1]}"
+        if len(lost) == len(found):
+            where = self._gradient_end() or where
+        return model_without_gradient(self.adapter.model, outputs, where)
+
+    def _gradient_end(self) -> str | None:
+        """Run one example again, to see in which module the gradient ends."""
+        one = replace(self.select(slice(0, 1)), progress=NullProgress())
+
+        def run() -> None:
+            with ConstantParameters():
+                one.observe(attention=False)
+
+        return gradient_end(self.adapter.model, run)
+
+    def require_slopes(self, outputs: Tensor) -> None:
+        """Raise a ValueError if a callable target, or score, is flat everywhere.
+
+        To be called where gradients are all 0. A probability that is saturated passes,
+        and so do weights of 0: their examples have maps of zeros.
+        """
+        named = self.scorer.callable_name
+        if named is not None and is_flat(self.scores, outputs):
+            raise ValueError(flat_callable(named))
 
     def read_row(self, matrix: Tensor, seen: Observation | None = None) -> Tensor:
         """Read the row of a matrix (B, T, T) that feeds the model's head: (B, T).

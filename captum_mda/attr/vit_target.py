@@ -26,12 +26,15 @@ class Scorer:
             target may expect.
         output (callable, optional): As ``score``, the chosen outputs themselves, where
             the score is made of them. Default: None
+        callable_name (str, optional): The argument that brought a callable to make
+            scores by: "target" or "score". Default: None
     """
 
     score: Callable[[Tensor, Tensor], Tensor]
     check: Callable[[Tensor], None]
     whole_batch: bool = False
     output: Callable[[Tensor, Tensor], Tensor] | None = None
+    callable_name: str | None = None
 
 
 def make_scorer(target: Target, score: Score, n_examples: int) -> Scorer:
@@ -56,7 +59,9 @@ def make_scorer(target: Target, score: Score, n_examples: int) -> Scorer:
         def call(outputs: Tensor, examples: Tensor) -> Tensor:
             return score_by_callable(target, outputs)
 
-        return Scorer(call, lambda example: None, whole_batch=True)
+        return Scorer(
+            call, lambda example: None, whole_batch=True, callable_name="target"
+        )
     indices = target_indices(target, n_examples)
     if indices is not None:
         with torch.inference_mode(False):  # a graph may hold it
@@ -73,16 +78,30 @@ def make_scorer(target: Target, score: Score, n_examples: int) -> Scorer:
             rows = example.expand(n_examples, *example.shape[1:])
             choose(rows, torch.arange(n_examples))
 
-    return Scorer(choose, check, output=partial(choose, score="identity"))
+    return Scorer(
+        choose,
+        check,
+        output=partial(choose, score="identity"),
+        callable_name="score" if callable(score) else None,
+    )
+
+
+_HOW_TO_PASS = (
+    "pass class indices as integers, target.long() or one_hot.argmax(1); several or "
+    "soft labels as target=lambda outputs: (outputs * labels).sum(1); an embedding "
+    "(E,) or (B, E) as wide as the output, E, or as "
+    "target=lambda outputs: torch.cosine_similarity(outputs, embedding)"
+)
 
 
 def _similarity_scorer(embedding: Tensor, n_examples: int) -> Scorer:
     """Explain the cosine similarity with an embedding, of a text for example."""
+    shape = tuple(embedding.shape)
     rows = embedding if embedding.dim() == 2 else embedding[None]
     if rows.dim() != 2 or len(rows) not in (1, n_examples):
         raise ValueError(
-            f"target: got an embedding of shape {tuple(embedding.shape)}, takes (E,) "
-            f"or one for each example, ({n_examples}, E)"
+            f"target: got an embedding of shape {shape}, takes (E,) or one for each "
+            f"example, ({n_examples}, E); {_HOW_TO_PASS}"
         )
     if not torch.isfinite(rows).all():
         raise ValueError("target: NaN or infinite values in the embedding")
@@ -93,10 +112,39 @@ def _similarity_scorer(embedding: Tensor, n_examples: int) -> Scorer:
         return F.cosine_similarity(outputs, wanted, dim=1)
 
     def check(example: Tensor) -> None:
+        if example.numel() == 1:
+            raise ValueError(
+                f"target: got floating-point numbers of shape {shape} for a model with "
+                "one output, whose cosine similarity with anything is 1 or -1; to "
+                "explain the output pass target=None, with score='sigmoid' its "
+                "probability; for labels of 0 pass target=lambda outputs: "
+                "-outputs.flatten()"
+            )
         if example.dim() != 2 or example.shape[1] != rows.shape[1]:
             raise ValueError(
                 f"target: got an embedding of {rows.shape[1]} numbers, the model's "
-                f"output has shape {tuple(example.shape)}"
+                f"output has shape {tuple(example.shape)}; {_HOW_TO_PASS}"
+            )
+        if _may_be_labels(embedding, n_examples):
+            raise ValueError(
+                f"target: got floating-point numbers of shape {shape}, all in [0, 1] "
+                "or whole: labels, or an embedding? Both fit the model's output of "
+                f"{rows.shape[1]} values; {_HOW_TO_PASS}"
             )
 
     return Scorer(similarity, check)
+
+
+def _may_be_labels(embedding: Tensor, n_examples: int) -> bool:
+    """Tell whether an embedding may as well be what training takes as labels.
+
+    Those are one row of numbers in [0, 1], or of whole ones, for each example; or one
+    whole number for each. One row for several examples can only be an embedding.
+    """
+    one_row = embedding.dim() == 1 or len(embedding) == 1
+    if one_row and n_examples > 1 and embedding.numel() != n_examples:
+        return False
+    whole = bool((embedding == embedding.round()).all())
+    if one_row and n_examples > 1:
+        return whole and bool((embedding >= 0).all())
+    return whole or bool(((embedding >= 0) & (embedding <= 1)).all())

@@ -191,9 +191,12 @@ class Response:
             if values.requires_grad:  # by the inputs, or by parameters alone
                 (gradient,) = torch.autograd.grad(values.sum(), leaf, allow_unused=True)
             if gradient is None:
+                what = "or the scores that the callable target makes of them "
                 raise ValueError(
-                    "forward_func: its outputs have no gradient with respect to the "
-                    f"inputs, which this ordering needs; {WITHOUT_GRADIENTS}"
+                    "forward_func: its outputs "
+                    f"{what if callable(self._target) else ''}have no gradient with "
+                    f"respect to the inputs, which this ordering needs; "
+                    f"{WITHOUT_GRADIENTS}"
                 )
             return values, gradient
 
