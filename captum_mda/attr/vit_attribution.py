@@ -63,8 +63,8 @@ class ViTAttribution(Attribution):
             transformers or open_clip (`captum_mda.vit.resolve` says which), or an
             adapter.
         score (str or callable, optional): What is made of the outputs before the target
-            is chosen: "identity" for logits, "softmax", or a callable. Not used where
-            the target is a callable. Default: "identity"
+            is chosen: "identity" for logits, "softmax", "sigmoid", or a callable. Not
+            used where the target is a callable. Default: "identity"
 
     Raises:
         TypeError: ``model`` is neither.
@@ -113,9 +113,10 @@ class ViTAttribution(Attribution):
             target (int, tuple, Tensor, list, callable, optional): What is explained.
                 Captum's forms of classes, for all examples or for each; a
                 floating-point tensor (E,) or (B, E), whose cosine similarity with the
-                model's embedding is explained; or a callable that maps outputs
-                (B, ...) to one score for each example (B,). None where the model
-                returns one value for each example. Default: None
+                model's embedding is explained (labels, which are in [0, 1] or whole,
+                are refused: pass class indices as integers); or a callable that maps
+                outputs (B, ...) to one score for each example (B,). None where the
+                model returns one value for each example. Default: None
             additional_forward_args (any, optional): Passed to the model behind the
                 inputs; tensors whose first dimension is the batch's hold one entry for
                 each example. Default: None
@@ -138,7 +139,8 @@ class ViTAttribution(Attribution):
 
         Raises:
             TypeError, ValueError: An argument does not fit (before the first forward),
-                or outputs are NaN or infinite, with the example.
+                outputs are NaN or infinite, with the example, or the score does not
+                depend differentiably on the model where the method takes gradients.
             RuntimeError: Attention maps could not be read.
         """
         return self._attribute(

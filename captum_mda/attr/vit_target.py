@@ -98,11 +98,6 @@ def _similarity_scorer(embedding: Tensor, n_examples: int) -> Scorer:
     """Explain the cosine similarity with an embedding, of a text for example."""
     shape = tuple(embedding.shape)
     rows = embedding if embedding.dim() == 2 else embedding[None]
-    if rows.dim() != 2 or len(rows) not in (1, n_examples):
-        raise ValueError(
-            f"target: got an embedding of shape {shape}, takes (E,) or one for each "
-            f"example, ({n_examples}, E); {_HOW_TO_PASS}"
-        )
     if not torch.isfinite(rows).all():
         raise ValueError("target: NaN or infinite values in the embedding")
 
@@ -119,6 +114,11 @@ def _similarity_scorer(embedding: Tensor, n_examples: int) -> Scorer:
                 "explain the output pass target=None, with score='sigmoid' its "
                 "probability; for labels of 0 pass target=lambda outputs: "
                 "-outputs.flatten()"
+            )
+        if rows.dim() != 2 or len(rows) not in (1, n_examples):
+            raise ValueError(
+                f"target: got an embedding of shape {shape}, takes (E,) or one for "
+                f"each example, ({n_examples}, E); {_HOW_TO_PASS}"
             )
         if example.dim() != 2 or example.shape[1] != rows.shape[1]:
             raise ValueError(
