@@ -73,8 +73,8 @@ def observe(
 
     Raises:
         ObservationError: The blocks are not called once each, in order; their
-            attention maps are not as many as the blocks.
-        ValueError: They have no gradient though gradients are enabled.
+            attention maps are not as many as the blocks, or have no gradient though
+            gradients are enabled.
     """
     seen = Observation(torch.empty(0))
     capture = AttentionCapture()
@@ -138,7 +138,7 @@ def _sort_records(
         )
     seen.attention = records[ends[0] : ends[-1]]
     if torch.is_grad_enabled() and not all(map_.requires_grad for map_ in seen.maps):
-        raise ValueError(
+        raise ObservationError(
             "model: its attention maps have no gradient, takes attention that PyTorch "
             "differentiates; a torch.autograd.Function with its own backward pass, "
             "torch.no_grad() or torch.inference_mode() inside the model, or detach() "
