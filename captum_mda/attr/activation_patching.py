@@ -247,8 +247,7 @@ class CausalActivationPatching(ViTAttribution):
         counts = [selections.shape[1]] * len(batch)
         scores = torch.stack(batch.score_each(counts, run))
         if subtract_blank:
-            everything = torch.arange(len(batch))
-            scores = scores - batch.score_rows(blank.outputs, everything)[:, None]
+            scores = scores - batch.scores(blank.outputs)[:, None]
         return scores
 
     def _patch(
