@@ -44,6 +44,7 @@ from captum_mda.ordering import (
     Ordering,
     ORDERINGS,
     RefinedOrdering,
+    require_inputs_for,
     Screening,
     SearchResult,
     SearchTask,
@@ -332,6 +333,7 @@ class MetricDrivenAttribution(PerturbationAttribution):
         tensors = validate_inputs(inputs)
         tau = require_in_unit_interval("tau", tau)
         show_progress = require_flag("show_progress", show_progress)
+        require_inputs_for(self.ordering, tensors)
         if self.precision is not None:
             require_bfloat16(self.forward_func, tensors)
         features = Features.from_mask(tensors, feature_mask)

@@ -14,6 +14,7 @@ import torch
 from torch import nn, Tensor
 from torch.nn import functional as F
 
+from captum_mda._checks import require_flag
 from captum_mda.backward._functions import frozen_norm, with_slope
 from captum_mda.vit.execution import eager_execution
 from captum_mda.vit.function_mode import Rule, RuleMode
@@ -142,9 +143,7 @@ class LibraGrad:
             "activation": activation,
             "gate": gate,
         }
-        for name, value in options.items():
-            if not isinstance(value, bool):
-                raise TypeError(f"{name}: got {value!r}, takes True or False")
+        options = {name: require_flag(name, value) for name, value in options.items()}
         self.model = model
         self._options = options
         self._stacks: list[ExitStack] = []

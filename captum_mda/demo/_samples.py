@@ -10,6 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from captum_mda._checks import require_tensor
 from captum_mda.demo.generator import IMAGE_SIZE, render_scene
 
 if TYPE_CHECKING:
@@ -122,6 +123,7 @@ def denormalize(images: Tensor) -> Tensor:
     if not isinstance(images, Tensor) or not images.is_floating_point():
         kind = images.dtype if isinstance(images, Tensor) else type(images).__name__
         raise TypeError(f"images: got {kind}, takes a floating point tensor")
+    require_tensor("images", images)
     if images.ndim < 3 or images.shape[-3] != 3:
         raise ValueError(
             f"images: got shape {tuple(images.shape)}, takes (..., 3, H, W)"

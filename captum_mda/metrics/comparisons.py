@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from captum_mda._checks import require_flag
 from captum_mda.metrics.exact_means import example_values, Values
 from captum_mda.metrics.intervals import (
     mean_interval,
@@ -153,6 +154,7 @@ def compare(
         [-0.350, -0.150], p = 0.12; no result could be, with 1 comparison of 4 examples
     """
     require_settings(confidence, n_resamples, seed)
+    higher_is_better = require_flag("higher_is_better", higher_is_better)
     values = _paired_values(scores)
     chosen = _chosen_reference(values, higher_is_better, reference)
     differences = {
@@ -277,7 +279,7 @@ def _chosen_reference(
     if reference is None:
         pick = max if higher_is_better else min
         return pick(values, key=lambda name: float(np.nanmean(values[name])))
-    if reference not in values:
+    if not isinstance(reference, str) or reference not in values:
         raise ValueError(
             f"reference: got {reference!r}, takes one of {', '.join(map(repr, values))}"
         )

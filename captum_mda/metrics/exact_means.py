@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from captum_mda._checks import require_count, require_real
+
 Values: TypeAlias = Tensor | Sequence[float] | NDArray[Any]
 
 
@@ -111,9 +113,16 @@ class MeanAccumulator:
         """
         result = cls()
         require_state(result, state)
-        result._n, result._n_missing = int(state["n"]), int(state["n_missing"])
-        result._total = Fraction(state["total"])
-        result._total_of_squares = Fraction(state["total_of_squares"])
+        result._n = require_count("state: n", state["n"])
+        result._n_missing = require_count("state: n_missing", state["n_missing"])
+        result._total = _fraction(state, "total")
+        result._total_of_squares = _fraction(state, "total_of_squares")
+        # No sum of squares is less than this, whatever the values are.
+        if result._total**2 > result._n * result._total_of_squares:
+            raise ValueError(
+                f"state: no {result._n} values have the total and total_of_squares "
+                "that it holds"
+            )
         return result
 
 
@@ -125,10 +134,15 @@ def example_values(name: str, values: Values) -> NDArray[np.float64]:
         ValueError: They are not of shape (B,), or one is infinite.
     """
     if isinstance(values, Tensor):
+        if not values.is_complex():  # refused below, as NumPy's are
+            require_real(name, values)
         values = values.detach().cpu()
         # NumPy knows no bfloat16.
         values = (values.double() if values.is_floating_point() else values).numpy()
-    array = np.asarray(values)
+    try:
+        array = np.asarray(values)
+    except ValueError as error:  # lists of different lengths
+        raise ValueError(f"{name}: {error}; takes one number for each") from error
     if array.dtype.kind not in "biuf":
         raise TypeError(f"{name}: got {array.dtype} values, takes real numbers")
     if array.ndim != 1:
@@ -139,6 +153,15 @@ def example_values(name: str, values: Values) -> NDArray[np.float64]:
             f"{name}: got an infinity in example {index}, takes finite ones"
         )
     return array.astype(np.float64)
+
+
+def _fraction(state: Mapping[str, Any], name: str) -> Fraction:
+    try:
+        return Fraction(state[name])
+    except (ValueError, TypeError, ZeroDivisionError, OverflowError) as error:
+        raise ValueError(
+            f"state: got {state[name]!r} as {name}, takes a fraction such as '7/2'"
+        ) from error
 
 
 def _exact_totals(values: Sequence[float]) -> tuple[Fraction, Fraction]:

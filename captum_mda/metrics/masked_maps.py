@@ -5,27 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from captum_mda._checks import require_examples, require_tensor
 from captum_mda.metrics.degenerate import OK
-from captum_mda.perturbation.inputs import require_finite
 
 
 def require_values(name: str, value: object) -> None:
     """Raise unless ``value`` is a dense tensor of finite real numbers, not empty."""
-    if not isinstance(value, Tensor):
-        raise TypeError(f"{name}: got {type(value).__name__}, takes a tensor")
-    if value.is_complex():
-        raise TypeError(f"{name}: got dtype {value.dtype}, takes real numbers")
-    if value.is_meta or value.layout != torch.strided:
-        raise TypeError(
-            f"{name}: got a {value.layout} tensor on {value.device}, takes a dense "
-            "tensor that holds values; convert it with to_dense() or load it"
-        )
-    if value.dim() == 0 or value.numel() == 0:
-        raise ValueError(
-            f"{name}: got shape {tuple(value.shape)}, takes at least one example along "
-            "dimension 0, and no empty dimension"
-        )
-    require_finite(name, value)
+    require_examples(name, require_tensor(name, value))
 
 
 def as_maps(attributions: Tensor) -> Tensor:

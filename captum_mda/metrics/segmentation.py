@@ -26,6 +26,7 @@ import torch
 from torch import Tensor
 
 from captum_mda._captum import log_usage
+from captum_mda._checks import is_number, require_choice
 from captum_mda.metrics.degenerate import (
     map_status,
     OK,
@@ -39,7 +40,6 @@ from captum_mda.metrics.masked_maps import (
     mask_status,
 )
 from captum_mda.metrics.thresholds import foreground, require_threshold, Threshold
-from captum_mda.perturbation.inputs import require_choice
 
 Convention = Literal["exact", "mda"]
 
@@ -212,7 +212,7 @@ def pointing_game(
 
 
 def _require_tolerance(tolerance: float) -> None:
-    if isinstance(tolerance, bool) or not isinstance(tolerance, (int, float)):
+    if not is_number(tolerance):
         raise TypeError(f"tolerance: got {tolerance!r}, takes a number of pixels")
     if not 0 <= tolerance < math.inf:
         raise ValueError(f"tolerance: got {tolerance!r}, takes 0 or more pixels")

@@ -11,6 +11,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from torch import Tensor
 
+from captum_mda._checks import require_count, require_integers
 from captum_mda.metrics.exact_means import (
     example_values,
     MeanAccumulator,
@@ -173,11 +174,16 @@ class SegmentationAccumulator:
         """
         result = cls()
         require_state(result, state)
+        for part, names in (("means", _MEANS), ("counts", _COUNTS)):
+            if not isinstance(state[part], Mapping) or set(names) - set(state[part]):
+                raise ValueError(f"state: {part} takes the fields {', '.join(names)}")
         result._means = {
             name: MeanAccumulator.from_state(state["means"][name]) for name in _MEANS
         }
-        counts = {name: list(map(int, state["counts"][name])) for name in _COUNTS}
-        result._add(int(state["n"]), int(state["n_missing"]), counts)
+        counts = {name: _pair(state["counts"], name) for name in _COUNTS}
+        n = require_count("state: n", state["n"])
+        n_missing = require_count("state: n_missing", state["n_missing"])
+        result._add(n, n_missing, counts)
         return result
 
     def _add(self, n: int, n_missing: int, counts: Mapping[str, Sequence[int]]) -> None:
@@ -193,9 +199,21 @@ def _summed_counts(name: str, counts: Tensor, n: int) -> list[int]:
     """Sum counts of background and foreground, integers (B, 2), over the images."""
     if not isinstance(counts, Tensor) or counts.is_floating_point():
         raise TypeError(f"scores.{name}: takes an integer tensor (B, 2)")
+    require_integers(f"scores.{name}", counts)
     if counts.shape != (n, 2):
         raise ValueError(f"scores.{name}: got {tuple(counts.shape)}, takes {(n, 2)}")
+    if counts.numel() and int(counts.min()) < 0:
+        raise ValueError(
+            f"scores.{name}: got {int(counts.min())} pixels, takes numbers from 0 on"
+        )
     return [int(total) for total in counts.sum(dim=0).tolist()]
+
+
+def _pair(counts: Mapping[str, Any], name: str) -> list[int]:
+    pair = counts[name]
+    if not isinstance(pair, Sequence) or isinstance(pair, str) or len(pair) != 2:
+        raise ValueError(f"state: {name} takes two counts")
+    return [require_count(f"state: {name}", count) for count in pair]
 
 
 def _ratio(part: int, whole: int) -> float:

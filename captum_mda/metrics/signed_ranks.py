@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
+
+from captum_mda._checks import require_in_unit_interval
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -16,7 +19,15 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
     Returns:
         *list[float]*: In the same order, in [0, 1], never below the p-value.
+
+    Raises:
+        TypeError: They are no sequence of numbers.
+        ValueError: One is outside [0, 1], or NaN.
     """
+    if isinstance(p_values, (str, Mapping)) or not isinstance(p_values, Iterable):
+        raise TypeError(f"p_values: got {p_values!r}, takes a sequence of numbers")
+    given = p_values.tolist() if isinstance(p_values, Tensor) else p_values
+    p_values = [require_in_unit_interval("p_values", value) for value in given]
     adjusted, largest = [0.0] * len(p_values), 0.0
     for rank, index in enumerate(
         sorted(range(len(p_values)), key=p_values.__getitem__)

@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from captum_mda._checks import require_count, require_positive_integer
 from captum_mda.metrics.degenerate import map_status, OK
 from captum_mda.metrics.exact_means import require_same_type, require_state
 from captum_mda.metrics.masked_maps import as_maps, as_masks
-from captum_mda.perturbation.inputs import require_positive_integer
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +66,7 @@ class HistogramAccumulator:
     """
 
     def __init__(self, bins: int = 256) -> None:
-        require_positive_integer("bins", bins)
+        bins = require_positive_integer("bins", bins)
         self._n = 0
         self._counts = torch.zeros(2, bins, dtype=torch.int64)
 
@@ -150,12 +150,19 @@ class HistogramAccumulator:
         """
         result = cls()
         require_state(result, state)
-        counts = torch.tensor(state["counts"], dtype=torch.int64)
+        try:
+            counts = torch.tensor(state["counts"], dtype=torch.int64)
+        except (ValueError, TypeError, RuntimeError) as error:
+            raise ValueError(
+                f"state: its counts are no integers (2, bins) ({error})"
+            ) from error
         if counts.dim() != 2 or counts.shape[0] != 2 or counts.shape[1] == 0:
             raise ValueError(
                 f"state: got counts {tuple(counts.shape)}, takes (2, bins)"
             )
-        result._n, result._counts = int(state["n"]), counts
+        if int(counts.min()) < 0:
+            raise ValueError("state: a count is negative, takes numbers from 0 on")
+        result._n, result._counts = require_count("state: n", state["n"]), counts
         return result
 
     def _thresholds(self) -> Tensor:

@@ -15,6 +15,12 @@ from captum_mda._captum import (
     log_usage,
     TargetType,
 )
+from captum_mda._checks import (
+    require_choice,
+    require_flag,
+    require_positive_integer_or_none,
+    require_tensor,
+)
 from captum_mda.metrics.degenerate import OK, OnDegenerate, require_ranking
 from captum_mda.metrics.masked_accuracy import (
     counts_of,
@@ -28,13 +34,8 @@ from captum_mda.metrics.token_runs import (
     mask_patches,
     TokenQuestion,
 )
-from captum_mda.perturbation import validate_inputs
-from captum_mda.perturbation.inputs import (
-    require_choice,
-    require_finite,
-    require_positive_integer,
-)
-from captum_mda.perturbation.targets import require_classes
+from captum_mda.perturbation import format_baselines, validate_inputs
+from captum_mda.perturbation.targets import require_classes, target_indices
 from captum_mda.vit import CannotDropError, find_adapter, ViTAdapter
 
 Removal = Literal["auto", "tokens", "mask"]
@@ -136,11 +137,15 @@ def token_deletion(
     require_choice("first", first, get_args(First))
     require_choice("removal", removal, get_args(Removal))
     require_choice("on_degenerate", on_degenerate, get_args(OnDegenerate))
-    if max_examples_per_batch is not None:
-        require_positive_integer("max_examples_per_batch", max_examples_per_batch)
+    max_examples_per_batch = require_positive_integer_or_none(
+        "max_examples_per_batch", max_examples_per_batch
+    )
+    show_progress = require_flag("show_progress", show_progress)
     require_classes(target)
     shares = read_fractions(fractions)
-    (images,) = validate_inputs(inputs)
+    images = _images(inputs)
+    kind = format_baselines((images,), baselines)
+    target_indices(target, len(images))
     adapter = find_adapter(model)
     if adapter.patch_order != "rows":
         raise ValueError(
@@ -164,7 +169,7 @@ def token_deletion(
             if removal == "tokens":
                 raise ValueError(f"{error}; take removal='mask'") from error
     if used == "mask":
-        values = mask_patches(question, order, counts, baselines)
+        values = mask_patches(question, order, counts, kind)
     hits = (values >= FIRST).double()
     probabilities = values - FIRST * hits
     skipped = torch.tensor([each != OK for each in status])[:, None]
@@ -305,12 +310,21 @@ def lif_deletion(
     ).accuracy
 
 
+def _images(inputs: Tensor) -> Tensor:
+    """Check the images, alone or in a tuple of one, as Captum passes them."""
+    images, *others = validate_inputs(inputs)
+    if others or images.dim() != 4 or not images.is_floating_point():
+        shapes = [tuple(each.shape) for each in (images, *others)]
+        raise ValueError(
+            f"inputs: got shapes {shapes} of {images.dtype}, takes one tensor of "
+            "floating-point images (B, C, H, W)"
+        )
+    return images
+
+
 def _patch_scores(attributions: Tensor, images: Tensor, adapter: ViTAdapter) -> Tensor:
     """Average a map over patches: float64 (B, P)."""
-    if not isinstance(attributions, Tensor):
-        raise TypeError(
-            f"attributions: got {type(attributions).__name__}, takes a tensor"
-        )
+    require_tensor("attributions", attributions)
     grid = adapter.patch_grid(images)
     sizes = (tuple(images.shape[-2:]), grid)
     fits = attributions.dim() == 4 and len(attributions) == len(images)
@@ -320,7 +334,6 @@ def _patch_scores(attributions: Tensor, images: Tensor, adapter: ViTAdapter) -> 
             f"of {len(images)} images, {sizes[0]} pixels or {grid} patches: "
             "(B, 1, H, W)"
         )
-    require_finite("attributions", attributions)
     values = attributions.detach().double().sum(dim=1, keepdim=True)
     if values.shape[-2:] != grid:
         values = adapter.patch_means(values, images)

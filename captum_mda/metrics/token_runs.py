@@ -9,22 +9,23 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from captum_mda._captum import BaselineType, progress_bar, TargetType
+from captum_mda._captum import progress_bar, TargetType
 from captum_mda._state import preserved_state
 from captum_mda.metrics.masked_accuracy import is_first
 from captum_mda.metrics.questions import Question
 from captum_mda.perturbation import (
     Features,
-    format_baselines,
     patch_feature_mask,
     Path,
     Ranking,
 )
+from captum_mda.perturbation.failures import failures_explained
 from captum_mda.perturbation.response import (
     arguments_of_rows,
     default_rows,
     ran_out_of_memory,
 )
+from captum_mda.perturbation.scores import validated_outputs
 from captum_mda.perturbation.targets import select_target, target_indices
 from captum_mda.vit import eager_execution, patch_numbers, TokenStream, ViTAdapter
 
@@ -61,7 +62,10 @@ def drop_tokens(question: TokenQuestion, order: Tensor, counts: Tensor) -> Tenso
 
     def answer(rows: Tensor) -> Tensor:
         arguments = arguments_of_rows(question.arguments, rows, len(images))
-        stream = TokenStream(adapter, images[rows], *arguments, places=[0])
+        with failures_explained(
+            adapter.model, (images,), question.arguments, len(images)
+        ):
+            stream = TokenStream(adapter, images[rows], *arguments, places=[0])
         target = targets if targets is None or len(targets) == 1 else targets[rows]
         _require_patches(adapter, stream, images)
         values = [_value(stream.outputs, target, rows)]
@@ -108,7 +112,10 @@ def _in_halves(
 
 
 def mask_patches(
-    question: TokenQuestion, order: Tensor, counts: Tensor, baselines: BaselineType
+    question: TokenQuestion,
+    order: Tensor,
+    counts: Tensor,
+    baselines: tuple[Tensor, ...],
 ) -> Tensor:
     """Set patches to the baselines: float64 (B, K + 1), as `drop_tokens`."""
     images = question.images
@@ -127,10 +134,9 @@ def mask_patches(
     )
     ranking = Ranking(order, torch.cat([torch.zeros(1, dtype=torch.int64), counts]))
     path = Path(ranking, deletes=True)
-    kind = format_baselines((images,), baselines)
     model = question.adapter.model
     with eager_execution(model), preserved_state(model, (images,)):
-        return masking.run([path], [kind], features)[0]
+        return masking.run([path], [baselines], features)[0]
 
 
 def _patch_mask(adapter: ViTAdapter, images: Tensor) -> Tensor:
@@ -144,6 +150,7 @@ def _patch_mask(adapter: ViTAdapter, images: Tensor) -> Tensor:
 
 
 def _value(outputs: Tensor, target: Tensor | None, rows: Tensor) -> Tensor:
+    validated_outputs(outputs, len(rows), "model")
     finite = torch.isfinite(outputs).flatten(1).all(dim=1).cpu()
     if not bool(finite.all()):
         raise ValueError(

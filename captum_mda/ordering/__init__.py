@@ -16,7 +16,12 @@ from captum_mda.ordering.joint import JointOrdering
 from captum_mda.ordering.paper import PaperOrdering
 from captum_mda.ordering.refine import RefinedOrdering
 from captum_mda.ordering.relaxed import RelaxedOrdering
-from captum_mda.ordering.run import measure_end_points, order_examples, seed_scores
+from captum_mda.ordering.run import (
+    measure_end_points,
+    order_examples,
+    require_inputs_for,
+    seed_scores,
+)
 from captum_mda.ordering.screening import Screening
 
 ORDERINGS: dict[str, Callable[[], Ordering]] = {
@@ -45,5 +50,6 @@ __all__ = [
     "complete",
     "measure_end_points",
     "order_examples",
+    "require_inputs_for",
     "seed_scores",
 ]

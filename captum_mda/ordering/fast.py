@@ -9,6 +9,12 @@ from math import ceil
 import numpy as np
 from numpy.typing import NDArray
 
+from captum_mda._checks import (
+    require_count,
+    require_in_unit_interval,
+    require_positive_integer_or_none,
+    require_positive_number,
+)
 from captum_mda.ordering.base import (
     DELETION,
     Described,
@@ -28,12 +34,6 @@ from captum_mda.ordering.greedy import (
 from captum_mda.ordering.lockstep import answered_by, Query, Search
 from captum_mda.ordering.memory import Memory
 from captum_mda.ordering.screening import FRUGAL, Screened
-from captum_mda.perturbation.inputs import (
-    require_count,
-    require_in_unit_interval,
-    require_positive_integer,
-    require_positive_number,
-)
 
 # What the measurements of benchmarks/ordering.py settled, and nobody need set.
 DEFAULT_BUDGET = 4.5
@@ -147,16 +147,18 @@ class FastOrdering(Described):
         patience: int | None = None,
     ) -> None:
         """Check the numbers."""
-        if window is not None:
-            require_positive_integer("window", window)
+        window = require_positive_integer_or_none("window", window)
         if forwards_per_feature is not None:
-            require_positive_number("forwards_per_feature", forwards_per_feature)
-        if deletion_checks is not None:
-            require_positive_integer("deletion_checks", deletion_checks)
-        require_in_unit_interval("quiet_level", quiet_level)
-        require_in_unit_interval("oldest_share", oldest_share)
+            forwards_per_feature = require_positive_number(
+                "forwards_per_feature", forwards_per_feature
+            )
+        deletion_checks = require_positive_integer_or_none(
+            "deletion_checks", deletion_checks
+        )
+        quiet_level = require_in_unit_interval("quiet_level", quiet_level)
+        oldest_share = require_in_unit_interval("oldest_share", oldest_share)
         if patience is not None:
-            require_count("patience", patience)
+            patience = require_count("patience", patience)
         self.window = window
         self.forwards_per_feature = forwards_per_feature
         self.deletion_checks = deletion_checks

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -67,12 +67,15 @@ class JointOrdering(Described):
         searches: Sequence[FastOrdering] | None = None,
     ) -> None:
         """Check the numbers and the searches."""
-        require_positive_number("forwards_per_feature", forwards_per_feature)
-        require_positive_integer("rounds", rounds)
-        searches = (THOROUGH,) if searches is None else tuple(searches)
+        forwards_per_feature = require_positive_number(
+            "forwards_per_feature", forwards_per_feature
+        )
+        rounds = require_positive_integer("rounds", rounds)
+        given = (THOROUGH,) if searches is None else searches
+        searches = tuple(given) if isinstance(given, Iterable) else ()
         if not searches or not all(isinstance(s, FastOrdering) for s in searches):
             raise TypeError(
-                f"searches: got {searches!r}, takes a sequence of FastOrdering"
+                f"searches: got {given!r}, takes a sequence of FastOrdering"
             )
         self.forwards_per_feature = forwards_per_feature
         self.rounds = rounds

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from captum_mda._checks import require_positive_integer_or_none
 from captum_mda.ordering.base import (
     DELETION,
     Described,
@@ -24,7 +25,6 @@ from captum_mda.ordering.greedy import (
     reached,
 )
 from captum_mda.ordering.lockstep import Search
-from captum_mda.perturbation.inputs import require_positive_integer
 
 
 class PaperOrdering(Described):
@@ -48,9 +48,7 @@ class PaperOrdering(Described):
 
     def __init__(self, window: int | None = None) -> None:
         """Check the window."""
-        if window is not None:
-            require_positive_integer("window", window)
-        self.window = window
+        self.window = require_positive_integer_or_none("window", window)
 
     def __call__(self, task: SearchTask) -> SearchResult:
         """Order the patches of all of a task's examples, side by side."""

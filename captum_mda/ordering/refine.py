@@ -20,6 +20,7 @@ from captum_mda.ordering.base import (
     SearchTask,
 )
 from captum_mda.ordering.lockstep import Query, run_in_lockstep, Search
+from captum_mda.ordering.validation import validated_result
 from captum_mda.perturbation.inputs import require_positive_integer
 
 LENGTHS = (1, 2, 4, 8)
@@ -61,13 +62,14 @@ class RefinedOrdering(Described):
     def __init__(self, ordering: Ordering, passes: int = 8) -> None:
         """Check the number of passes."""
         require_ordering(ordering)
-        require_positive_integer("passes", passes)
+        passes = require_positive_integer("passes", passes)
         self.ordering = ordering
         self.passes = passes
 
     def __call__(self, task: SearchTask) -> SearchResult:
         """Order the patches of all of a task's examples, and improve the orders."""
-        return refined(task, self.ordering(task), self.passes)
+        found = validated_result(self.ordering(task), task)
+        return refined(task, found, self.passes)
 
 
 def refined(task: SearchTask, found: SearchResult, passes: int) -> SearchResult:

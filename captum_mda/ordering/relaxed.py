@@ -85,7 +85,7 @@ class RelaxedOrdering(Described):
         if ordering is None:
             ordering = FastOrdering(forwards_per_feature=DEFAULT_BUDGET)
         require_ordering(ordering)
-        require_positive_integer("steps", steps)
+        steps = require_positive_integer("steps", steps)
         self.ordering = ordering
         self.steps = steps
 

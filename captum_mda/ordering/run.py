@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -13,8 +15,10 @@ from captum_mda.ordering.base import (
     SearchResult,
     SearchTask,
 )
+from captum_mda.ordering.relaxed import RelaxedOrdering
 from captum_mda.ordering.validation import validated_result
 from captum_mda.perturbation import Features, SubsetResponses
+from captum_mda.perturbation.subsets import require_differentiable
 
 
 def seed_scores(
@@ -74,6 +78,14 @@ def measure_end_points(responses: SubsetResponses) -> tuple[EndPoints, torch.dty
     values = responses(subsets, torch.arange(b).repeat(3), kinds).cpu()
     full, insertion_baseline, deletion_baseline = values.double().view(3, b)
     return EndPoints(full, insertion_baseline, deletion_baseline), values.dtype
+
+
+def require_inputs_for(ordering: object, inputs: Sequence[Tensor]) -> None:
+    """Raise a ValueError where an ordering needs gradients that inputs do not have."""
+    while ordering is not None:
+        if isinstance(ordering, RelaxedOrdering):
+            require_differentiable(inputs)
+        ordering = getattr(ordering, "ordering", None)  # the one it builds on
 
 
 def order_examples(task: SearchTask, ordering: Ordering) -> SearchResult:

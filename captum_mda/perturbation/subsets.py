@@ -121,13 +121,7 @@ class SubsetResponses:
             ValueError: Inputs are not of a floating-point dtype, the model's scores
                 have no gradient, or they or their gradients are not finite.
         """
-        for number, tensor in enumerate(self._inputs):
-            if not tensor.is_floating_point():
-                raise ValueError(
-                    f"inputs: tensor {number} is {tensor.dtype}, of which nothing lies "
-                    "between baseline and input; pass floating-point inputs, or "
-                    f"{WITHOUT_GRADIENTS}"
-                )
+        require_differentiable(self._inputs)
         baseline_rows = kinds * self.n_examples + examples
         with torch.inference_mode(False):
             plain = copy(self)
@@ -166,6 +160,17 @@ class SubsetResponses:
                 else absent + where.to(full.dtype) * (full - absent)
             )
         return tuple(composed)
+
+
+def require_differentiable(inputs: Sequence[Tensor]) -> None:
+    """Raise a ValueError unless inputs can be partly present."""
+    for number, tensor in enumerate(inputs):
+        if not tensor.is_floating_point():
+            raise ValueError(
+                f"inputs: tensor {number} is {tensor.dtype}, of which nothing lies "
+                "between baseline and input; pass floating-point inputs, or "
+                f"{WITHOUT_GRADIENTS}"
+            )
 
 
 def take_rows(tensor: Tensor, indices: Tensor) -> Tensor:

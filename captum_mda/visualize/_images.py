@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from math import inf
 from typing import Any, TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+
+from captum_mda._checks import is_number, require_real, require_tensor
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -46,6 +49,15 @@ def denormalize(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> 
     if not isinstance(images, Tensor) or not images.is_floating_point():
         kind = images.dtype if isinstance(images, Tensor) else type(images).__name__
         raise TypeError(f"images: got {kind}, takes a floating point tensor")
+    require_tensor("images", images)
+    mean, std = (_as_list(numbers) for numbers in (mean, std))
+    for name, numbers in (("mean", mean), ("std", std)):
+        if not isinstance(numbers, Iterable) or not all(map(is_number, numbers)):
+            raise TypeError(f"{name}: got {numbers!r}, takes a number for each channel")
+    if not all(0 < number < inf for number in std):
+        raise ValueError(f"std: got {std!r}, takes positive numbers")
+    if not all(-inf < number < inf for number in mean):
+        raise ValueError(f"mean: got {mean!r}, takes finite numbers")
     if images.dim() < 3 or not images.shape[-3] == len(mean) == len(std):
         raise ValueError(
             f"images: got shape {tuple(images.shape)} with {len(mean)} means and "
@@ -56,6 +68,10 @@ def denormalize(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> 
     centre = images.new_tensor(mean).view(shape)
     scale = images.new_tensor(std).view(shape)
     return (images * scale + centre).clamp(0.0, 1.0)
+
+
+def _as_list(numbers: Any) -> Any:
+    return numbers.tolist() if isinstance(numbers, (Tensor, np.ndarray)) else numbers
 
 
 def as_photo(image: Picture) -> FloatArray:
@@ -79,7 +95,12 @@ def as_photo(image: Picture) -> FloatArray:
             f"image: got {type(image).__name__}, takes a tensor, an array or a PIL "
             "image"
         )
-    pixels = torch.as_tensor(image).detach().cpu()
+    if isinstance(image, np.ndarray) and image.dtype.kind not in "fiub":
+        raise TypeError(
+            f"image: got dtype {image.dtype}, takes floating point numbers in [0, 1]"
+        )
+    require_real("image", pixels := torch.as_tensor(image))
+    pixels = pixels.detach().cpu()
     if not pixels.is_floating_point():
         raise TypeError(
             f"image: got dtype {image.dtype}, takes floating point numbers in [0, 1]; "

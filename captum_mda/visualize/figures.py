@@ -9,6 +9,11 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
+from captum_mda._checks import (
+    is_integer,
+    require_in_unit_interval,
+    require_positive_number,
+)
 from captum_mda._files import replacing
 from captum_mda.attr import MDAExplanation
 from captum_mda.metrics import PerturbationScores
@@ -92,7 +97,7 @@ def explanation_figure(
     from matplotlib.figure import Figure
 
     photo = as_photo(image)
-    _check(explanation, index, gammas, scores)
+    _check(explanation, index, gammas, kappa, scores)
     maps = [_relative_map(explanation, index, gamma, kappa) for gamma in gammas]
     curves = (
         explanation_curves(explanation, index, gammas[0], kappa)
@@ -149,6 +154,13 @@ def save_figure(
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     save_figure(Figure(figsize=(1, 1)), f"{folder}/empty.png")
     """
+    if not hasattr(figure, "savefig"):
+        raise TypeError(
+            f"figure: got {type(figure).__name__}, takes a matplotlib figure"
+        )
+    if not isinstance(path, (str, os.PathLike)):
+        raise TypeError(f"path: got {path!r}, takes the path of a file")
+    dpi = require_positive_number("dpi", dpi)
     formats = figure.canvas.get_supported_filetypes()
     if Path(path).suffix.lower().removeprefix(".") not in formats:
         raise ValueError(
@@ -192,6 +204,7 @@ def _check(
     explanation: MDAExplanation,
     index: int,
     gammas: Sequence[float],
+    kappa: float,
     scores: PerturbationScores | None,
 ) -> None:
     if not isinstance(explanation, MDAExplanation):
@@ -205,12 +218,21 @@ def _check(
             "figures are drawn of images, one tensor (B, C, H, W)"
         )
     n_examples = len(explanation.order)
-    if isinstance(index, bool) or not isinstance(index, int):
+    if not is_integer(index):
         raise TypeError(f"index: got {index!r}, takes an integer")
     if not 0 <= index < n_examples:
         raise IndexError(f"index: got {index}, takes 0 to {n_examples - 1}")
+    if isinstance(gammas, str) or not isinstance(gammas, Sequence):
+        raise TypeError(f"gammas: got {gammas!r}, takes a sequence of numbers")
     if len(gammas) == 0:
         raise ValueError("gammas: got none, takes at least one number from 0 to 1")
+    for gamma in gammas:
+        require_in_unit_interval("gammas", gamma)
+    require_in_unit_interval("kappa", kappa)
+    if scores is not None and not isinstance(scores, PerturbationScores):
+        raise TypeError(
+            f"scores: got {type(scores).__name__}, takes PerturbationScores"
+        )
     if scores is not None and len(scores.insertion) != n_examples:
         raise ValueError(
             f"scores: of {len(scores.insertion)} examples, takes those of the "

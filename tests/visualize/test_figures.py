@@ -190,7 +190,7 @@ def test_save_refuses_unknown_formats_and_folders(tmp_path: Path) -> None:
         ({"index": -1}, IndexError, "index: got -1"),
         ({"index": 0.0}, TypeError, "index: got 0.0"),
         ({"gammas": ()}, ValueError, "gammas: got none"),
-        ({"gammas": (0.0, 2.0)}, ValueError, "gamma: got 2.0"),
+        ({"gammas": (0.0, 2.0)}, ValueError, "gammas: got 2.0"),
         ({"kappa": -1.0}, ValueError, "kappa: got -1.0"),
         ({"explanation": "mda"}, TypeError, "explanation: got str"),
         ({"image": "photo.png"}, TypeError, "image: got str"),
