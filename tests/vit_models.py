@@ -75,6 +75,12 @@ def _swiglu() -> nn.Module:
     return _timm("VisionTransformer", qk_norm=True, mlp_layer=SwiGLU)()
 
 
+def _beside() -> nn.Module:
+    from timm.models.vision_transformer import ParallelScalingBlock
+
+    return _timm("VisionTransformer", block_fn=ParallelScalingBlock)()
+
+
 def _torchvision() -> nn.Module:
     from torchvision.models import VisionTransformer
 
@@ -222,6 +228,7 @@ CASES = [
         1,
         "avg",
     ),
+    Case("timm ViT attention beside MLP", _beside, 1, "cls"),
     Case("torchvision ViT", _torchvision, 1, "cls"),
     Case("open_clip QuickGELU", _open_clip(), 1, "cls"),
     Case(
@@ -312,6 +319,42 @@ CASES = [
         _hf("SiglipForImageClassification", "SiglipVisionConfig", "eager"),
         0,
         "avg",
+    ),
+    Case(
+        "transformers BEiT",
+        _hf(
+            "BeitForImageClassification",
+            "BeitConfig",
+            "sdpa",
+            use_relative_position_bias=True,
+            layer_scale_init_value=0.5,
+        ),
+        1,
+        "avg",
+    ),
+    Case(
+        "transformers ViT-MSN",
+        _hf("ViTMSNForImageClassification", "ViTMSNConfig", "sdpa"),
+        1,
+        "cls",
+    ),
+    Case(
+        "transformers I-JEPA",
+        _hf("IJepaForImageClassification", "IJepaConfig", "sdpa"),
+        0,
+        "avg",
+    ),
+    Case(
+        "transformers DINOv3",
+        _hf(
+            "DINOv3ViTModel",
+            "DINOv3ViTConfig",
+            "sdpa",
+            num_register_tokens=2,
+            num_attention_heads=2,
+        ),
+        3,
+        "cls",
     ),
 ]
 BY_NAME = {case.name: case for case in CASES}

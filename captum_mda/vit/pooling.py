@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from captum_mda.vit.adapter import ViTAdapter
+from captum_mda.vit.capture import AttentionCapture
 
 _NEGLIGIBLE = 1e-6  # of the largest: what of a gradient counts as none
 
@@ -18,7 +19,6 @@ def pooling_of(
     tail: Callable[[Tensor], Tensor],
     tokens: Tensor,
     adapter: ViTAdapter,
-    pooler: Tensor | None,
 ) -> dict[str, Any]:
     """Find the tokens that a model's output is made of.
 
@@ -26,20 +26,19 @@ def pooling_of(
         tail (callable): From the last block's output to the model's.
         tokens (Tensor): (1, T, D), the last block's output for an example.
         adapter (ViTAdapter): What is known of the blocks.
-        pooler (Tensor, optional): The attention that was seen behind the blocks.
 
     Returns:
         *dict*: the fields of `ViTAdapter` that say it: pooling, class_index,
         distillation_index, pools_prefix; empty where the output has no gradient.
     """
-    shares = _shares(tail, tokens)
+    shares, has_pooler = _shares(tail, tokens)
     if shares is None:
         return {}
     used = shares > _NEGLIGIBLE * shares.max()
     n_prefix = adapter.n_prefix_tokens
     prefix, patches = used[:n_prefix], used[n_prefix:]
     indices = prefix.nonzero().flatten().tolist()
-    if pooler is not None:
+    if has_pooler:
         every = len(indices) == n_prefix > 0
         return {"pooling": "map", "pools_prefix": every}
     if not patches.any() and len(indices) <= 2:
@@ -68,18 +67,35 @@ def pooling_of(
     return {"pooling": "avg", "pools_prefix": True}
 
 
-def _shares(tail: Callable[[Tensor], Tensor], tokens: Tensor) -> Tensor | None:
-    """Measure how much the output depends on each token: (T,)."""
+def _shares(
+    tail: Callable[[Tensor], Tensor], tokens: Tensor
+) -> tuple[Tensor | None, bool]:
+    """Measure how much the output depends on each token, (T,); find a pooler."""
     with torch.inference_mode(False), torch.enable_grad():
         entered = tokens.detach().clone().requires_grad_()
-        output = tail(entered).flatten()
+        with AttentionCapture() as capture:
+            output = tail(entered).flatten()
         if not output.requires_grad:
-            return None
+            return None, False
+        maps = [record.probabilities for record in capture.records]
+        has_pooler = any(_depends(map_, entered) for map_ in maps)
         # Weights of their own, so that outputs that sum to a constant do not cancel.
         weights = (torch.arange(len(output), device=output.device) * 0.7 + 1).sin()
-        (gradient,) = torch.autograd.grad((output * weights).sum(), entered)
-    shares = gradient[0].float().norm(dim=-1)
-    return shares if bool((shares > 0).any()) else None
+        (gradient,) = torch.autograd.grad(
+            (output * weights).sum(), entered, allow_unused=True
+        )
+    if gradient is None or not bool((gradient != 0).any()):
+        return None, False
+    return gradient[0].float().norm(dim=-1), has_pooler
+
+
+def _depends(value: Tensor, tokens: Tensor) -> bool:
+    if not value.requires_grad:
+        return False
+    (gradient,) = torch.autograd.grad(
+        value.sum(), tokens, retain_graph=True, allow_unused=True
+    )
+    return gradient is not None
 
 
 def _is_mean(tail: Callable[[Tensor], Tensor], tokens: Tensor, n_prefix: int) -> bool:

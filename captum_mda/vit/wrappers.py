@@ -18,7 +18,7 @@ from captum_mda.vit.adapter import ViTAdapter
 from captum_mda.vit.block_calls import BlockCall
 from captum_mda.vit.equality import differs
 from captum_mda.vit.execution import eager_execution, is_random
-from captum_mda.vit.observation import Observation, observe
+from captum_mda.vit.observation import observe
 from captum_mda.vit.outputs import output_tensor
 from captum_mda.vit.pooling import pooling_of
 from captum_mda.vit.preprocessing import arrivals, Preprocessing
@@ -76,7 +76,7 @@ def adapt_wrapper(
 def _with_tail(whole: ViTAdapter, inner: ViTAdapter, chosen: bool) -> ViTAdapter:
     """Choose the known part's tail where it ends as the whole does."""
     example = whole.example_input()
-    seen = _observed(whole, example)
+    seen = observe(whole, example, attention=False)
     tokens = seen.tokens[-1]
     if _same(_tail_of(inner, tokens), seen.outputs) or (
         is_random(whole.model) and inner.model is whole.model
@@ -88,14 +88,13 @@ def _with_tail(whole: ViTAdapter, inner: ViTAdapter, chosen: bool) -> ViTAdapter
     if not is_random(whole.model) and not _same(tail(tokens), seen.outputs):
         tail = replace(tail, needs_inputs=True)
         only_last = _same(
-            tail(_observed(whole, other).tokens[-1], example),
+            tail(observe(whole, other, attention=False).tokens[-1], example),
             _from_the_first_block(whole, other, example),
         )
         if not (chosen and only_last):
             raise ValueError(_depends_on_more(whole, inner, only_last))
     end = partial(tail, inputs=example)
-    pooler = None if seen.pooler is None else seen.pooler.probabilities
-    return replace(whole, tail=tail, **pooling_of(end, tokens, whole, pooler))
+    return replace(whole, tail=tail, **pooling_of(end, tokens, whole))
 
 
 def _from_the_first_block(whole: ViTAdapter, other: Tensor, example: Tensor) -> Tensor:
@@ -137,13 +136,6 @@ def _depends_on_more(whole: ViTAdapter, inner: ViTAdapter, only_last: bool) -> s
 def _another(example: Tensor) -> Tensor:
     """Make an input that differs from an example in pixels, mean and spread."""
     return 0.5 - 0.5 * example.flip(-1)
-
-
-def _observed(whole: ViTAdapter, example: Tensor) -> Observation:
-    try:
-        return observe(whole, example)
-    except RuntimeError:  # the adapter's check says what is wrong with the attention
-        return observe(whole, example, attention=False)
 
 
 def _tail_of(inner: ViTAdapter, tokens: Tensor) -> Tensor | None:

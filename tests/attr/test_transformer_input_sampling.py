@@ -16,7 +16,7 @@ from captum_mda.vit import resolve, TokenStream
 
 VIT = BY_NAME["timm ViT"]
 # Their attention has positions of its own.
-CANNOT_DROP = {"timm BEiT"}
+CANNOT_DROP = {"timm BEiT", "transformers BEiT"}
 
 
 @pytest.mark.parametrize("case", PARAMETERS)

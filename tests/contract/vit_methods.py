@@ -54,7 +54,7 @@ class Method:
         follows_target (bool): Whether the map depends on the target.
         differentiates (bool): Whether it takes gradients, and runs the model whole.
         of_pixels (bool): Whether maps have more detail than one value for each patch.
-        refuses (str): A case whose model it cannot explain, and says so.
+        refuses (tuple[str, ...]): Cases whose models it cannot explain, and says so.
     """
 
     kind: type[ViTAttribution]
@@ -62,7 +62,7 @@ class Method:
     follows_target: bool = True
     differentiates: bool = True
     of_pixels: bool = False
-    refuses: str = ""
+    refuses: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -110,7 +110,7 @@ METHODS = [
             "score": "identity",
         },
         differentiates=False,
-        refuses="timm BEiT",
+        refuses=("timm BEiT", "transformers BEiT"),
     ),
     Method(
         VitCx,

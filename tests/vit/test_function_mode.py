@@ -193,7 +193,9 @@ def test_float64_of_float32_parameters(case: Case) -> None:
     # here it is taken in float64, too.
     eager = "eager" in case.name or "classifier" in case.name
     eager = eager or case.name == "transformers DINOv2 registers"
-    tolerance = 1e-5 if eager else 1e-12
+    # So does DINOv3 its rotary positions.
+    single = eager or case.name == "transformers DINOv3"
+    tolerance = 1e-5 if single else 1e-12
     torch.testing.assert_close(outputs, wanted, rtol=tolerance, atol=tolerance)
 
 

@@ -18,6 +18,7 @@ WITHOUT_CLASS_TOKEN = {
     "open_clip SigLIP",
     "transformers SigLIP",
     "transformers SigLIP classifier",
+    "transformers I-JEPA",
 }
 DISTILLED = {"timm DeiT distilled", "transformers DeiT with teacher"}
 
