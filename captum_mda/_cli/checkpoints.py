@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import pickle
 import types
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path, PosixPath, PurePosixPath
@@ -19,8 +20,9 @@ from torch import Tensor
 StateDict: TypeAlias = dict[str, Tensor]
 
 _CONVERT = (
-    "where you trust the file, convert it once: torch.save(torch.load(FILE, "
-    "weights_only=False)[KEY], 'weights.pth')"
+    "where you trust the file, convert it once: held = torch.load(FILE, weights_only="
+    "False); torch.save(held.state_dict(), 'weights.pth') for a model, held[KEY] in "
+    "place of held.state_dict() for a checkpoint"
 )
 _LFS = b"version https://git-lfs"
 
@@ -79,7 +81,8 @@ def _read_safetensors(path: Path, option: str) -> StateDict:
 
 def _read_pickle(path: Path, option: str) -> Any:
     try:
-        with _harmless_globals():
+        with _harmless_globals(), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*TorchScript")
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         if "weights_only" in str(error) or "WeightsUnpickler" in str(error):
@@ -90,7 +93,7 @@ def _read_pickle(path: Path, option: str) -> Any:
         raise ValueError(_damaged(path, option, error)) from error
     # On damaged files the unpickler raises whatever it stumbles over.
     except Exception as error:
-        if "torch.jit.load" in str(error):
+        if "TorchScript" in str(error):
             raise ValueError(
                 f"{option}: {path} is a TorchScript archive; save its weights: torch."
                 "save(torch.jit.load(FILE).state_dict(), 'weights.pth')"

@@ -7,9 +7,8 @@ import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
-# File systems take 255 bytes. What is appended, "-compare.png" and the random letters
-# of a file that is being written, needs some 30 of them, and a number a few more.
-_MAX_BYTES = 200
+# File systems take 255 bytes; "-compare.png" and a number are appended.
+_MAX_BYTES = 230
 _DIGEST = 8  # hexadecimal digits that tell shortened names apart
 
 
@@ -59,7 +58,7 @@ def safe_name(path: Path) -> str:
 
     Returns:
         *str*: its stem. Bytes that are not UTF-8 and control characters become
-        underscores; a name of more than 200 bytes is cut, and ends in a digest of it.
+        underscores; a name of more than 230 bytes is cut, and ends in a digest of it.
 
     Example::
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from torch import nn, Tensor
@@ -31,18 +32,24 @@ class Found:
         state (dict[str, Tensor]): The weights, by the model's names.
         key (str): Where they lie in the file; "" for the whole of it.
         prefix (str): What stood before the names, such as "module.".
-        others (tuple[str, ...]): Names of tensors without the prefix, left out.
+        others (dict[str, Tensor]): Tensors without the prefix, left out.
+        head (str): Which of those left out was taken for the classifier.
     """
 
     state: StateDict
     key: str = ""
     prefix: str = ""
-    others: tuple[str, ...] = ()
+    others: StateDict = field(default_factory=dict)
+    head: str = ""
 
     @property
     def place(self) -> str:
         """What ``--weights-key`` takes to choose them."""
         return ".".join(part for part in (self.key, self.prefix.rstrip(".")) if part)
+
+    def is_at(self, key: str) -> bool:
+        """Tell whether a key is of their place, or of a part of it."""
+        return f".{key.strip('.')}." in f".{self.place}."
 
     def told(self) -> list[str]:
         """Say what was stripped and left out, one line each."""
@@ -51,10 +58,15 @@ class Found:
             lines.append(
                 f"the prefix {self.prefix!r} of the weights' names is stripped"
             )
+        if self.head:
+            lines.append(
+                f"{self.head!r} is taken for the classifier, right behind the model's "
+                "features"
+            )
         if self.others:
             lines.append(
                 f"{len(self.others)} tensors without the prefix {self.prefix!r} are "
-                f"left out, such as {self.others[0]!r}"
+                f"left out, such as {min(self.others)!r}"
             )
         return lines
 
@@ -63,6 +75,7 @@ def find_weights(
     dicts: Mapping[str, StateDict],
     expected: Collection[str],
     key: str | None,
+    path: Path,
     option: str = "weights",
 ) -> Found:
     """Choose the weights that are a model's by the names of its tensors.
@@ -72,7 +85,8 @@ def find_weights(
         expected (collection of str): Names of the model's tensors.
         key (str, optional): The state dict to take, or the prefix of its names. None:
             the only one that fits.
-        option (str, optional): What errors call the file. Default: "weights"
+        path (Path): The file, for errors.
+        option (str, optional): What errors call it. Default: "weights"
 
     Returns:
         *Found*: the weights.
@@ -86,21 +100,22 @@ def find_weights(
         for choice in _by_prefix(name, state, expected)
     ]
     if key is not None:
-        # Without names that fit, a key still chooses, so that the fault can be told.
-        found += [Found(state, name) for name, state in dicts.items() if name]
-        wanted = key.strip(".")
-        chosen = [choice for choice in found if wanted in (choice.place, choice.key)]
+        if not any(choice.is_at(key) for choice in found):
+            # Without names that fit, a key still chooses, so that the fault is told.
+            found += [Found(state, name) for name, state in dicts.items()]
+        if not any(choice.place for choice in found):
+            raise ValueError(
+                f"{option}-key: got {key!r}, and {path} is one state dict, without keys"
+            )
+        chosen = [choice for choice in found if choice.is_at(key)]
         if not chosen:
             raise ValueError(
-                f"{option}-key: got {key!r}, takes {_listed(found)}"
-                if found
-                else f"{option}-key: got {key!r}, and the file is one state dict, "
-                "without keys"
+                f"{option}-key: got {key!r}, and {path} has {_listed(found)}"
             )
-        return chosen[0]
+        found = [choice for choice in chosen if choice.place == key] or chosen
     if len({choice.place for choice in found}) > 1:
         raise ValueError(
-            f"{option}: the file holds several models' weights; choose one by "
+            f"{option}: {path} holds the weights of several models; choose one by "
             f"{option}-key: {_listed(found)}"
         )
     largest = max(dicts.items(), key=lambda item: len(item[1]))
@@ -108,7 +123,7 @@ def find_weights(
 
 
 def _listed(found: Collection[Found]) -> str:
-    return " or ".join(dict.fromkeys(choice.place or "''" for choice in found))
+    return " or ".join(dict.fromkeys(choice.place for choice in found if choice.place))
 
 
 def _by_prefix(key: str, state: StateDict, expected: Collection[str]) -> list[Found]:
@@ -131,8 +146,37 @@ def _stripped(key: str, state: StateDict, prefix: str) -> Found:
         for name, tensor in state.items()
         if name.startswith(prefix)
     }
-    others = tuple(name for name in state if not name.startswith(prefix))
+    others = {n: tensor for n, tensor in state.items() if not n.startswith(prefix)}
     return Found(own, key, prefix, others)
+
+
+def with_head(found: Found, classifier: str, n_features: int) -> Found:
+    """Take the linear layer beside a backbone for its classifier.
+
+    Args:
+        found (Found): Weights that may lack a classifier's.
+        classifier (str): The name that the model has for it.
+        n_features (int): The length of what it gets.
+
+    Returns:
+        *Found*: with the classifier, if the file has one linear layer of that length
+        outside of the weights' prefix and no other; else as it was.
+    """
+    own = f"{classifier}.weight"
+    layers = [name for name, tensor in found.others.items() if tensor.dim() > 1]
+    if own in found.state or len(layers) != 1 or not layers[0].endswith(".weight"):
+        return found
+    weight, bias = layers[0], f"{layers[0].removesuffix('weight')}bias"
+    if found.others[weight].shape[1:] != (n_features,) or bias not in found.others:
+        return found
+    others = {n: t for n, t in found.others.items() if n not in (weight, bias)}
+    state = found.state | {
+        own: found.others[weight],
+        f"{classifier}.bias": found.others[bias],
+    }
+    return replace(
+        found, state=state, others=others, head=weight.removesuffix(".weight")
+    )
 
 
 def inferred_options(model: nn.Module, state: Mapping[str, Tensor]) -> dict[str, int]:
@@ -183,7 +227,11 @@ def _image_side(
 
 
 def fitted(
-    state: StateDict, expected: Mapping[str, Tensor], file: str, model: str
+    state: StateDict,
+    expected: Mapping[str, Tensor],
+    file: str,
+    model: str,
+    hint: str = "",
 ) -> StateDict:
     """Check that weights fit, in one line where `load_state_dict` has hundreds.
 
@@ -192,6 +240,7 @@ def fitted(
         expected (mapping): The model's own.
         file (str): What errors call the file, with the option before it.
         model (str): The model's name.
+        hint (str, optional): What would make them fit. Default: nothing known
 
     Returns:
         *dict[str, Tensor]*: the weights, without what no model needs.
@@ -218,9 +267,12 @@ def fitted(
     ]
     if told:
         raise ValueError(
-            f"{file} does not fit {model}: {'; '.join(told)}; pass the weights of that "
-            "model, with timm's names, and what it was made with: --num-classes N, "
-            "--model-arg img_size=PIXELS, ..."
+            f"{file} does not fit {model}: {'; '.join(told)}; "
+            + (
+                hint
+                or "pass the weights of that model, with timm's names, and its "
+                "arguments by --model-arg KEY=VALUE"
+            )
         )
     return kept
 

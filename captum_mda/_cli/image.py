@@ -141,7 +141,7 @@ class ImageJob:
     def _explanation(self, question: Question, seed: Tensor | None) -> MDAExplanation:
         mda = MetricDrivenAttribution(
             self.classifier.model,
-            score=question.score,
+            score=self.classifier.score,
             solver=self.search.solver,
             ordering=self.search.ordering,
             magnitude=cast(MagnitudeRule, self.search.magnitude),

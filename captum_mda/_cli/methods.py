@@ -143,7 +143,7 @@ def _mda(classifier: Classifier) -> Map:
     (seed,) = make_seeds("auto", None, 1, classifier, silent)
 
     def attribute(question: Question) -> Tensor:
-        mda = attr.MetricDrivenAttribution(classifier.model, score=question.score)
+        mda = attr.MetricDrivenAttribution(classifier.model, score=classifier.score)
         return mda.attribute(
             question.images,
             baselines=question.deleted,

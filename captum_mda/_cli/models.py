@@ -19,11 +19,9 @@ from captum_mda._cli.timm_models import (
     require_classifier,
     TimmOptions,
 )
+from captum_mda.perturbation.scores import Score, to_scores
 
 DEMO = "demo"
-
-SCORES = ("softmax", "sigmoid", "identity")
-"""What is made of a model's outputs before they are explained."""
 
 # Its type information leaves out what it exports.
 timm_data: Any = timm.data
@@ -44,8 +42,8 @@ class Classifier:
         class_names (sequence of str): Empty where they are not known; with synonyms,
             between commas.
         device (torch.device): Where the model is.
-        score (str, optional): One of `SCORES`: "softmax" for one class of several,
-            "sigmoid" for each class by itself, "identity" for outputs as they are.
+        score (str, optional): What is made of the outputs: "softmax" for one class of
+            several, "sigmoid" for each by itself, "identity" for outputs as they are.
             Default: "softmax"
     """
 
@@ -58,7 +56,7 @@ class Classifier:
     n_classes: int
     class_names: Sequence[str]
     device: torch.device
-    score: str = "softmax"
+    score: Score = "softmax"
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -77,10 +75,7 @@ class Classifier:
     @torch.no_grad()
     def scores(self, images: Tensor) -> Tensor:
         """Score all classes of images, (B, classes)."""
-        logits: Tensor = self.model(images)
-        if self.score == "softmax":
-            return logits.softmax(dim=1)
-        return logits.sigmoid() if self.score == "sigmoid" else logits
+        return to_scores(self.model(images), self.score)
 
     def find_class(self, text: str) -> int:
         """Find a class by its index or name, or raise a ValueError."""
@@ -107,7 +102,7 @@ def load_classifier(
     num_classes: int | None = None,
     model_args: Mapping[str, Any] | None = None,
     labels: Path | None = None,
-    score: str = "softmax",
+    score: Score = "softmax",
     note: Note = silent,
 ) -> Classifier:
     """Load a model by its name.
@@ -128,7 +123,7 @@ def load_classifier(
         model_args (mapping, optional): More arguments of `timm.create_model`.
             Default: None
         labels (Path, optional): A file of the classes' names. Default: None
-        score (str, optional): One of `SCORES`. Default: "softmax"
+        score (str, optional): As for `Classifier`. Default: "softmax"
         note (callable, optional): Told what was inferred of weights. Default: tells
             nobody
 
@@ -255,7 +250,7 @@ def _n_classes(
     return logits.shape[1]
 
 
-def _require_score(score: str, n_classes: int) -> None:
+def _require_score(score: Score, n_classes: int) -> None:
     """Refuse softmax of a single output, which is always 1."""
     if n_classes == 1 and score == "softmax":
         raise ValueError(

@@ -207,7 +207,8 @@ def _brightest(image: Image.Image) -> int:
     ]
     if image.mode == "CMYK":  # of ink: none is white
         return _WHITE_16
-    return max(int(np.asarray(band).max(initial=0)) for band in bands) * 257
+    highest = max(int(np.asarray(band).max(initial=0)) for band in bands)
+    return highest * 257 or 255  # where the upper eight bits are never used
 
 
 def _opaque(image: Image.Image, background: tuple[int, int, int]) -> Image.Image:

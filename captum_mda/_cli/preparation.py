@@ -6,17 +6,19 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
+from typing import cast
 
 from torch import Tensor
 
 from captum_mda._cli.file_names import showable, unique_names
 from captum_mda._cli.images import find_images, read_image
-from captum_mda._cli.models import Classifier, DEMO, load_classifier, SCORES
+from captum_mda._cli.models import Classifier, DEMO, load_classifier
 from captum_mda._cli.notes import Note
 from captum_mda._cli.pixels import background_colour
 from captum_mda._cli.question import DELETION_BASELINES
 from captum_mda._cli.timm_models import parse_model_args
 from captum_mda.perturbation.inputs import require_choice, require_positive_integer
+from captum_mda.perturbation.scores import Score, SCORES
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ class ModelOptions:
             num_classes=self.num_classes,
             model_args=parse_model_args(self.model_args),
             labels=self.labels,
-            score=self.score,
+            score=cast(Score, self.score),
             note=note,
         )
 

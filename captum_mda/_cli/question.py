@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from typing import cast
 
 import torch
 from torch import Tensor
@@ -17,7 +16,6 @@ from captum_mda._cli.models import Classifier
 from captum_mda.metrics import perturbation_scores, PerturbationScores
 from captum_mda.perturbation import confidence_blur_baseline, patch_feature_mask
 from captum_mda.perturbation.baselines import KERNEL_SIZES
-from captum_mda.perturbation.scores import Score
 from captum_mda.visualize import denormalize
 
 DELETION_BASELINES = ("mean", "black")
@@ -55,12 +53,6 @@ class Question:
     deletion_baseline: str
     batch_size: int | None
     likeliest: int | None = None
-
-    @property
-    def score(self) -> Score:
-        """What the library's ``score`` arguments take."""
-        name = self.classifier.score
-        return torch.sigmoid if name == "sigmoid" else cast(Score, name)
 
     @property
     def photo(self) -> Tensor:
@@ -108,7 +100,7 @@ class Question:
                 self.target,
                 kernel_sizes=KERNEL_SIZES if fits else range(3, max(side, 4), 2),
                 max_confidence=self.classifier.max_confidence,
-                score=self.score,
+                score=self.classifier.score,
                 on_failure="lowest",
                 perturbations_per_eval=self.batch_size,
                 return_kernel_sizes=True,
@@ -146,7 +138,12 @@ class Question:
     def _way_out(self, blurred: float, deleted: float) -> str:
         """Say what to do about a score below its baselines, for the case at hand."""
         other = {"mean": "black", "black": "mean"}[self.deletion_baseline]
-        if self.classifier.n_classes == 1:
+        if self.probability == blurred == deleted:
+            way = (
+                "the score does not change at all: it is saturated, or does not depend "
+                "on the image"
+            )
+        elif self.classifier.n_classes == 1:
             way = (
                 "the model has this one output, and the image lowers it: nothing in it "
                 "can be inserted that speaks for it"
@@ -178,7 +175,7 @@ class Question:
             n_steps=min(_MAX_STEPS, self.images.shape[-2]),
             max_examples_per_batch=self.batch_size,
             show_progress=show_progress,
-            score=self.score,
+            score=self.classifier.score,
         )
 
     def title(self, name: str) -> str:

@@ -6,13 +6,19 @@ import ast
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import timm
-from torch import nn, Tensor
+from torch import nn
 
-from captum_mda._cli.checkpoints import read_state_dicts
-from captum_mda._cli.fitting import find_weights, fitted, Found, inferred_options
+from captum_mda._cli.checkpoints import read_state_dicts, StateDict
+from captum_mda._cli.fitting import (
+    find_weights,
+    fitted,
+    Found,
+    inferred_options,
+    with_head,
+)
 from captum_mda._cli.notes import Note
 
 # What timm's trunks of image-text models return is an embedding, by its length.
@@ -122,20 +128,45 @@ def load_timm_model(options: TimmOptions, note: Note) -> nn.Module:
     if dicts is None:
         _require_trained_classifier(options, model, pretrained)
         return model
-    found = find_weights(dicts, _names(model), options.weights_key, option="--weights")
+    found = _found(options, model, dicts)
     for text in found.told():
         note(f"note: {weights}: {text}")
-    inferred = {
-        name: value
-        for name, value in inferred_options(model, found.state).items()
-        if name not in given
-    }
+    shapes = inferred_options(model, found.state)
+    inferred = {name: value for name, value in shapes.items() if name not in given}
     if inferred:
         made = ", ".join(f"{name}={value}" for name, value in inferred.items())
         note(f"note: {weights}: made with {made}, by its tensors' shapes")
         model = _create(options.name, False, given | inferred)
-    _load(options, model, found)
+    hint = _hint(model, found, {name: shapes[name] for name in shapes if name in given})
+    file = f"--weights: {weights}"
+    state = fitted(found.state, model.state_dict(), file, options.name, hint)
+    model.load_state_dict(state)
     return model
+
+
+def _hint(model: nn.Module, found: Found, refused: Mapping[str, int]) -> str:
+    """Say what keeps weights from fitting, if their names or shapes tell."""
+    heads = [f"{name}.weight" for name in _classifiers(model)]
+    expected = model.state_dict()
+    if any(name in expected and name not in found.state for name in heads):
+        return "it has no weights of the classifier; pass those of the whole model"
+    return f"by its tensors it was made with {_told(refused)}" if refused else ""
+
+
+def _found(
+    options: TimmOptions, model: nn.Module, dicts: Mapping[str, StateDict]
+) -> Found:
+    """Choose the weights of a file, with a classifier that lies beside the backbone."""
+    path, key = cast(Path, options.weights), options.weights_key
+    found = find_weights(dicts, _names(model), key, path, "--weights")
+    heads = _classifiers(model)
+    if len(heads) != 1:
+        return found
+    weight = model.state_dict().get(f"{heads[0]}.weight")
+    n_features = (
+        getattr(model, "num_features", 0) if weight is None else weight.shape[1]
+    )
+    return with_head(found, heads[0], int(n_features))
 
 
 def _require_known(name: str) -> None:
@@ -185,13 +216,6 @@ def _classifiers(model: nn.Module) -> list[str]:
 
 def _config(model: nn.Module) -> Mapping[str, Any]:
     return getattr(model, "pretrained_cfg", None) or {}
-
-
-def _load(options: TimmOptions, model: nn.Module, found: Found) -> None:
-    own: Mapping[str, Tensor] = model.state_dict()
-    file = f"--weights: {options.weights}"
-    state = fitted(found.state, own, file, options.name)
-    model.load_state_dict(state)
 
 
 def _require_trained_classifier(
