@@ -55,6 +55,8 @@ def read_state_dicts(path: Path, option: str = "weights") -> dict[str, StateDict
         )
     if _is_safetensors(path, head):
         return {"": _read_safetensors(path, option)}
+    if not head.startswith((b"PK", b"\x80")):  # torch.save's archives and pickles
+        raise ValueError(_damaged(path, option, "unknown format"))
     found = dict(_state_dicts(_read_pickle(path, option)))
     if not found:
         raise ValueError(
@@ -90,7 +92,7 @@ def _read_pickle(path: Path, option: str) -> Any:
                 f"{option}: {path} holds {_blocked(path)} besides tensors, which are "
                 f"read by running the file's code; {_CONVERT}"
             ) from error
-        raise ValueError(_damaged(path, option, error)) from error
+        raise ValueError(_damaged(path, option, _first_line(error))) from error
     # On damaged files the unpickler raises whatever it stumbles over.
     except Exception as error:
         if "TorchScript" in str(error):
@@ -98,13 +100,16 @@ def _read_pickle(path: Path, option: str) -> Any:
                 f"{option}: {path} is a TorchScript archive; save its weights: torch."
                 "save(torch.jit.load(FILE).state_dict(), 'weights.pth')"
             ) from error
-        raise ValueError(_damaged(path, option, error)) from error
+        raise ValueError(_damaged(path, option, _first_line(error))) from error
 
 
-def _damaged(path: Path, option: str, error: Exception) -> str:
-    first = (str(error) or type(error).__name__).splitlines()[0]
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".splitlines()[0]
+
+
+def _damaged(path: Path, option: str, why: str) -> str:
     return (
-        f"{option}: {path} is truncated, or no file of weights ({first}); pass a "
+        f"{option}: {path} is truncated, or no file of weights ({why}); pass a "
         "safetensors file, or a state dict written by torch.save"
     )
 

@@ -62,7 +62,7 @@ def _from_lines(text: str) -> list[str]:
     numbered = [_NUMBERED.fullmatch(line) for line in lines]
     indices = [int(match[1]) for match in numbered if match]
     if sorted(indices) == list(range(len(lines))):
-        return _in_order({int(m[1]): m[2] for m in numbered if m})
+        return _in_order([(int(match[1]), match[2]) for match in numbered if match])
     return lines
 
 
@@ -72,11 +72,10 @@ def _from_json(value: Any) -> list[str]:
             if key in value:
                 return _from_json(value[key])
         if all(isinstance(index, int) for index in value.values()):
-            return _in_order({index: name for name, index in value.items()})
-        try:
-            return _in_order({int(key): _name(name) for key, name in value.items()})
-        except ValueError as error:
-            raise ValueError("its keys are no indices") from error
+            return _in_order([(index, name) for name, index in value.items()])
+        if not all(key.isdecimal() for key in value):
+            raise ValueError("its keys are no indices")
+        return _in_order([(int(key), _name(name)) for key, name in value.items()])
     if isinstance(value, list):
         return [_name(name) for name in value]
     raise ValueError("it is neither a list nor an object")
@@ -88,10 +87,10 @@ def _name(value: Any) -> str:
     return str(value)
 
 
-def _in_order(names: Mapping[int, str]) -> list[str]:
-    if sorted(names) != list(range(len(names))):
-        raise ValueError(f"its indices are not 0 to {len(names) - 1}")
-    return [names[index] for index in range(len(names))]
+def _in_order(numbered: Sequence[tuple[int, str]]) -> list[str]:
+    if sorted(index for index, _ in numbered) != list(range(len(numbered))):
+        raise ValueError(f"its indices are not 0 to {len(numbered) - 1}")
+    return [name for _, name in sorted(numbered)]
 
 
 def find_class(
@@ -153,13 +152,12 @@ def _plain(name: str) -> str:
 
 
 def _close(text: str, names: Sequence[str]) -> list[int]:
-    """Find names that hold the text, or look like it."""
+    """Find names that hold the text, or else look like it."""
     wanted = _plain(text)
     plain = [_plain(name) for name in names]
+    holding = [index for index, name in enumerate(plain) if wanted and wanted in name]
     near = difflib.get_close_matches(wanted, plain, n=_MAX_LISTED)
-    return [
-        index for index, name in enumerate(plain) if wanted in name or name in near
-    ][:_MAX_LISTED]
+    return holding or [index for index, name in enumerate(plain) if name in near]
 
 
 def _listed(indices: Sequence[int], names: Sequence[str]) -> str:
