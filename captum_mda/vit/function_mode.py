@@ -11,9 +11,17 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from captum_mda.vit.multihead import multi_head_attention
+from captum_mda.vit.torch_functions import plain_function
 
 Rule = Callable[..., Any]
 """Takes the function that was called and its arguments; returns its result."""
+
+# The names of operands in the order of their positions.
+_OPERANDS = (
+    *("input", "input1", "x", "mat1", "batch1", "tensor1", "vec1", "mat"),
+    *("other", "end", "input2", "mat2", "batch2", "tensor2", "vec2", "vec"),
+    *("tensor", "y", "exponent"),
+)
 
 
 class RuleMode(TorchFunctionMode):
@@ -43,13 +51,22 @@ class RuleMode(TorchFunctionMode):
     ) -> Any:
         """Apply the function's rule, if it has one."""
         kwargs = kwargs or {}
-        rule = self._rules.get(func)
+        rule = self._rules.get(func) or self._rules.get(plain_function(func))
         if rule is not None:
             args, kwargs = _operands_first(args, kwargs)
             return rule(func, *args, **kwargs)
         if func is F.multi_head_attention_forward:
             with self:
                 return multi_head_attention(*args, **kwargs)
+        return self.without_rule(func, args, kwargs)
+
+    def without_rule(
+        self,
+        func: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+    ) -> Any:
+        """Call a function that has no rule: as it is."""
         return func(*args, **kwargs)
 
 
@@ -57,7 +74,7 @@ def _operands_first(
     args: tuple[Any, ...], kwargs: Mapping[str, Any]
 ) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
     """Pass what a function works on by position, as rules take it."""
-    names = [name for name in ("input", "other", "mat2") if name in kwargs]
+    names = [name for name in _OPERANDS if name in kwargs]
     if not names:
         return args, kwargs
     rest = {name: value for name, value in kwargs.items() if name not in names}

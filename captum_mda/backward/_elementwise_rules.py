@@ -1,0 +1,335 @@
+"""Relevance through sums, products, quotients, activations, norms and means."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from captum_mda.backward._relevance_functions import (
+    Identity,
+    Product,
+    Spread,
+    Sum,
+    Total,
+)
+from captum_mda.backward._trace import (
+    batch_size,
+    carries,
+    refuse_relevance,
+    scale_like,
+    set_trace,
+    Trace,
+    trace_of,
+)
+from captum_mda.vit.function_mode import Rule
+from captum_mda.vit.torch_functions import function_name, functions_named
+
+_SCALE = Trace(is_scale=True)
+_MEANS = functions_named("mean", "nanmean")
+
+
+def identity(
+    func: Callable[..., Tensor], x: Any, *args: Any, **kwargs: Any
+) -> Tensor:
+    """Activations, softmax, norms, dropout: relevance passes as it is."""
+    further = [value for value in (*args, *kwargs.values()) if carries(value)]
+    if not carries(x) or further:
+        return _without_rule(func, x, *args, **kwargs)
+    result: Tensor = Identity.apply(x, lambda x: func(x, *args, **kwargs))
+    return scale_like(result, x)
+
+
+def _without_rule(func: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
+    """Call a function where its rule does not fit: relevance may not pass."""
+    result = func(*args, **kwargs)
+    if carries(result):
+        refuse_relevance(result, function_name(func))
+    return result
+
+
+def magnitude(
+    func: Callable[..., Tensor], x: Any, *args: Any, **kwargs: Any
+) -> Tensor:
+    """Squares and absolute values, whose mean is the scale of a norm."""
+    result = identity(func, x, *args, **kwargs)
+    set_trace(result, Trace(trace_of(x).is_scale, is_magnitude=True))
+    return result
+
+
+def inverse(func: Callable[..., Tensor], x: Any, *args: Any, **kwargs: Any) -> Tensor:
+    """1 / x and 1 / sqrt(x): what they scale keeps all of its relevance."""
+    result = identity(func, x, *args, **kwargs)
+    set_trace(result, _SCALE)
+    return result
+
+
+def power(func: Callable[..., Tensor], x: Any, exponent: Any) -> Tensor:
+    """Powers of branches; a number to the power of a branch is an activation."""
+    if carries(exponent) and not carries(x):
+        return identity(lambda exponent: func(x, exponent), exponent)
+    if isinstance(exponent, (int, float)) and exponent < 0:
+        return inverse(func, x, exponent)
+    if isinstance(exponent, (int, float)) and exponent % 2 == 0:
+        return magnitude(func, x, exponent)
+    return identity(func, x, exponent)
+
+
+def power_of_number(func: Callable[..., Tensor], x: Any, base: Any) -> Tensor:
+    """``base ** x``, as it arrives from the right."""
+    return power(torch.pow, base, x)
+
+
+# Sums ---------------------------------------------------------------------------------
+
+
+def add(
+    func: Callable[..., Tensor], a: Any, b: Any, alpha: Any = 1, **kwargs: Any
+) -> Tensor:
+    """Sums of two branches; biases, masks and positions take nothing."""
+    if carries(a) and carries(b):
+        b = b if alpha == 1 else product(torch.mul, b, alpha)
+        result: Tensor = Sum.apply(a, b, totals_of_examples())
+        return scale_like(result, a, b)
+    extra = kwargs if alpha == 1 else kwargs | {"alpha": alpha}
+    result = func(a, b, **extra)
+    return _constant_added(result, a, b)
+
+
+def _constant_added(result: Tensor, a: Any, b: Any) -> Tensor:
+    """A scale stays one, and magnitudes stay them, whatever is added."""
+    trace = trace_of(a if carries(a) else b)
+    set_trace(result, Trace(trace.is_scale, trace.is_magnitude))
+    return result
+
+
+def subtract(
+    func: Callable[..., Tensor], a: Any, b: Any, alpha: Any = 1, **kwargs: Any
+) -> Tensor:
+    """Differences; what only shifts its own source, as a mean does, takes nothing."""
+    if carries(a) and trace_of(b).shift_of is a and alpha == 1:
+        shift = b.detach()
+        result: Tensor = Identity.apply(a, lambda a: func(a, shift))
+        return result
+    if carries(b):
+        return add(torch.add, a, identity(torch.neg, b), alpha)
+    extra = kwargs if alpha == 1 else kwargs | {"alpha": alpha}
+    return _constant_added(func(a, b, **extra), a, b)
+
+
+def subtract_from(
+    func: Callable[..., Tensor], b: Any, a: Any, alpha: Any = 1
+) -> Tensor:
+    """``a - b``, as it arrives from the right."""
+    return subtract(torch.sub, a, b, alpha)
+
+
+def lerp(func: Callable[..., Tensor], a: Any, b: Any, weight: Any) -> Tensor:
+    """``(1 - weight) a + weight b``."""
+    rest = subtract(torch.sub, torch.ones(()).to(a), weight)
+    return add(torch.add, product(torch.mul, a, rest), product(torch.mul, b, weight))
+
+
+def add_product(
+    func: Callable[..., Tensor], a: Any, b: Any, c: Any, *, value: Any = 1
+) -> Tensor:
+    """``a + value * b * c``, or with a quotient."""
+    rule, plain = product, torch.mul
+    if "div" in function_name(func):
+        rule, plain = divide, torch.div
+    return add(torch.add, a, product(torch.mul, rule(plain, b, c), value))
+
+
+def totals_of_examples() -> Callable[[Tensor], Tensor]:
+    """Make the function that sums each example's relevance, broadcastable again."""
+    n_examples = batch_size()
+
+    def totals(relevance: Tensor) -> Tensor:
+        shape = relevance.shape
+        if len(shape) < 2:
+            return relevance
+        if n_examples not in (None, shape[0]):
+            if len(shape) > 2 and shape[1] == n_examples:  # tokens first
+                others = (0, *range(2, len(shape)))
+                return relevance.sum(dim=others, keepdim=True)
+            if shape[0] % n_examples == 0:  # tokens or windows of examples in a row
+                rows = relevance.reshape(n_examples, -1).sum(dim=1)
+                rows = rows.repeat_interleave(shape[0] // n_examples)
+                return rows.reshape(-1, *[1] * (len(shape) - 1))
+        return relevance.sum(dim=tuple(range(1, len(shape))), keepdim=True)
+
+    return totals
+
+
+# Products and quotients ---------------------------------------------------------------
+
+
+def halves(a: object, b: object) -> tuple[float, float]:
+    """Two factors share relevance evenly; one that carries none leaves it all."""
+    both = carries(a) and carries(b)
+    return (0.5, 0.5) if both else (float(carries(a)), float(carries(b)))
+
+
+def product(func: Callable[..., Tensor], a: Any, b: Any, **kwargs: Any) -> Tensor:
+    """Products of branches entry by entry, and of a branch and its scale."""
+    if not (carries(a) or carries(b)):
+        return func(a, b, **kwargs)
+    if a is b:
+        return magnitude(lambda a: func(a, a, **kwargs), a)
+    scales = trace_of(a).is_scale, trace_of(b).is_scale
+    if carries(a) and carries(b) and scales[0] != scales[1]:
+        a, b = (a.detach(), b) if scales[0] else (a, b.detach())
+    result: Tensor = Product.apply(
+        a, b, lambda a, b: func(a, b, **kwargs), halves(a, b)
+    )
+    if not (carries(a) and carries(b)):
+        _constant_added(result, a, b)
+    return scale_like(result, a, b)
+
+
+def divide(func: Callable[..., Tensor], a: Any, b: Any, **kwargs: Any) -> Tensor:
+    """Quotients: all to the numerator; the denominator only says how much."""
+    if carries(a):
+        denominator = b.detach() if isinstance(b, Tensor) else b
+        result: Tensor = Identity.apply(a, lambda a: func(a, denominator, **kwargs))
+        return _constant_added(result, a, b)
+    if carries(b):
+        return inverse(lambda b: func(a, b, **kwargs), b)
+    return func(a, b, **kwargs)
+
+
+def divide_number(func: Callable[..., Tensor], b: Any, a: Any) -> Tensor:
+    """``a / b``, as it arrives from the right."""
+    return divide(torch.div, a, b)
+
+
+# Means, totals and deviations ---------------------------------------------------------
+
+
+def reduced_dims(x: Tensor, dim: Any) -> tuple[int, ...]:
+    """Name the dimensions that a reduction over ``dim`` takes away."""
+    if isinstance(dim, int):
+        return (dim,)
+    return tuple(dim or range(x.dim()))
+
+
+def mean(func: Callable[..., Tensor], x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    """Means and sums: by value."""
+    if not carries(x):
+        return func(x, *args, **kwargs)
+    dim = kwargs.get("dim", kwargs.get("axis", args[0] if args else None))
+    dims = reduced_dims(x, dim)
+    result: Tensor = Total.apply(x, dims, lambda x: func(x, *args, **kwargs))
+    trace = trace_of(x)
+    shift_of = x if func in _MEANS else None
+    set_trace(result, Trace(trace.is_scale or trace.is_magnitude, shift_of=shift_of))
+    return result
+
+
+def largest(
+    func: Callable[..., Any], x: Any, *args: Any, **kwargs: Any
+) -> Any:
+    """Maxima and their like go to what they chose; subtracting one is a shift."""
+    result = func(x, *args, **kwargs)
+    trace = trace_of(x)
+    shift_of = x if carries(x) and not any(map(carries, args)) else None
+    set_trace(result, Trace(trace.is_scale or trace.is_magnitude, shift_of=shift_of))
+    return result
+
+
+def deviation(
+    func: Callable[..., Any], x: Tensor, *args: Any, **kwargs: Any
+) -> Any:
+    """Variances, standard deviations (and the mean that comes with them)."""
+    given = args[0] if args and not isinstance(args[0], bool) else None
+    dim = kwargs.get("dim", kwargs.get("axis", given))
+    return _spread(func, x, reduced_dims(x, dim), True, *args, **kwargs)
+
+
+def norm(func: Callable[..., Any], x: Tensor, *args: Any, **kwargs: Any) -> Any:
+    """Norms of vectors."""
+    dim = kwargs.get("dim", args[1] if len(args) > 1 else None)
+    return _spread(func, x, reduced_dims(x, dim), False, *args, **kwargs)
+
+
+def _spread(
+    func: Callable[..., Any],
+    x: Tensor,
+    dims: tuple[int, ...],
+    centre: bool,
+    *args: Any,
+    **kwargs: Any,
+) -> Any:
+    value = func(x, *args, **kwargs)
+    if not carries(x):
+        return value
+    if isinstance(value, tuple):  # with the mean
+        keepdim = value[0].dim() == x.dim()
+        spread = Spread.apply(x, dims, centre, lambda x: func(x, *args, **kwargs)[0])
+        set_trace(spread, _SCALE)
+        return spread, mean(torch.mean, x, dims, keepdim=keepdim)
+    result: Tensor = Spread.apply(x, dims, centre, lambda x: func(x, *args, **kwargs))
+    set_trace(result, _SCALE)
+    return result
+
+
+def in_place(rule: Rule, func: Callable[..., Tensor]) -> Rule:
+    """Make the rule of a function that writes its result where its input was."""
+
+    def write(_: Callable[..., Tensor], a: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        result = rule(func, a.clone(), *args, **kwargs)
+        trace = trace_of(result)
+        a.copy_(result)
+        set_trace(a, trace)
+        return a
+
+    return write
+
+
+_UNARY = (
+    *("gelu", "silu", "relu", "relu6", "hardswish", "mish", "sigmoid", "tanh", "erf"),
+    *("softmax", "log_softmax", "softmin", "elu", "selu", "celu", "leaky_relu"),
+    *("rrelu", "prelu", "hardsigmoid", "hardtanh", "softplus", "softsign"),
+    *("logsigmoid", "tanhshrink", "softshrink", "hardshrink", "threshold", "logit"),
+    *("log_sigmoid", "expit", "erfc", "exp", "exp2", "expm1", "log", "log1p", "log2"),
+    *("log10", "sqrt", "sin", "cos", "tan", "sinh", "cosh", "arctan", "atan", "asinh"),
+    *("neg", "negative", "positive", "round", "floor", "ceil", "trunc", "sign"),
+    *("clamp", "clip", "clamp_min", "clamp_max", "nan_to_num"),
+    *("layer_norm", "group_norm", "batch_norm", "instance_norm", "rms_norm"),
+    *("normalize", "dropout", "dropout1d", "dropout2d", "dropout3d"),
+    *("alpha_dropout", "feature_dropout", "feature_alpha_dropout", "__neg__"),
+)
+ELEMENTWISE: dict[tuple[str, ...], Rule] = {
+    _UNARY: identity,
+    ("square", "abs", "absolute"): magnitude,
+    ("reciprocal", "rsqrt"): inverse,
+    ("pow", "float_power", "__pow__"): power,
+    ("__rpow__",): power_of_number,
+    ("add",): add,
+    ("sub", "subtract"): subtract,
+    ("rsub", "__rsub__"): subtract_from,
+    ("lerp",): lerp,
+    ("addcmul", "addcdiv"): add_product,
+    ("mul", "multiply"): product,
+    ("div", "divide", "true_divide"): divide,
+    ("__rdiv__", "__rtruediv__"): divide_number,
+    ("mean", "sum", "nanmean", "nansum"): mean,
+    ("max", "min", "amax", "amin", "logsumexp"): largest,
+    ("var", "std", "var_mean", "std_mean"): deviation,
+    ("norm", "vector_norm"): norm,
+}
+"""From the names of functions to the rule that they share."""
+
+
+def in_place_rules(rules: dict[tuple[str, ...], Rule]) -> dict[Any, Rule]:
+    """Make the rules of ``add_``, ``mul_`` and all others that end in "_"."""
+    found: dict[Any, Rule] = {}
+    for names, rule in rules.items():
+        for name in names:
+            plain = functions_named(name)
+            if plain and not name.startswith("_"):
+                written = functions_named(f"{name}_")
+                found |= dict.fromkeys(written, in_place(rule, plain[0]))
+    return found

@@ -1,0 +1,281 @@
+"""Relevance through linear maps and products of matrices, however they are spelt."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial, reduce
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from captum_mda.backward._einsum import einsum, is_average
+from captum_mda.backward._elementwise_rules import add, halves, identity, product
+from captum_mda.backward._relevance_functions import (
+    ByValue,
+    Linear,
+    Matmul,
+    WeightedMap,
+)
+from captum_mda.backward._trace import carries
+from captum_mda.vit.function_mode import Rule
+
+
+def linear(
+    func: Callable[..., Tensor], x: Tensor, weight: Tensor, bias: Tensor | None = None
+) -> Tensor:
+    """Linear maps; a weight that carries relevance is a branch like any other."""
+    if carries(weight) or carries(bias):
+        result = matmul(torch.matmul, x, weight.transpose(-2, -1))
+        return result if bias is None else add(torch.add, result, bias)
+    if not carries(x):
+        return func(x, weight, bias)
+    result = Linear.apply(x, weight, bias)
+    return result
+
+
+def matmul(func: Callable[..., Tensor], a: Tensor, b: Tensor) -> Tensor:
+    """Products of two branches, and of a branch with weights or other constants."""
+    if not (carries(a) or carries(b)):
+        return func(a, b)
+    if a.dim() == 1 or b.dim() == 1:
+        return _vector_product(a, b)
+    if not carries(b) and b.dim() == 2 and not is_average(b, (-2,)):
+        result: Tensor = Linear.apply(a, b.transpose(0, 1), None)
+    elif not carries(b) and _is_weight(b, a) and not is_average(b, (-2,)):
+        result = WeightedMap.apply(a, b, torch.matmul)
+    elif not carries(a) and _is_weight(a, b) and not is_average(a, (-1,)):
+        result = WeightedMap.apply(b, a, lambda b, a: torch.matmul(a, b))
+    else:
+        result = Matmul.apply(a, b, halves(a, b))
+    return result
+
+
+def _is_weight(constant: Tensor, branch: Tensor) -> bool:
+    """Tell weights, which are those of all examples, from a matrix for each.
+
+    Attention with constant queries or keys has four dimensions; its factors are none.
+    """
+    if constant.dim() == 2:
+        return True
+    if constant.dim() != 3 or branch.dim() > 4:
+        return False
+    if constant.shape[0] == 1 or constant.stride(0) == 0:
+        return True
+    return branch.dim() == 4 or bool((constant == constant[:1]).all())
+
+
+def _vector_product(a: Tensor, b: Tensor) -> Tensor:
+    """Products with a vector, as `torch.matmul` takes them."""
+    if a.dim() == b.dim() == 1:
+        return einsum(torch.einsum, "i,i->", a, b)
+    if b.dim() == 1:
+        return einsum(torch.einsum, "...ij,j->...i", a, b)
+    return einsum(torch.einsum, "i,...ij->...j", a, b)
+
+
+def matmul_from(func: Callable[..., Tensor], b: Tensor, a: Tensor) -> Tensor:
+    """``a @ b``, as it arrives from the right."""
+    return matmul(torch.matmul, a, b)
+
+
+def outer(func: Callable[..., Tensor], a: Tensor, b: Tensor) -> Tensor:
+    """Products of all entries of two vectors."""
+    return einsum(torch.einsum, "i,j->ij", a, b)
+
+
+def inner(func: Callable[..., Tensor], a: Tensor, b: Tensor) -> Tensor:
+    """Products over the last dimension of both."""
+    if a.dim() == 0 or b.dim() == 0:
+        return product(torch.mul, a, b)
+    return tensordot(torch.tensordot, a, b, dims=([-1], [-1]))
+
+
+def vecdot(
+    func: Callable[..., Tensor], a: Tensor, b: Tensor, *, dim: int = -1
+) -> Tensor:
+    """Products of vectors at the same place."""
+    a, b = a.movedim(dim, -1), b.movedim(dim, -1)
+    return einsum(torch.einsum, "...i,...i->...", a, b)
+
+
+def tensordot(
+    func: Callable[..., Tensor], a: Tensor, b: Tensor, dims: Any = 2, **kwargs: Any
+) -> Tensor:
+    """Products over pairs of dimensions."""
+    if isinstance(dims, Tensor):
+        dims = dims.tolist()
+    if isinstance(dims, int):
+        over_a, over_b = range(a.dim() - dims, a.dim()), range(dims)
+    else:
+        over_a, over_b = (
+            [dim % each.dim() for dim in ([given] if isinstance(given, int) else given)]
+            for each, given in zip((a, b), dims, strict=True)
+        )
+    names_a = list(range(a.dim()))
+    names_b = list(range(a.dim(), a.dim() + b.dim()))
+    for one, other in zip(over_a, over_b, strict=True):
+        names_b[other] = names_a[one]
+    rest = [name for name in names_a if name not in names_b]
+    rest += [name for name in names_b if name not in names_a]
+    return einsum(torch.einsum, a, names_a, b, names_b, rest)
+
+
+def bilinear(
+    func: Callable[..., Tensor],
+    a: Tensor,
+    b: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+) -> Tensor:
+    """Bilinear maps."""
+    result = einsum(torch.einsum, "...i,oij,...j->...o", a, weight, b)
+    return result if bias is None else add(torch.add, result, bias)
+
+
+def chain(func: Callable[..., Tensor], *matrices: Any, **kwargs: Any) -> Tensor:
+    """Products of several matrices."""
+    if len(matrices) == 1:
+        matrices = tuple(matrices[0])
+    return reduce(partial(matmul, torch.matmul), matrices)
+
+
+def added_product(
+    multiply: Callable[[Any, Any], Tensor],
+) -> Rule:
+    """Make the rule of ``beta * input + alpha * (a @ b)``."""
+
+    def rule(
+        func: Callable[..., Tensor],
+        input: Any,
+        a: Tensor,
+        b: Tensor,
+        *,
+        beta: Any = 1,
+        alpha: Any = 1,
+    ) -> Tensor:
+        if not any(map(carries, (input, a, b))):
+            return func(input, a, b, beta=beta, alpha=alpha)
+        result = multiply(a, b)
+        if alpha != 1:
+            result = product(torch.mul, result, alpha)
+        if beta == 0:
+            return result
+        if beta != 1:
+            input = product(torch.mul, input, beta)
+        return add(torch.add, result, input)
+
+    return rule
+
+
+def convolution(
+    func: Callable[..., Tensor],
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    *args: Any,
+    **kwargs: Any,
+) -> Tensor:
+    """Convolutions of all kinds."""
+    if not any(map(carries, (x, weight, bias))):
+        return func(x, weight, bias, *args, **kwargs)
+
+    def convolve(x: Tensor, weight: Tensor) -> Tensor:
+        return func(x, weight, None, *args, **kwargs)
+
+    if carries(weight):
+        result: Tensor = ByValue.apply(convolve, halves(x, weight), x, weight)
+    elif carries(x):
+        result = WeightedMap.apply(x, weight, convolve)
+    else:
+        result = convolve(x, weight)
+    if bias is None:
+        return result
+    channels = (-1, *[1] * (weight.dim() - 2))
+    return add(torch.add, result, bias.reshape(channels))
+
+
+def by_value(
+    func: Callable[..., Tensor], x: Tensor, *args: Any, **kwargs: Any
+) -> Tensor:
+    """Averages over windows, sums that run on, and other fixed linear maps."""
+    if not carries(x):
+        return identity(func, x, *args, **kwargs)
+    result: Tensor = ByValue.apply(lambda x: func(x, *args, **kwargs), (1.0,), x)
+    return result
+
+
+def resized(
+    func: Callable[..., Tensor],
+    x: Tensor,
+    size: Any = None,
+    scale_factor: Any = None,
+    mode: str = "nearest",
+    *args: Any,
+    **kwargs: Any,
+) -> Tensor:
+    """Interpolation: copies of the nearest, or by value."""
+    if mode.startswith("nearest"):
+        return func(x, size, scale_factor, mode, *args, **kwargs)
+    return by_value(func, x, size, scale_factor, mode, *args, **kwargs)
+
+
+def attention_rule(parts: Callable[[], Any]) -> Rule:
+    """Make the rule of fused attention: that of its parts, inside a mode."""
+    from captum_mda.vit.multihead import attention_probabilities
+
+    def rule(
+        func: Callable[..., Tensor],
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        attn_mask: Tensor | None = None,
+        dropout_p: float = 0.0,
+        is_causal: bool = False,
+        scale: float | None = None,
+        enable_gqa: bool = False,
+    ) -> Tensor:
+        if enable_gqa:
+            groups = query.shape[-3] // key.shape[-3]
+            key = key.repeat_interleave(groups, dim=-3)
+            value = value.repeat_interleave(groups, dim=-3)
+        with parts():
+            attention = attention_probabilities(query, key, attn_mask, is_causal, scale)
+            if dropout_p:
+                attention = F.dropout(attention, dropout_p)
+            return torch.matmul(attention, value)
+
+    return rule
+
+
+def _sum_of_products(a: Tensor, b: Tensor) -> Tensor:
+    return einsum(torch.einsum, "bij,bjk->ik", a, b)
+
+
+_matmul: Callable[[Any, Any], Tensor] = partial(matmul, torch.matmul)
+_WINDOWS: Sequence[str] = (
+    *("avg_pool1d", "avg_pool2d", "avg_pool3d", "adaptive_avg_pool1d"),
+    *("adaptive_avg_pool2d", "adaptive_avg_pool3d", "fold", "cumsum", "grid_sample"),
+    *("sum_to_size", "trapezoid", "trapz", "kron", "upsample_bilinear"),
+)
+LINEAR: dict[tuple[str, ...], Rule] = {
+    ("linear",): linear,
+    ("matmul", "__matmul__", "bmm", "mm", "mv", "dot"): matmul,
+    ("__rmatmul__",): matmul_from,
+    ("einsum",): einsum,
+    ("tensordot",): tensordot,
+    ("inner",): inner,
+    ("vecdot",): vecdot,
+    ("outer", "ger"): outer,
+    ("bilinear",): bilinear,
+    ("multi_dot", "chain_matmul"): chain,
+    ("addmm", "addmv", "baddbmm"): added_product(_matmul),
+    ("addbmm",): added_product(_sum_of_products),
+    ("addr",): added_product(partial(outer, torch.outer)),
+    ("conv1d", "conv2d", "conv3d"): convolution,
+    ("conv_transpose1d", "conv_transpose2d", "conv_transpose3d"): convolution,
+    tuple(_WINDOWS): by_value,
+    ("interpolate",): resized,
+}
+"""From the names of functions to the rule that they share."""

@@ -1,0 +1,189 @@
+"""The function mode that applies relevance rules, and refuses what has none."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from itertools import count
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from captum_mda.backward._elementwise_rules import (
+    ELEMENTWISE,
+    in_place_rules,
+    product,
+)
+from captum_mda.backward._linear_rules import attention_rule, LINEAR
+from captum_mda.backward._trace import (
+    carries,
+    graph_position,
+    is_traced,
+    position_of,
+    refuse_relevance,
+    set_trace,
+    tensors_in,
+    Trace,
+    trace_of,
+)
+from captum_mda.vit.function_mode import Rule, RuleMode
+from captum_mda.vit.torch_functions import (
+    function_name,
+    functions_named,
+    plain_function,
+)
+
+# Entries move, repeat or disappear: autograd's own backward pass keeps their totals.
+_MOVES = functions_named(
+    *("view", "reshape", "view_as", "reshape_as", "flatten", "unflatten", "ravel"),
+    *("transpose", "transpose_", "permute", "t", "swapaxes", "swapdims", "movedim"),
+    *("moveaxis", "adjoint", "squeeze", "squeeze_", "unsqueeze", "unsqueeze_", "cat"),
+    *("concat", "concatenate", "stack", "hstack", "vstack", "dstack", "row_stack"),
+    *("column_stack", "block_diag", "chunk", "split", "split_with_sizes", "hsplit"),
+    *("tensor_split", "vsplit", "dsplit", "unbind", "unsafe_chunk", "unsafe_split"),
+    *("select", "narrow", "index_select", "gather", "take", "take_along_dim"),
+    *("masked_select", "masked_fill", "masked_fill_", "where", "expand", "expand_as"),
+    *("broadcast_to", "broadcast_tensors", "repeat", "repeat_interleave", "tile"),
+    *("roll", "flip", "fliplr", "flipud", "rot90", "diagonal", "diag", "diag_embed"),
+    *("tril", "triu", "tril_", "triu_", "as_strided", "unfold", "im2col", "pad"),
+    *("constant_pad_nd", "contiguous", "clone", "to", "type", "type_as", "float"),
+    *("double", "half", "bfloat16", "cpu", "cuda", "requires_grad_", "alias"),
+    *("pixel_shuffle", "pixel_unshuffle", "channel_shuffle", "native_channel_shuffle"),
+    *("atleast_1d", "atleast_2d", "atleast_3d", "meshgrid", "cartesian_prod"),
+    *("index_copy", "index_copy_", "index_put", "index_put_", "scatter", "scatter_"),
+    *("masked_scatter", "masked_scatter_", "select_scatter", "slice_scatter"),
+    *("diagonal_scatter", "copy_", "__getitem__", "__setitem__", "sort", "msort"),
+    *("topk", "kthvalue", "median", "nanmedian", "mode", "maximum", "minimum", "fmax"),
+    *("fmin", "max_pool1d", "max_pool2d", "max_pool3d", "adaptive_max_pool1d"),
+    *("adaptive_max_pool2d", "adaptive_max_pool3d", "cummax", "cummin"),
+    *("view_as_complex", "view_as_real", "real", "imag", "complex", "resolve_conj"),
+    *("resolve_neg", "pin_memory", "as_subclass", "detach", "slice_copy", "identity"),
+)
+# So it does where only one of the summands carries relevance.
+_SCATTERED_SUMS = functions_named(
+    *("index_add", "index_add_", "scatter_add", "scatter_add_", "put", "put_"),
+)
+
+
+class _AtWork(threading.local):
+    """The number of the mode whose rule runs on this thread."""
+
+    number = -1
+
+
+_AT_WORK = _AtWork()
+_NUMBERS = count()
+
+
+class RelevanceMode(RuleMode):
+    """Applies the rules of relevance; what relevance cannot pass raises in the backward.
+
+    A function without a rule that returns what depends on a branch gets a hook: where
+    relevance arrives there, it is a ValueError that names the function. The same holds
+    for what no function returned that this mode saw, such as a
+    `torch.autograd.Function` of the model's own.
+    """
+
+    def __init__(self) -> None:
+        """Take the table of all rules."""
+        super().__init__(RULES)
+        self._begin = graph_position()
+        self._number = next(_NUMBERS)
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Iterable[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Apply the function's rule, and follow what carries relevance."""
+        kwargs = kwargs or {}
+        if self._number < _AT_WORK.number:  # a rule of a later mode calls this
+            return func(*args, **kwargs)
+        before, _AT_WORK.number = _AT_WORK.number, self._number
+        try:
+            return self._followed(func, types, args, kwargs)
+        finally:
+            _AT_WORK.number = before
+
+    def _followed(
+        self,
+        func: Callable[..., Any],
+        types: Iterable[type],
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+    ) -> Any:
+        carrying = [each for each in tensors_in([args, dict(kwargs)]) if carries(each)]
+        for tensor in carrying:
+            self.require_seen(tensor)
+        result = super().__torch_function__(func, types, args, kwargs)
+        written = args[0] if args and isinstance(args[0], Tensor) else None
+        for tensor in tensors_in([result, written]):
+            if carries(tensor) and not is_traced(tensor):
+                set_trace(tensor)
+        return result
+
+    def without_rule(
+        self,
+        func: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+    ) -> Any:
+        """Call a function that has no rule."""
+        result = func(*args, **kwargs)
+        operands = [each for each in tensors_in([args, dict(kwargs)]) if carries(each)]
+        if not operands:
+            return result
+        plain = plain_function(func)
+        moves = plain in _MOVES or getattr(func, "__name__", "") == "__get__"
+        moves = moves or (plain in _SCATTERED_SUMS and len(operands) == 1)
+        for tensor in tensors_in(result):
+            if not carries(tensor) or tensor.grad_fn is None:
+                continue
+            if moves:
+                if tensor is not operands[0]:
+                    set_trace(tensor, _moved(operands))
+            else:
+                refuse_relevance(tensor, function_name(func))
+        return result
+
+    def require_seen(self, tensor: Tensor) -> None:
+        """Hook a tensor that came about in a way that this mode did not see."""
+        node = tensor.grad_fn
+        if node is None or is_traced(tensor):
+            return
+        if position_of(node) >= self._begin:  # later than the context began
+            made_by = getattr(node, "_forward_cls", None)
+            name = node.name() if made_by is None else made_by.__name__
+            refuse_relevance(tensor, name)
+        set_trace(tensor)
+
+
+def _moved(operands: list[Tensor]) -> Trace:
+    """Entries of one tensor stay what they are, in whatever shape."""
+    return trace_of(operands[0]) if len(operands) == 1 else Trace()
+
+
+def _gated(func: Callable[..., Tensor], x: Tensor, dim: int = -1) -> Tensor:
+    """GLU, by the rules of its parts."""
+    with RelevanceMode():
+        a, b = x.chunk(2, dim)
+        return product(torch.mul, a, torch.sigmoid(b))
+
+
+def relevance_rules() -> Mapping[Callable[..., Any], Rule]:
+    """Collect the rules, for functions as PyTorch passes them to a function mode."""
+    rules: dict[Callable[..., Any], Rule] = {}
+    for table in (ELEMENTWISE, LINEAR):
+        for names, rule in table.items():
+            rules |= dict.fromkeys(functions_named(*names), rule)
+    rules |= in_place_rules(ELEMENTWISE)
+    rules[F.scaled_dot_product_attention] = attention_rule(RelevanceMode)
+    rules[F.glu] = _gated
+    return rules
+
+
+RULES = relevance_rules()
