@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any, Literal
@@ -9,12 +11,24 @@ from typing import Any, Literal
 import torch
 from torch import nn, Tensor
 
+from captum_mda._callers import callers_level
 from captum_mda.attr.vit_attribution import ViTAttribution
 from captum_mda.attr.vit_batch import Batch
 from captum_mda.backward import RelevancePropagation
+from captum_mda.backward.conservation import (
+    largest_loss,
+    missing_relevance,
+    relevance_that_ends,
+    TOLERANCES,
+)
 from captum_mda.perturbation import Score
 from captum_mda.perturbation.inputs import require_choice, require_index
-from captum_mda.vit import ConstantParameters, find_adapter, ViTAdapter
+from captum_mda.vit import (
+    ConstantParameters,
+    find_adapter,
+    Observation,
+    ViTAdapter,
+)
 
 
 class TransformerAttribution(ViTAttribution):
@@ -30,6 +44,14 @@ class TransformerAttribution(ViTAttribution):
     factors are as they are; in "mda", which made the tables of MDA, it begins at block
     0 and rows of :math:`M_l` are normalised to sum to 1. On some models the two maps
     have little in common.
+
+    Where the head pools tokens by a mean or by attention, the product of the identities
+    alone is left out: it gives every pooled token its weight in the pool, beside which
+    nothing else is to be seen.
+
+    Relevance is compared with itself: what reaches block :math:`start` must be what
+    left the output, to 1e-5 of it in float64 and 1e-3 in float32. Else there is no map
+    but a ValueError, which names the function where most of the difference arises.
 
     A callable target must have slopes at the outputs that do not sum to 0, as those of
     a difference of two classes do: relevance keeps totals. For a class it starts as 1,
@@ -49,6 +71,12 @@ class TransformerAttribution(ViTAttribution):
             torch.float64, or torch.float32 for devices that have no other.
             Default: torch.float64
         score (str or callable, optional): See `ViTAttribution`. Default: "identity"
+
+    Raises:
+        TypeError, ValueError: As `ViTAttribution`, and `attribute` with a ValueError
+            where relevance meets a function without a rule, or does not add up. Where
+            the rules themselves end a part of it, since nothing contributes to an
+            output of a linear map, it warns.
 
     Reference:
         Chefer, Gur, Wolf, "Transformer Interpretability Beyond Attention
@@ -92,19 +120,37 @@ class TransformerAttribution(ViTAttribution):
         with ConstantParameters(self.dtype):
             seen = batch.observe(first_block=self.start_layer)
             gradients = batch.gradients(seen.outputs, seen.maps)  # G_l
-        relevances = self._relevances(batch)  # R_l
-        product: Tensor | None = None
-        for gradient, relevance in zip(gradients, relevances, strict=True):
-            factor = (gradient * relevance).clamp(min=0).mean(dim=1)  # C_l
-            factor = factor + torch.eye(factor.shape[-1]).to(factor)  # M_l
-            if self.variant == "mda":
-                factor = factor / factor.sum(dim=-1, keepdim=True)
-            product = factor if product is None else factor @ product
-        assert product is not None
-        return batch.read_row(product.detach(), seen)
+        relevances = self._relevances(batch, gradients)  # R_l
+        factors = [
+            (gradient * relevance).clamp(min=0).mean(dim=1).detach()  # C_l
+            for gradient, relevance in zip(gradients, relevances, strict=True)
+        ]
+        normalized = self.variant == "mda"
+        if self.adapter.pooling == "cls":
+            product = _product(factors, normalized)
+        else:
+            # The identity alone gives every pooled token its own weight, beside which
+            # a mean over tokens leaves nothing of the rest to see.
+            product = _product_without_identity(factors, normalized)
+        return batch.read_row(product, seen)
 
-    def _relevances(self, batch: Batch) -> list[Tensor]:
+    def _relevances(self, batch: Batch, gradients: Sequence[Tensor]) -> list[Tensor]:
         """Propagate the score's relevance back to the attention maps."""
+        seen, start = self._relevance_graph(batch)
+        _require_relevance(start, batch)
+        *relevances, arrived = torch.autograd.grad(
+            seen.outputs, [*seen.maps, seen.tokens[0]], start, allow_unused=True
+        )
+        if arrived is None:
+            arrived = torch.zeros_like(seen.tokens[0])
+        self._require_conserved(batch, gradients, start, arrived)
+        return [
+            torch.zeros_like(attention) if relevance is None else relevance
+            for attention, relevance in zip(seen.maps, relevances, strict=True)
+        ]
+
+    def _relevance_graph(self, batch: Batch) -> tuple[Observation, Tensor]:
+        """Run the model under the rules, and say where relevance starts."""
         with RelevancePropagation(self.adapter.model, self.dtype):
             seen = batch.observe(first_block=self.start_layer)
         outputs = seen.outputs.detach().requires_grad_()
@@ -113,14 +159,85 @@ class TransformerAttribution(ViTAttribution):
         scorer = batch.scorer
         scorer = replace(scorer, score=scorer.output or scorer.score)
         (start,) = replace(batch, scorer=scorer).gradients(outputs, [outputs])
-        _require_relevance(start, batch)
-        relevances = torch.autograd.grad(
-            seen.outputs, seen.maps, start, allow_unused=True
-        )
-        return [
-            torch.zeros_like(attention) if relevance is None else relevance
-            for attention, relevance in zip(seen.maps, relevances, strict=True)
-        ]
+        return seen, start
+
+    def _require_conserved(
+        self,
+        batch: Batch,
+        gradients: Sequence[Tensor],
+        start: Tensor,
+        arrived: Tensor,
+    ) -> None:
+        """Raise a ValueError where relevance was lost or made on its way.
+
+        Args:
+            batch (Batch): The examples.
+            gradients (sequence of Tensor): Of the maps; where all are 0, so is the map.
+            start (Tensor): (B, ...), the relevance of the outputs.
+            arrived (Tensor): (B, T, D), that of the first block's tokens.
+        """
+        missing = missing_relevance(start, arrived)
+        tolerance = TOLERANCES[self.dtype]
+        matters = torch.stack([each.flatten(1).any(dim=1) for each in gradients]).any(0)
+        bad = (matters & ~(missing <= tolerance)).nonzero().flatten()
+        if not len(bad):
+            return
+        seen, start = self._relevance_graph(batch)
+        for row in bad.tolist():
+            one = torch.zeros_like(start)
+            one[row] = start[row]
+            found = float(arrived[row].sum())
+            ended = relevance_that_ends(seen.outputs, seen.tokens[0], one)
+            example = int(batch.examples[row])
+            began = f"of example {example}'s relevance {float(one.sum()):.6g} left the"
+            if abs(float(one.sum()) - found - ended) <= tolerance * float(
+                one.abs().sum()
+            ):
+                warnings.warn(
+                    f"model: {began} output and {ended:.6g} ended where nothing "
+                    "contributes: at linear maps none of whose products is positive, "
+                    "or products that are 0 (the published rule)",
+                    UserWarning,
+                    stacklevel=callers_level(),
+                )
+                continue
+            where = largest_loss(seen.outputs, seen.tokens[0], one)
+            raise ValueError(
+                f"model: {began} output and {found:.6g} reached block "
+                f"{self.start_layer}, more than {tolerance:g} off; most of the "
+                f"difference arises at {where}, for which the relevance rules do not "
+                "hold here; use a method without relevance, such as LeGrad"
+            )
+
+
+def _product(factors: Sequence[Tensor], normalized: bool) -> Tensor:
+    """Multiply M_L ... M_start: (B, T, T)."""
+    product: Tensor | None = None
+    for factor in factors:
+        factor = factor + torch.eye(factor.shape[-1]).to(factor)  # M_l
+        if normalized:
+            factor = factor / factor.sum(dim=-1, keepdim=True)
+        product = factor if product is None else factor @ product
+    assert product is not None
+    return product
+
+
+def _product_without_identity(factors: Sequence[Tensor], normalized: bool) -> Tensor:
+    """Multiply M_L ... M_start, less the product of the identities in them: (B, T, T).
+
+    The two are kept apart from the start, since next to the second the first may be
+    lost in rounding.
+    """
+    rest = torch.zeros_like(factors[0])
+    alone = factors[0].new_ones(factors[0].shape[:-1])  # diagonal, (B, T)
+    for factor in factors:
+        scale = torch.ones_like(alone)
+        if normalized:
+            scale = 1.0 / (1.0 + factor.sum(dim=-1))
+        mixed = factor @ rest + factor * alone[:, None] + rest
+        rest = scale[..., None] * mixed
+        alone = scale * alone
+    return rest
 
 
 def _require_relevance(start: Tensor, batch: Batch) -> None:

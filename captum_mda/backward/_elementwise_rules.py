@@ -31,9 +31,7 @@ _SCALE = Trace(is_scale=True)
 _MEANS = functions_named("mean", "nanmean")
 
 
-def identity(
-    func: Callable[..., Tensor], x: Any, *args: Any, **kwargs: Any
-) -> Tensor:
+def identity(func: Callable[..., Tensor], x: Any, *args: Any, **kwargs: Any) -> Tensor:
     """Activations, softmax, norms, dropout: relevance passes as it is."""
     further = [value for value in (*args, *kwargs.values()) if carries(value)]
     if not carries(x) or further:
@@ -50,9 +48,7 @@ def _without_rule(func: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Ten
     return result
 
 
-def magnitude(
-    func: Callable[..., Tensor], x: Any, *args: Any, **kwargs: Any
-) -> Tensor:
+def magnitude(func: Callable[..., Tensor], x: Any, *args: Any, **kwargs: Any) -> Tensor:
     """Squares and absolute values, whose mean is the scale of a norm."""
     result = identity(func, x, *args, **kwargs)
     set_trace(result, Trace(trace_of(x).is_scale, is_magnitude=True))
@@ -136,10 +132,11 @@ def add_product(
     func: Callable[..., Tensor], a: Any, b: Any, c: Any, *, value: Any = 1
 ) -> Tensor:
     """``a + value * b * c``, or with a quotient."""
-    rule, plain = product, torch.mul
     if "div" in function_name(func):
-        rule, plain = divide, torch.div
-    return add(torch.add, a, product(torch.mul, rule(plain, b, c), value))
+        changed = divide(torch.div, b, c)
+    else:
+        changed = product(torch.mul, b, c)
+    return add(torch.add, a, product(torch.mul, changed, value))
 
 
 def totals_of_examples() -> Callable[[Tensor], Tensor]:
@@ -154,10 +151,9 @@ def totals_of_examples() -> Callable[[Tensor], Tensor]:
             if len(shape) > 2 and shape[1] == n_examples:  # tokens first
                 others = (0, *range(2, len(shape)))
                 return relevance.sum(dim=others, keepdim=True)
-            if shape[0] % n_examples == 0:  # tokens or windows of examples in a row
+            if len(shape) == 2 and shape[0] % n_examples == 0:  # tokens in one row
                 rows = relevance.reshape(n_examples, -1).sum(dim=1)
-                rows = rows.repeat_interleave(shape[0] // n_examples)
-                return rows.reshape(-1, *[1] * (len(shape) - 1))
+                return rows.repeat_interleave(shape[0] // n_examples)[:, None]
         return relevance.sum(dim=tuple(range(1, len(shape))), keepdim=True)
 
     return totals
@@ -228,9 +224,7 @@ def mean(func: Callable[..., Tensor], x: Tensor, *args: Any, **kwargs: Any) -> T
     return result
 
 
-def largest(
-    func: Callable[..., Any], x: Any, *args: Any, **kwargs: Any
-) -> Any:
+def largest(func: Callable[..., Any], x: Any, *args: Any, **kwargs: Any) -> Any:
     """Maxima and their like go to what they chose; subtracting one is a shift."""
     result = func(x, *args, **kwargs)
     trace = trace_of(x)
@@ -239,9 +233,7 @@ def largest(
     return result
 
 
-def deviation(
-    func: Callable[..., Any], x: Tensor, *args: Any, **kwargs: Any
-) -> Any:
+def deviation(func: Callable[..., Any], x: Tensor, *args: Any, **kwargs: Any) -> Any:
     """Variances, standard deviations (and the mean that comes with them)."""
     given = args[0] if args and not isinstance(args[0], bool) else None
     dim = kwargs.get("dim", kwargs.get("axis", given))

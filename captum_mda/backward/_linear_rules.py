@@ -31,8 +31,8 @@ def linear(
         return result if bias is None else add(torch.add, result, bias)
     if not carries(x):
         return func(x, weight, bias)
-    result = Linear.apply(x, weight, bias)
-    return result
+    mapped: Tensor = Linear.apply(x, weight, bias)
+    return mapped
 
 
 def matmul(func: Callable[..., Tensor], a: Tensor, b: Tensor) -> Tensor:
@@ -107,12 +107,11 @@ def tensordot(
     if isinstance(dims, Tensor):
         dims = dims.tolist()
     if isinstance(dims, int):
-        over_a, over_b = range(a.dim() - dims, a.dim()), range(dims)
-    else:
-        over_a, over_b = (
-            [dim % each.dim() for dim in ([given] if isinstance(given, int) else given)]
-            for each, given in zip((a, b), dims, strict=True)
-        )
+        dims = (range(a.dim() - dims, a.dim()), range(dims))
+    over_a, over_b = (
+        [dim % each.dim() for dim in ([given] if isinstance(given, int) else given)]
+        for each, given in zip((a, b), dims, strict=True)
+    )
     names_a = list(range(a.dim()))
     names_b = list(range(a.dim(), a.dim() + b.dim()))
     for one, other in zip(over_a, over_b, strict=True):
@@ -131,14 +130,15 @@ def bilinear(
 ) -> Tensor:
     """Bilinear maps."""
     result = einsum(torch.einsum, "...i,oij,...j->...o", a, weight, b)
-    return result if bias is None else add(torch.add, result, bias)
+    return add(torch.add, result, bias) if bias is not None else result
 
 
 def chain(func: Callable[..., Tensor], *matrices: Any, **kwargs: Any) -> Tensor:
     """Products of several matrices."""
     if len(matrices) == 1:
         matrices = tuple(matrices[0])
-    return reduce(partial(matmul, torch.matmul), matrices)
+    multiplied: Tensor = reduce(partial(matmul, torch.matmul), matrices)
+    return multiplied
 
 
 def added_product(

@@ -5,7 +5,9 @@ Each keeps the total of what arrives, but for what `safe_divide` adds to denomin
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -16,6 +18,40 @@ from torch.nn import functional as F
 from captum_mda.backward._functions import safe_divide
 
 Shares = tuple[float, ...]
+
+
+class _Audit(threading.local):
+    """How much relevance ended where nothing contributes; None while nobody counts."""
+
+    ended: float | None = None
+
+
+_AUDIT = _Audit()
+
+
+@contextmanager
+def counted_ends() -> Iterator[Callable[[], float]]:
+    """Count the relevance that ends in backward passes on this thread.
+
+    Yields:
+        *callable*: Returns how much it was so far.
+    """
+    before, _AUDIT.ended = _AUDIT.ended, 0.0
+    try:
+        yield lambda: _AUDIT.ended or 0.0
+    finally:
+        _AUDIT.ended = before
+
+
+def _share(relevance: Tensor, total: Tensor) -> Tensor:
+    """Divide relevance by what contributed to it; where nothing did, it ends."""
+    _count_ended(relevance, total == 0)
+    return safe_divide(relevance, total)
+
+
+def _count_ended(relevance: Tensor, ends: Tensor) -> None:
+    if _AUDIT.ended is not None:
+        _AUDIT.ended += float(relevance[ends].sum().real)
 
 
 class Identity(Function):
@@ -45,13 +81,17 @@ class Linear(Function):
         x_positive, x_negative = x.clamp(min=0), x.clamp(max=0)
         w_positive, w_negative = weight.clamp(min=0), weight.clamp(max=0)
         total = F.linear(x_positive, w_positive) + F.linear(x_negative, w_negative)
-        share = safe_divide(relevance, total)  # S = R / Z
+        share = _share(relevance, total)  # S = R / Z
         spread = x_positive * torch.matmul(share, w_positive)
         return spread + x_negative * torch.matmul(share, w_negative), None, None
 
 
 class WeightedMap(Function):
-    """Eq. 3 for any map that is linear in x and in its weight, such as a convolution."""
+    """Eq. 3 for any map that is linear in x and in its weight, such as a convolution.
+
+    Where no product is positive, as happens in convolutions of each channel by itself,
+    the negative ones share relevance in their place.
+    """
 
     @staticmethod
     def forward(
@@ -67,14 +107,41 @@ class WeightedMap(Function):
     @staticmethod
     def backward(ctx: Any, relevance: Tensor) -> tuple[Tensor, None, None]:
         x, weight = ctx.saved_tensors
-        with torch._C.DisableTorchFunction(), torch.enable_grad():
-            parts = [x.clamp(min=0).requires_grad_(), x.clamp(max=0).requires_grad_()]
-            weights = (weight.clamp(min=0), weight.clamp(max=0))
-            total = ctx.product(parts[0], weights[0])
-            total = total + ctx.product(parts[1], weights[1])
-            share = safe_divide(relevance, total.detach())
-            spread = torch.autograd.grad(total, parts, share)
-        return parts[0].detach() * spread[0] + parts[1].detach() * spread[1], None, None
+        weights = (weight.clamp(min=0), weight.clamp(max=0))
+        spread, none = _by_parts(ctx.product, x, weights, relevance)
+        left = torch.where(none, relevance, torch.zeros_like(relevance))
+        if bool((left != 0).any()):
+            further, none = _by_parts(ctx.product, x, weights[::-1], left)
+            _count_ended(left, none)
+            spread = spread + further
+        return spread, None, None
+
+
+def _by_parts(
+    product: Callable[[Tensor, Tensor], Tensor],
+    x: Tensor,
+    weights: tuple[Tensor, Tensor],
+    relevance: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """Share relevance by the products of a part of x and a weight.
+
+    Args:
+        product (callable): The linear map.
+        x (Tensor): Its operand.
+        weights (tuple[Tensor, Tensor]): Of x's positive and of its negative part.
+        relevance (Tensor): That of the result.
+
+    Returns:
+        *Tensor*, *Tensor*: the relevance of x, and bool, where all products are 0.
+    """
+    with torch._C.DisableTorchFunction(), torch.enable_grad():
+        parts = [x.clamp(min=0).requires_grad_(), x.clamp(max=0).requires_grad_()]
+        total = product(parts[0], weights[0]) + product(parts[1], weights[1])
+        share = safe_divide(relevance, total.detach())
+        spread = torch.autograd.grad(total, parts, share)
+    spent = sum(a.detach() * b for a, b in zip(parts, spread, strict=True))
+    assert isinstance(spent, Tensor)
+    return spent, total.detach() == 0
 
 
 class ByValue(Function):
@@ -95,7 +162,7 @@ class ByValue(Function):
     @staticmethod
     def backward(ctx: Any, relevance: Tensor) -> tuple[Tensor | None, ...]:
         result, *operands = ctx.saved_tensors
-        share = safe_divide(relevance, result)
+        share = _share(relevance, result)
         with torch._C.DisableTorchFunction(), torch.enable_grad():
             copies = [
                 each.detach().requires_grad_(share_of > 0)
@@ -126,7 +193,7 @@ class Matmul(Function):
         ctx: Any, relevance: Tensor
     ) -> tuple[Tensor | None, Tensor | None, None]:
         a, b, product = ctx.saved_tensors
-        share = safe_divide(relevance, product)
+        share = _share(relevance, product)
         to_a = to_b = None
         if ctx.needs_input_grad[0]:
             spread = torch.matmul(share, b.transpose(-2, -1))
@@ -156,6 +223,7 @@ class Sum(Function):
         to_a, to_b = a * share, b * share
         total = totals(relevance)
         size_a, size_b = totals(to_a).abs(), totals(to_b).abs()
+        _count_ended(total, size_a + size_b == 0)
         wanted_a = safe_divide(size_a, size_a + size_b) * total
         wanted_b = safe_divide(size_b, size_a + size_b) * total
         to_a = to_a * safe_divide(wanted_a, totals(to_a))
@@ -235,7 +303,7 @@ class Total(Function):
     def backward(ctx: Any, relevance: Tensor) -> tuple[Tensor, None, None]:
         (x,) = ctx.saved_tensors
         total = x.sum(dim=ctx.dims, keepdim=True)
-        return x * safe_divide(relevance.reshape(total.shape), total), None, None
+        return x * _share(relevance.reshape(total.shape), total), None, None
 
 
 class Spread(Function):
@@ -260,7 +328,7 @@ class Spread(Function):
             x = x - x.mean(dim=ctx.dims, keepdim=True)
         squares = x.square()
         total = squares.sum(dim=ctx.dims, keepdim=True)
-        share = safe_divide(relevance.reshape(total.shape), total)
+        share = _share(relevance.reshape(total.shape), total)
         return squares * share, None, None, None
 
 

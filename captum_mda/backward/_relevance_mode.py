@@ -78,7 +78,7 @@ _NUMBERS = count()
 
 
 class RelevanceMode(RuleMode):
-    """Applies the rules of relevance; what relevance cannot pass raises in the backward.
+    """Applies the rules of relevance, and refuses functions without one.
 
     A function without a rule that returns what depends on a branch gets a hook: where
     relevance arrives there, it is a ValueError that names the function. The same holds

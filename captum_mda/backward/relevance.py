@@ -7,12 +7,13 @@ from types import TracebackType
 from typing import Any
 
 import torch
-from torch import nn, Tensor
+from torch import nn
 
 from captum_mda.backward._relevance_mode import RelevanceMode
 from captum_mda.backward._trace import batch_size, carries, set_batch_size, tensors_in
 from captum_mda.vit.execution import eager_execution
 from captum_mda.vit.function_mode import ConstantParameters
+
 
 class RelevancePropagation:
     """Makes the backward pass of a model carry relevance in place of gradients.

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import inspect
 import warnings
 from collections.abc import Sequence
 from typing import Literal
 
 from torch import Tensor
+
+from captum_mda._callers import callers_level
 
 OnDegenerate = Literal["raise", "nan"]
 
@@ -73,19 +74,5 @@ def report_degenerate(
     warnings.warn(
         f"{name}: cannot score examples {named}{more}; their values are NaN",
         UserWarning,
-        stacklevel=_callers_level(),
+        stacklevel=callers_level(),
     )
-
-
-def _callers_level() -> int:
-    """Count the frames from `report_degenerate` to the line outside the package.
-
-    Metrics lie at different depths, below the wrapper that Captum puts around them.
-    """
-    level, frame = 0, inspect.currentframe()
-    while frame is not None:
-        package = str(frame.f_globals.get("__name__", "")).partition(".")[0]
-        if package not in ("captum", "captum_mda"):
-            break
-        level, frame = level + 1, frame.f_back
-    return level
