@@ -13,6 +13,7 @@ from torch import Tensor
 
 from captum_mda._captum import format_output
 from captum_mda._files import replacing
+from captum_mda._summaries import Columns, examples, Summarized
 from captum_mda.attr.explanation_checks import CURVES, require_consistent
 from captum_mda.attr.explanation_file import (
     FORMAT,
@@ -20,6 +21,7 @@ from captum_mda.attr.explanation_file import (
     path_named,
     read_fields,
 )
+from captum_mda.curves import area
 from captum_mda.magnitude import (
     blended_magnitudes,
     MagnitudeRule,
@@ -31,8 +33,8 @@ from captum_mda.perturbation.inputs import require_in_unit_interval
 from captum_mda.perturbation.precision import Precision
 
 
-@dataclass(frozen=True, eq=False)
-class MDAExplanation:
+@dataclass(frozen=True, eq=False, repr=False)
+class MDAExplanation(Summarized):
     """The order of a batch's patches, its response curves, and their density.
 
     Maps for any ``gamma`` and ``kappa`` follow from it without the model. All tensors
@@ -114,6 +116,18 @@ class MDAExplanation:
             margin = torch.zeros_like(self.forwards, dtype=torch.float64)
             object.__setattr__(self, "margin", margin)
         require_consistent(self)
+
+    def _summary(self) -> tuple[str, Columns]:
+        n, n_features = self.order.shape
+        ranked = [list(map(str, row)) for row in self.order[:, :3].tolist()]
+        further = ", ..." if n_features > 3 else ""
+        return f"{examples(n)}, {n_features} features, {self.n_forwards} forwards", {
+            "first features": [", ".join(row) + further for row in ranked],
+            "inserted": self.n_inserted,
+            "insertion": area(self.insertion_curve),
+            "deletion": area(self.deletion_curve),
+            "status": ["degenerate" if each else "ok" for each in self.degenerate],
+        }
 
     @property
     def n_forwards(self) -> int:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn, Tensor
 
+from captum_mda._summaries import as_html, as_text, examples
 from captum_mda.attr.vit_attribution import ViTAttribution
 from captum_mda.attr.vit_batch import Batch, full_precision
 from captum_mda.perturbation import Score
@@ -35,6 +36,14 @@ class Completeness(NamedTuple):
     score: Tensor
     total: Tensor
     error: Tensor
+
+    def __repr__(self) -> str:
+        """Write a line for each of the first examples."""
+        return as_text(f"Completeness of {examples(len(self.score))}", self._asdict())
+
+    def _repr_html_(self) -> str:
+        """Write the same as a table, for notebooks."""
+        return as_html(f"Completeness of {examples(len(self.score))}", self._asdict())
 
 
 class _TokenGradients(ViTAttribution):

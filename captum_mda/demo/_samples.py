@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 
 from captum_mda._checks import require_tensor
+from captum_mda._summaries import as_html, as_text, Columns, examples
+from captum_mda.demo._shapes import CLASS_NAMES
 from captum_mda.demo.generator import IMAGE_SIZE, render_scene
 
 if TYPE_CHECKING:
@@ -44,6 +46,23 @@ class DemoSamples(NamedTuple):
 
     masks: Tensor
     """bool of shape (n, 1, H, W), true on the object's pixels."""
+
+    def __repr__(self) -> str:
+        """Write a line for each of the first samples."""
+        return as_text(*self._summary())
+
+    def _repr_html_(self) -> str:
+        """Write the same as a table, for notebooks."""
+        return as_html(*self._summary())
+
+    def _summary(self) -> tuple[str, Columns]:
+        labels = self.labels.tolist()
+        size = " x ".join(map(str, self.images.shape[-2:]))
+        return f"DemoSamples of {examples(len(labels))}, {size} pixels", {
+            "label": labels,
+            "class": [CLASS_NAMES[label] for label in labels],
+            "object's pixels": self.masks.flatten(1).sum(dim=1),
+        }
 
 
 def make_samples(n: int, seed: int) -> DemoSamples:

@@ -47,6 +47,11 @@ class Scene(NamedTuple):
     label: int
     """The index of the object's class."""
 
+    def __repr__(self) -> str:
+        """Write the size and the label; the arrays are long."""
+        height, width = self.coverage.shape
+        return f"Scene(label={self.label}, {height} x {width} pixels)"
+
     @property
     def mask(self) -> Mask:
         """The pixels of which the object covers at least half, of shape (H, W)."""

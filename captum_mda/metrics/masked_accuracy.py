@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from captum_mda import curves
 from captum_mda._captum import BaselineType, log_usage, TargetType
 from captum_mda._checks import is_number, require_choice
+from captum_mda._summaries import Columns, examples, Summarized
 from captum_mda.metrics.degenerate import OK, OnDegenerate
 from captum_mda.metrics.questions import Maps, Question
 from captum_mda.metrics.ranked_maps import RankedMap
@@ -27,8 +28,8 @@ First = Literal["most", "least"]
 FRACTIONS = tuple(tenths / 10 for tenths in range(1, 10))
 
 
-@dataclass(frozen=True, eq=False)
-class MaskedHits:
+@dataclass(frozen=True, eq=False, repr=False)
+class MaskedHits(Summarized):
     """Whether the model's first class is still the target, with features masked.
 
     Args:
@@ -46,6 +47,14 @@ class MaskedHits:
     def area(self) -> Tensor:
         """The area under each example's hits, by the trapezoid rule: float64 (B,)."""
         return curves.area(self.hits)
+
+    def _summary(self) -> tuple[str, Columns]:
+        n, n_shares = self.hits.shape
+        return f"{examples(n)}, features masked at {n_shares} fractions", {
+            "hits": self.hits.sum(dim=1),
+            "area": self.area,
+            "status": self.status,
+        }
 
 
 @log_usage(part_of_slo=True)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from captum_mda import curves
 from captum_mda._checks import require_choice
+from captum_mda._summaries import Columns, examples, Summarized
 from captum_mda.curves import Mode
 from captum_mda.metrics.degenerate import CONSTANT_MAP, OK
 from captum_mda.metrics.questions import Direction, Maps, Question
@@ -22,8 +23,8 @@ from captum_mda.perturbation.scores import how_to_credit
 NO_CONTRAST = "input scores no higher than its baseline"
 
 
-@dataclass(frozen=True, eq=False)
-class ResponseCurve:
+@dataclass(frozen=True, eq=False, repr=False)
+class ResponseCurve(Summarized):
     """The responses of a batch to inserting or deleting its features in their ranking.
 
     Args:
@@ -84,6 +85,17 @@ class ResponseCurve:
         steps = torch.arange(self.raw.shape[1]).double().expand_as(self.raw)
         signed = steps if self.mode == "insertion" else -steps
         return rank_correlation(signed, self._ranked(self.raw))
+
+    def _summary(self) -> tuple[str, Columns]:
+        n = len(self.raw)
+        title = f"{examples(n)} under {self.mode}, {self.raw.shape[1] - 1} steps"
+        return title, {
+            "first score": self.raw[:, 0],
+            "last score": self.raw[:, -1],
+            "area": self.area,
+            "MAS area": self.mas_area,
+            "status": self.status or ("ok",) * n,
+        }
 
     def _ranked(self, values: Tensor) -> Tensor:
         """Leave values of examples that a map has not ranked out: NaN."""

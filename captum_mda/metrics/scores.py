@@ -12,14 +12,15 @@ from torch import Tensor
 
 from captum_mda._captum import BaselineType, log_usage
 from captum_mda._checks import require_flag
+from captum_mda._summaries import Columns, examples, Summarized
 from captum_mda.metrics.degenerate import OnDegenerate
 from captum_mda.metrics.questions import Convention, Direction, Maps, Question
 from captum_mda.metrics.response_curves import ResponseCurve, sweep
 from captum_mda.perturbation import Score, Target
 
 
-@dataclass(frozen=True, eq=False)
-class PerturbationScores:
+@dataclass(frozen=True, eq=False, repr=False)
+class PerturbationScores(Summarized):
     """The six scores of a batch of attributions, each float64 (B,), and their curves.
 
     Insertion scores are better when higher, deletion scores when lower, and differences
@@ -81,6 +82,18 @@ class PerturbationScores:
             self.insertion_curve.status, self.deletion_curve.status, strict=True
         )
         return tuple(one if one != "ok" else other for one, other in pairs)
+
+    def _summary(self) -> tuple[str, Columns]:
+        curve = self.insertion_curve
+        return f"{examples(len(curve.raw))}, {curve.raw.shape[1] - 1} steps", {
+            "insertion": self.insertion,
+            "deletion": self.deletion,
+            "difference": self.insertion_deletion,
+            "MAS insertion": self.mas_insertion,
+            "MAS deletion": self.mas_deletion,
+            "MAS difference": self.mas_insertion_deletion,
+            "status": self.status,
+        }
 
 
 @log_usage(part_of_slo=True)

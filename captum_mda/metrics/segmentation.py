@@ -27,6 +27,7 @@ from torch import Tensor
 
 from captum_mda._captum import log_usage
 from captum_mda._checks import is_number, require_choice
+from captum_mda._summaries import Columns, examples, Summarized
 from captum_mda.metrics.degenerate import (
     map_status,
     OK,
@@ -47,8 +48,8 @@ _NO_MAP = "it tells no pixel from another; drop such examples"
 _NO_MASK = "there is nothing to tell apart; drop such examples"
 
 
-@dataclass(frozen=True, eq=False)
-class SegmentationScores:
+@dataclass(frozen=True, eq=False, repr=False)
+class SegmentationScores(Summarized):
     """The segmentation scores of a batch of maps; all are better when higher.
 
     Scores are float64 (B,) on the CPU, in [0, 1], and NaN for a degenerate example.
@@ -89,6 +90,15 @@ class SegmentationScores:
         NaN where no example could be scored.
         """
         return float((self.intersection.sum(0) / self.union.sum(0).double()).mean())
+
+    def _summary(self) -> tuple[str, Columns]:
+        return f"{examples(len(self.iou))}, mean IoU {self.mean_iou:.4f}", {
+            "IoU": self.iou,
+            "average precision": self.average_precision,
+            "F1": self.f1,
+            "pixel accuracy": self.pixel_accuracy,
+            "status": self.status,
+        }
 
 
 @log_usage(part_of_slo=True)

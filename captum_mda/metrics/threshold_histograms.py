@@ -10,13 +10,14 @@ import torch
 from torch import Tensor
 
 from captum_mda._checks import require_count, require_positive_integer
+from captum_mda._summaries import Brief
 from captum_mda.metrics.degenerate import map_status, OK
 from captum_mda.metrics.exact_means import require_same_type, require_state
 from captum_mda.metrics.masked_maps import as_maps, as_masks
 
 
-@dataclass(frozen=True, eq=False)
-class ThresholdCurve:
+@dataclass(frozen=True, eq=False, repr=False)
+class ThresholdCurve(Brief):
     """The mean IoU of all images at each threshold.
 
     Args:

@@ -21,6 +21,7 @@ from captum_mda._checks import (
     require_positive_integer_or_none,
     require_tensor,
 )
+from captum_mda._summaries import Columns, examples, Summarized
 from captum_mda.metrics.degenerate import OK, OnDegenerate, require_ranking
 from captum_mda.metrics.masked_accuracy import (
     counts_of,
@@ -41,8 +42,8 @@ from captum_mda.vit import CannotDropError, find_adapter, ViTAdapter
 Removal = Literal["auto", "tokens", "mask"]
 
 
-@dataclass(frozen=True, eq=False)
-class TokenDeletion:
+@dataclass(frozen=True, eq=False, repr=False)
+class TokenDeletion(Summarized):
     """What a model says with growing shares of its patches taken away.
 
     Args:
@@ -71,6 +72,16 @@ class TokenDeletion:
     def aopc(self) -> Tensor:
         """The mean fall of the target's probability, float64 (B,) in [-1, 1]."""
         return (self.full_probability[:, None] - self.probabilities).mean(dim=1)
+
+    def _summary(self) -> tuple[str, Columns]:
+        how = "tokens dropped" if self.removal == "tokens" else "patches masked"
+        n, n_shares = self.hits.shape
+        return f"{examples(n)}, {how} at {n_shares} fractions", {
+            "probability": self.full_probability,
+            "accuracy": self.accuracy,
+            "AOPC": self.aopc,
+            "status": self.status,
+        }
 
 
 @log_usage(part_of_slo=True)

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from captum_mda._summaries import Brief
 from captum_mda.curves import area, monotone_response
 from captum_mda.ordering.screening import Screening
 from captum_mda.perturbation import SubsetResponses
@@ -21,8 +22,8 @@ DELETION = 1
 """The kind of baseline that stands for deleted patches."""
 
 
-@dataclass(frozen=True)
-class EndPoints:
+@dataclass(frozen=True, repr=False)
+class EndPoints(Brief):
     """The three responses that every curve starts or ends with, each float64 (B,)."""
 
     full: Tensor  # p0
@@ -30,8 +31,8 @@ class EndPoints:
     deletion_baseline: Tensor  # pz
 
 
-@dataclass(frozen=True)
-class SearchTask:
+@dataclass(frozen=True, repr=False)
+class SearchTask(Brief):
     """All that an ordering may use.
 
     Args:
@@ -57,8 +58,8 @@ class SearchTask:
     screenings: Sequence[Screening]
 
 
-@dataclass(frozen=True)
-class SearchResult:
+@dataclass(frozen=True, repr=False)
+class SearchResult(Brief):
     """An order for each of a task's K examples, and the responses met on the way.
 
     Args:

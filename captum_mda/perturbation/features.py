@@ -15,13 +15,14 @@ from captum_mda._checks import (
     is_integer,
     require_integers,
 )
+from captum_mda._summaries import Brief
 
 MAX_IMPLICIT_FEATURES = 4096
 """The most features that a missing feature mask may stand for."""
 
 
-@dataclass(frozen=True)
-class Features:
+@dataclass(frozen=True, repr=False)
+class Features(Brief):
     """The features of a batch of inputs, numbered 0 to ``n_features - 1``.
 
     Args:

@@ -9,11 +9,12 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from captum_mda._summaries import Brief
 from captum_mda.perturbation.subsets import SubsetResponses, take_rows
 
 
-@dataclass(frozen=True, eq=False)
-class Ranking:
+@dataclass(frozen=True, eq=False, repr=False)
+class Ranking(Brief):
     """Which features have moved after each step of a sweep.
 
     Args:
@@ -48,8 +49,8 @@ class Ranking:
         return len(self.counts) - 1
 
 
-@dataclass(frozen=True, eq=False)
-class Path:
+@dataclass(frozen=True, eq=False, repr=False)
+class Path(Brief):
     """One sweep.
 
     Args:

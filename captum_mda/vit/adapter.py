@@ -9,6 +9,7 @@ from typing import Literal
 import torch
 from torch import nn, Tensor
 
+from captum_mda._summaries import Brief
 from captum_mda.vit.layout import paint, patch_means, PatchLayout
 from captum_mda.vit.rerun import RerunTail
 
@@ -16,8 +17,8 @@ Pooling = Literal["cls", "avg", "cls+avg", "map"]
 """How tokens become one vector: class token, mean, both side by side, attention."""
 
 
-@dataclass(frozen=True, eq=False)
-class ViTAdapter:
+@dataclass(frozen=True, eq=False, repr=False)
+class ViTAdapter(Brief):
     """The parts of a Vision Transformer that attribution methods ask for.
 
     `captum_mda.vit.resolve` makes one for every family it knows. For another model,

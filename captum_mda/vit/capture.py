@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from captum_mda._summaries import Brief
 from captum_mda.vit.einsum import values_of_einsum
 from captum_mda.vit.function_mode import RuleMode
 from captum_mda.vit.heads import Heads, heads_of
@@ -61,8 +62,8 @@ _SIGMOIDS = (torch.sigmoid, Tensor.sigmoid, F.sigmoid, torch.special.expit)
 _RELUS = (F.relu, torch.relu, Tensor.relu, F.relu6, F.softplus)
 
 
-@dataclass(eq=False)
-class AttentionRecord:
+@dataclass(eq=False, repr=False)
+class AttentionRecord(Brief):
     """One attention, as it was computed.
 
     Args:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn, Tensor
 
+from captum_mda._summaries import Brief
 from captum_mda.vit.adapter import ViTAdapter
 from captum_mda.vit.biases import BiasCapture
 from captum_mda.vit.block_calls import (
@@ -22,8 +23,8 @@ from captum_mda.vit.block_calls import (
 from captum_mda.vit.capture import AttentionCapture, AttentionRecord
 
 
-@dataclass(eq=False)
-class Observation:
+@dataclass(eq=False, repr=False)
+class Observation(Brief):
     """What a forward pass did.
 
     Args:
