@@ -10,7 +10,9 @@ from torch import nn
 
 from captum_mda.vit.adapter import ViTAdapter
 from captum_mda.vit.families.base import Family, UnknownModelError
+from captum_mda.vit.families.naflex import NAFLEX
 from captum_mda.vit.families.open_clip import OPEN_CLIP, OPEN_CLIP_TIMM
+from captum_mda.vit.families.refusals import refusal_of
 from captum_mda.vit.families.timm import TIMM
 from captum_mda.vit.families.torchvision import TORCHVISION
 from captum_mda.vit.families.transformers import TRANSFORMERS
@@ -25,6 +27,7 @@ __all__ = [
 
 FAMILIES: tuple[Family, ...] = (
     TIMM,
+    NAFLEX,
     TORCHVISION,
     OPEN_CLIP,
     OPEN_CLIP_TIMM,
@@ -50,11 +53,17 @@ def build_adapter(model: nn.Module, inside: bool = False) -> ViTAdapter:
             if not inside:
                 family.require_output(model)
             return family.build(model)
+    reason = refusal_of(model)
     missing, closest = min(lacking, key=lambda pair: len(pair[0]) / len(pair[1].parts))
-    raise UnknownModelError(
-        f"model: got {type(model).__name__}, which is of no known family, nor is any "
-        f"part of it; closest is {closest.name}, of which it lacks "
-        f"{', '.join(missing)}. Known are "
+    error: type[ValueError] = ValueError
+    if reason is None:
+        error, reason = (
+            UnknownModelError,
+            "is of no known family, nor is any part of it",
+        )
+    raise error(
+        f"model: got {type(model).__name__}, which {reason}; closest is "
+        f"{closest.name}, of which it lacks {', '.join(missing)}. Known are "
         + "; ".join(family.name for family in FAMILIES)
         + ". For another model write a captum_mda.vit.ViTAdapter, see "
         "docs/adapters.md, and pass it in the model's place"
@@ -73,8 +82,7 @@ def adapters_inside(
     known: dict[str, ViTAdapter] = {}
     refused: dict[str, ValueError] = {}
     for path, part in model.named_modules():
-        within = any(path.startswith(f"{outer}.") for outer in (*known, *refused))
-        if not path or within:
+        if not path or any(path.startswith(f"{outer}.") for outer in known):
             continue
         try:
             known[path] = build_adapter(part, inside=True)

@@ -1,4 +1,4 @@
-"""transformers' models that cannot be explained by their attention, and what can."""
+"""Models that cannot be explained by their attention, and what can be done."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ _DETECTION = (
 _TEXT = (
     "reads text, takes a model of images; Captum's LayerIntegratedGradients explains it"
 )
-_CONVOLUTIONS = (
-    "has convolutions in attention's place; MetricDrivenAttribution and Captum's "
-    "gradient methods explain it"
+_NO_ATTENTION = (
+    "has no attention between patches; MetricDrivenAttribution explains it, and so do "
+    "Captum's gradient methods under LibraGrad"
 )
 _MASKED = (
     "is trained to fill in patches that are hidden at random; load its weights by "
@@ -41,73 +41,54 @@ _TWO_TOWERS = (
     "the embedding of a text as the target"
 )
 
-_REASONS: tuple[tuple[str, tuple[str, ...]], ...] = (
-    (_MASKED, ("ViTMAE",)),
-    (
-        _TWO_TOWERS,
-        ("CLIPModel", "SiglipModel", "Siglip2Model", "AltCLIPModel", "MetaClip2Model"),
-    ),
-    (
-        _VIDEOS,
-        ("VideoMAE", "VideoMT", "Vivit", "Timesformer", "VJEPA2"),
-    ),
+_SOUND = (
+    "reads sound as a waveform or features over time, takes images, or spectrograms as "
+    "ASTForAudioClassification does"
+)
+_CHANNELS = (
+    "attends between channels, not between patches; MetricDrivenAttribution explains "
+    "it, and so do Captum's gradient methods under LibraGrad"
+)
+_CLASS_ATTENTION = (
+    "lets the class token in behind its blocks, by an attention of its own, so that no "
+    "map of theirs covers it; MetricDrivenAttribution explains it, and so do Captum's "
+    "gradient methods under LibraGrad"
+)
+_SEVERAL = (
+    "has more than one attention in a block; MetricDrivenAttribution explains it, and "
+    "so do Captum's gradient methods under LibraGrad"
+)
+
+# The beginnings of classes' names, of any library.
+_REASONS: tuple[tuple[str, str], ...] = (
+    (_MASKED, "ViTMAE"),
+    (_TWO_TOWERS, "CLIPModel SiglipModel Siglip2Model AltCLIPModel MetaClip2Model"),
+    (_VIDEOS, "VideoMAE VideoMT Vivit Timesformer VJEPA2 MViT"),
     (
         _DETECTION,
-        (
-            "Yolos",
-            "Sam",
-            "Owl",
-            "Detr",
-            "ConditionalDetr",
-            "DeformableDetr",
-            "TableTransformer",
-            "RTDetr",
-            "GroundingDino",
-            "Mask2Former",
-            "MaskFormer",
-            "OneFormer",
-            "Eomt",
-            "VitPose",
-            "LwDetr",
-            "RfDetr",
-        ),
+        "Yolos Sam Sam2 Owl Detr ConditionalDetr DeformableDetr TableTransformer "
+        "RTDetr GroundingDino Mask2Former MaskFormer OneFormer Eomt VitPose LwDetr "
+        "RfDetr",
     ),
     (
         _WINDOWS,
-        (
-            "Swin",
-            "Donut",
-            "Segformer",
-            "Pvt",
-            "Hiera",
-            "MobileViT",
-            "Levit",
-            "Cvt",
-            "Dinat",
-            "Nat",
-            "EfficientFormer",
-            "SwiftFormer",
-            "PoolFormer",
-            "FocalNet",
-            "GLPN",
-            "VitDet",
-        ),
+        "Swin Donut Segformer Pvt PyramidVisionTransformer Hiera MobileViT MobileVit "
+        "Levit Cvt Dinat NatModel NatFor EfficientFormer EfficientVit SwiftFormer "
+        "PoolingVisionTransformer FocalNet GLPN VitDet MaxVit MaxxVit Twins Nest DaVit "
+        "FastVit TinyVit CoaT Visformer VOLO VisionTransformerSAM "
+        "GlobalContextVit MultiScaleVit EdgeNeXt CSATv2",
     ),
+    (_CHANNELS, "Xcit"),
+    (_CLASS_ATTENTION, "Cait"),
+    (_SEVERAL, "ConVit TNT CrossVit"),
     (
-        _CONVOLUTIONS,
-        (
-            "ConvNext",
-            "DINOv3ConvNext",
-            "ResNet",
-            "RegNet",
-            "EfficientNet",
-            "MobileNet",
-            "Bit",
-            "HGNet",
-            "VAN",
-        ),
+        _NO_ATTENTION,
+        "ConvNext ConvNeXt DINOv3ConvNext ResNet RegNet EfficientNet MobileNet "
+        "BitModel BitFor HGNet VanModel VanFor MlpMixer MetaFormer PoolFormer "
+        "DenseNet VGG",
     ),
 )
+_LIBRARIES = ("transformers.", "timm.", "torchvision.", "open_clip.")
 _PATCH_TASKS = (
     "ForMaskedImageModeling",
     "ForSemanticSegmentation",
@@ -118,19 +99,22 @@ _PATCH_TASKS = (
 
 
 def refusal_of(model: Any) -> str | None:
-    """Say why a class of transformers is refused, and the nearest way; None if not."""
+    """Say why a library's class is refused, and the nearest way; None where unknown.
+
+    Returns:
+        *str*, optional: goes on behind "got ClassName, which".
+    """
     for parent in type(model).__mro__:
-        if not parent.__module__.startswith("transformers."):
+        if not parent.__module__.startswith(_LIBRARIES):
             continue
         for reason, beginnings in _REASONS:
-            if parent.__name__.startswith(beginnings):
-                return f"got {type(model).__name__}, which {reason}"
-    name = type(model).__name__
+            if parent.__name__.startswith(tuple(beginnings.split())):
+                return reason
     if not type(model).__module__.startswith("transformers."):
         return None
-    if name.endswith(_PATCH_TASKS):
-        return f"got {name}, which {_PATCH_OUTPUTS}"
-    reads_text = getattr(model, "main_input_name", "") == "input_ids"
-    if reads_text and not hasattr(model.config, "vision_config"):
-        return f"got {name}, which {_TEXT}"
-    return None
+    if type(model).__name__.endswith(_PATCH_TASKS):
+        return _PATCH_OUTPUTS
+    named = getattr(model, "main_input_name", "")
+    if named == "input_ids" and not hasattr(model.config, "vision_config"):
+        return _TEXT
+    return _SOUND if named in ("input_values", "input_features") else None

@@ -18,22 +18,25 @@ from captum_mda.vit.families.base import (
     look_up,
     pair,
 )
+from captum_mda.vit.families.refusals import refusal_of
 
-_POOLING: dict[str, Pooling] = {"token": "cls", "avg": "avg", "map": "map"}
+POOLING: dict[str, Pooling] = {"token": "cls", "avg": "avg", "map": "map"}
 _FIRST_NORMS = "norm1|in_norm"
 _PROJECTIONS = "attn.proj|attn_out_proj|out_proj"
 """The second and third are those of blocks that run attention and MLP in parallel."""
 
 
-def _pool(model: Any) -> str:
+def pool_of(model: Any) -> str:
+    """Name how a model pools; with an attention pooler, "map"."""
     with_pooler = getattr(model, "attn_pool", None) is not None
     return "map" if with_pooler else str(model.global_pool)
 
 
-def _require_output(model: Any) -> None:
-    if _pool(model) not in _POOLING:
+def require_output(model: Any) -> None:
+    """Raise where a model returns no single vector for each image."""
+    if pool_of(model) not in POOLING:
         raise ValueError(
-            f"model: its global_pool is {_pool(model)!r}, takes 'token', 'avg' or "
+            f"model: its global_pool is {pool_of(model)!r}, takes 'token', 'avg' or "
             "'map'; make it with timm.create_model(..., global_pool='avg'), which also "
             "gives it one output for each image"
         )
@@ -58,8 +61,15 @@ def _require_one_attention(blocks: tuple[Any, ...]) -> None:
         )
 
 
+def _refuse_by_name(model: Any) -> None:
+    reason = refusal_of(model)
+    if reason is not None:
+        raise ValueError(f"model: got {type(model).__name__}, which {reason}")
+
+
 def _adapt(model: Any) -> ViTAdapter:
-    blocks, pool = tuple(model.blocks), _pool(model)
+    blocks, pool = tuple(model.blocks), pool_of(model)
+    _refuse_by_name(model)
     _require_one_attention(blocks)
     size = getattr(model.patch_embed, "img_size", None) or (224, 224)
     # A hybrid's projection takes the features of a network in front of it.
@@ -86,7 +96,7 @@ def _adapt(model: Any) -> ViTAdapter:
         model=model,
         blocks=blocks,
         n_prefix_tokens=int(model.num_prefix_tokens),
-        pooling=_POOLING.get(pool, "cls"),
+        pooling=POOLING.get(pool, "cls"),
         tail=tail,
         patch_grid=patch_grid,
         patch_layout=partial(conv_layout, convolution) if reads_images else None,
@@ -111,5 +121,5 @@ TIMM = Family(
         "forward_head",
     ),
     _adapt,
-    _require_output,
+    require_output,
 )

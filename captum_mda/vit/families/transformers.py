@@ -130,7 +130,7 @@ def _refuse(model: Any) -> None:
     name = type(model).__name__
     reason = refusal_of(model)
     if reason is not None:
-        raise ValueError(f"model: {reason}")
+        raise ValueError(f"model: got {name}, which {reason}")
     raise UnknownModelError(
         f"model: got {name}, of transformers these are known: {', '.join(_HEADS)}; "
         "for another one write a captum_mda.vit.ViTAdapter, see docs/adapters.md, and "
