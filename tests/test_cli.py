@@ -498,3 +498,18 @@ def test_main_without_typer_says_what_to_install(
     monkeypatch.setitem(sys.modules, "typer", None)
     with pytest.raises(SystemExit, match=r'pip install "captum_mda\[cli\]"'):
         cli.main()
+
+
+def test_commands_of_the_pages_are_commands() -> None:
+    """Every option of a command in README and docs is one that it has."""
+    root = Path(__file__).parents[1]
+    pages = [root / "README.md", *sorted((root / "docs").glob("*.md"))]
+    text = "\n".join(page.read_text(encoding="utf-8") for page in pages)
+    commands = re.findall(
+        r"captum-mda (explain|compare)([^`\n]*(?:\\\n[^`\n]*)*)", text
+    )
+    assert len(commands) >= 6
+    for command, words in commands:
+        usage = CliRunner().invoke(app, [command, "--help"]).output
+        for option in re.findall(r"--[a-z][a-z-]*", words):
+            assert option in usage, (command, option)

@@ -19,6 +19,7 @@ from captum_mda._cli import compare as module
 from captum_mda._cli.app import app
 from captum_mda._cli.comparison import ComparisonRow, format_comparison
 from captum_mda._cli.methods import METHODS
+from captum_mda._cli.models import Classifier
 from captum_mda._cli.question import Question
 from captum_mda._cli.table import SCORES
 
@@ -363,6 +364,60 @@ def test_seconds_are_those_of_the_map(
     monkeypatch.setattr(Question, "scores", slow_scores)
     compare(photos[0], "--methods", "rollout", "caap")
     assert [float(row["seconds"]) for row in rows_of(tmp_path)] == [5.0, 0.0]
+
+
+def test_methods_are_built_once_for_all_images(
+    compare: Callable[..., Any],
+    photos: tuple[Path, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Building is no part of a map's seconds; where it fails, each image says so."""
+    clock, built = [0.0], []
+
+    def build(classifier: Classifier) -> Callable[[Question], Tensor]:
+        clock[0] += 100.0
+        built.append(classifier)
+
+        def attribute(question: Question) -> Tensor:
+            clock[0] += 5.0
+            return question.images
+
+        return attribute
+
+    def refuse(classifier: Classifier) -> Callable[[Question], Tensor]:
+        built.append(classifier)
+        raise ValueError("no such\nmodel")
+
+    monkeypatch.setattr(module.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setitem(METHODS, "rollout", build)
+    monkeypatch.setitem(METHODS, "caap", refuse)
+    result = compare(*photos, "--methods", "rollout", "caap")
+    rows = rows_of(tmp_path)
+    assert result.exit_code == 1 and len(built) == 2
+    assert [row["seconds"] for row in rows] == ["5.0", ""] * 2
+    assert [row["error"] for row in rows] == ["", "no such model"] * 2
+
+
+def test_a_cheap_method_runs_the_model_once_an_image(
+    compare: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, compute, forwards = demo.load_model(), module.compute_map, []
+    monkeypatch.setattr(demo, "load_model", lambda: model)
+
+    def count(*arguments: Any) -> Tensor:
+        forwards.append(0)
+
+        def note(*_: object) -> None:
+            forwards[-1] += 1
+
+        with model.register_forward_pre_hook(note):
+            return compute(*arguments)
+
+    monkeypatch.setattr(module, "compute_map", count)
+    names = ("raw-attention", "rollout", "legrad", "libra-fullgrad")
+    compare("--methods", *names, "--samples", 2, model="demo")
+    assert forwards == [1] * 8
 
 
 @pytest.mark.usefixtures("cheap")
