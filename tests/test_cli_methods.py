@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import pytest
 import torch
@@ -57,6 +58,14 @@ CASE = BY_NAME["timm ViT"]
 )
 def test_words_of_the_option(given: str, joined: str) -> None:
     assert join_methods(given.split()) == joined.split()
+
+
+def test_names_end_at_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("photos", "mda"):
+        (tmp_path / name).mkdir()
+    words = ["--methods", "legrad", "mda", "photos", "--out", "x"]
+    assert join_methods(words) == ["--methods=legrad,mda", "photos", "--out", "x"]
 
 
 @pytest.mark.parametrize(
@@ -138,7 +147,10 @@ def test_all_methods_answer_in_batches_of_the_wanted_size(name: str) -> None:
     [
         ("legrad", attr.LeGrad),
         ("bi-attn-token", lambda model: attr.BidirectionalAttention(model, "token")),
-        ("caap", attr.CausalActivationPatching),
+        (
+            "caap",
+            lambda model: attr.CausalActivationPatching(model, subtract_blank=True),
+        ),
     ],
 )
 def test_maps_are_those_of_the_library(

@@ -23,6 +23,7 @@ from typer.testing import CliRunner
 from captum_mda._cli.app import app
 from captum_mda._cli.class_names import find_class, read_labels
 from captum_mda._cli.models import Classifier, load_classifier
+from captum_mda._cli.question import Question
 from captum_mda._cli.timm_models import parse_model_args
 
 NAME = "vit_tiny_patch16_224"
@@ -634,6 +635,7 @@ def test_one_logit(command: str, score: str, photo: Path, tmp_path: Path) -> Non
     wanted = float(logit.sigmoid() if score == "sigmoid" else logit)
     assert row["class_index"] == "0"
     assert float(row["probability"]) == pytest.approx(wanted, abs=1e-5)
+    assert row["score"] == score
     assert row["error"] == "" or "the model has this one output" in row["error"]
 
 
@@ -671,3 +673,44 @@ def test_errors_are_one_line(case: str, photo: Path, tmp_path: Path) -> None:
         )
         assert result.exit_code == 2 and result.stdout == ""
         assert len(result.output.splitlines()) == 1 and message in result.output
+
+
+@pytest.mark.parametrize(
+    ("n_classes", "score", "likeliest", "scores", "message"),
+    [
+        (3, "softmax", 1, (0.2, 0.3, 0.1), "its likeliest class, --target 1 (dog)"),
+        (3, "softmax", 0, (0.5, 0.6, 0.1), "explain another --target"),
+        (3, "softmax", 0, (0.5, 0.1, 0.6), "or pass --deletion-baseline black"),
+        (3, "sigmoid", 0, (0.1, 0.2, 0.2), "no class of it scores more"),
+        (3, "sigmoid", 2, (0.1, 0.2, 0.2), "its likeliest class, --target 2 (fox)"),
+        (1, "sigmoid", 0, (0.1, 0.2, 0.2), "the model has this one output, and the"),
+        (1, "identity", 0, (-3.0, 0.2, 0.2), "the model has this one output, and the"),
+        (3, "softmax", 1, (0.5, 0.5, 0.5), "the score does not change at all"),
+    ],
+)
+def test_what_is_said_of_a_score_below_its_baseline(
+    n_classes: int,
+    score: Any,
+    likeliest: int,
+    scores: tuple[float, float, float],
+    message: str,
+) -> None:
+    classifier = Classifier(
+        nn.Identity(),
+        lambda image: torch.zeros(1),
+        (8, 8),
+        (0.5,),
+        (0.5,),
+        (8, 8),
+        n_classes,
+        ["cat", "dog", "fox"][:n_classes],
+        torch.device("cpu"),
+        score,
+    )
+    own, blurred, deleted = scores
+    image = torch.zeros(1, 1, 8, 8)
+    question = Question(classifier, image, 0, own, "mean", None, likeliest)
+    said = question.too_low(blurred, deleted)
+    assert said.startswith(f"class 0 scores {own:.4g}, which must be above both")
+    assert message in said
+    assert ("--deletion-baseline" in said) == (blurred < own <= deleted)

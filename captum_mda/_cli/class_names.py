@@ -50,7 +50,7 @@ def read_labels(path: Path, n_classes: int, option: str = "labels") -> list[str]
             f"{option}: {path} has {len(names)} names, and the model {n_classes} "
             "classes"
         )
-    return names
+    return [" ".join(name.split()) for name in names]
 
 
 def _is_json(text: str) -> bool:

@@ -147,6 +147,7 @@ class Comparison:
             class_index=question.target,
             class_name=self.classifier.class_name(question.target),
             probability=question.probability,
+            score=question.score_name,
             kernel=question.kernel,
             max_confidence=self.classifier.max_confidence,
             insertion_baseline_probability=blurred,

@@ -25,7 +25,8 @@ class ComparisonRow:
         name (str): What its files are called, without their endings.
         class_index (int): The explained class.
         class_name (str): Its name.
-        probability (float): The model's softmax probability of it.
+        probability (float): Its score, which is a probability but under "identity".
+        score (str): What was made of the model's outputs, "softmax" for example.
         kernel (int): Side of the blur of the insertion baseline, in pixels.
         max_confidence (float): The probability that the blur was to bring it down to.
         insertion_baseline_probability (float): What the blurred image scores.
@@ -42,6 +43,7 @@ class ComparisonRow:
     class_index: int | None = None
     class_name: str | None = None
     probability: float | None = None
+    score: str | None = None
     kernel: int | None = None
     max_confidence: float | None = None
     insertion_baseline_probability: float | None = None
@@ -78,7 +80,7 @@ def format_comparison(rows: Sequence[ComparisonRow]) -> str:
     header = (*_WORDS, "seconds", *HEADINGS)
     text = set_in_columns(header, [_cells(row) for row in rows], len(_WORDS))
     if any(_is_marked(row) for row in rows):
-        text.append(weak_note(max(row.max_confidence or 0.0 for row in rows)))
+        text.append(weak_note(rows))
     return "\n".join(text)
 
 

@@ -103,6 +103,7 @@ class ImageJob:
                 class_index=question.target,
                 class_name=self.classifier.class_name(question.target),
                 probability=question.probability,
+                score=question.score_name,
                 seed=self.seed.name,
             )
             return self._explained(row, question)

@@ -113,7 +113,7 @@ def join_methods(arguments: Sequence[str]) -> list[str]:
     """Make one word of the names behind each ``--methods``, as options take one.
 
     The names end at the next option, and at a word that looks like a file's: one with a
-    dot or a slash, which no method's name has.
+    dot or a slash, which no method's name has, or a file's or folder's own name.
 
     Args:
         arguments (sequence of str): The words behind the command's name.
@@ -145,7 +145,9 @@ def join_methods(arguments: Sequence[str]) -> list[str]:
 
 
 def _is_path(word: str) -> bool:
-    return "." in word or "/" in word or os.sep in word
+    if "." in word or "/" in word or os.sep in word:
+        return True
+    return word.lower() not in (*TITLES, ALL) and os.path.exists(word)
 
 
 class MethodsCommand(TyperCommand):

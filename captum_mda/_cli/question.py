@@ -55,6 +55,11 @@ class Question:
     likeliest: int | None = None
 
     @property
+    def score_name(self) -> str:
+        """What is made of the model's outputs, as ``--score`` names it."""
+        return str(self.classifier.score)
+
+    @property
     def photo(self) -> Tensor:
         """The image in colours, (3, H, W) in [0, 1]."""
         mean, std = self.classifier.mean, self.classifier.std

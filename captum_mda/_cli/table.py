@@ -37,7 +37,8 @@ class Row:
         name (str): What its files are called, without their endings.
         class_index (int): The explained class.
         class_name (str): Its name.
-        probability (float): The model's softmax probability of it.
+        probability (float): Its score, which is a probability but under "identity".
+        score (str): What was made of the model's outputs, "softmax" for example.
         seed (str): What the search's candidates were chosen by.
         forwards (int): How many inputs the model has seen in the search.
         forwards_bf16 (int): How many of them in bfloat16.
@@ -56,6 +57,7 @@ class Row:
     class_index: int | None = None
     class_name: str | None = None
     probability: float | None = None
+    score: str | None = None
     seed: str | None = None
     forwards: int | None = None
     forwards_bf16: int | None = None
@@ -143,15 +145,20 @@ def is_weak(left: float | None, limit: float | None) -> bool:
     return left is not None and limit is not None and left > limit
 
 
-def weak_note(limit: float) -> str:
+def weak_note(rows: Sequence[Any]) -> str:
     """Write the footnote of the marks of weak blurs.
 
     Args:
-        limit (float): The probability that they were to bring it down to.
+        rows (sequence of Row or ComparisonRow): Their ``max_confidence`` is what blurs
+            were to bring the score down to.
     """
-    return (
-        f"* no kernel brings the probability down to {limit:g}; this one comes nearest"
-    )
+    limit = max(row.max_confidence or 0.0 for row in rows)
+    what = "score" if _is_identity(rows) else "probability"
+    return f"* no kernel brings the {what} down to {limit:g}; this one comes nearest"
+
+
+def _is_identity(rows: Sequence[Any]) -> bool:
+    return any(row.score == "identity" for row in rows)
 
 
 def format_table(rows: Sequence[Row]) -> str:
@@ -173,11 +180,12 @@ def format_table(rows: Sequence[Row]) -> str:
         dog    error: scores too low
     """
     in_bf16 = ("in bf16",) if any(row.forwards_bf16 for row in rows) else ()
-    header = (*_WORDS, "prob.", "forwards", *in_bf16, "seconds", "kernel", *HEADINGS)
+    heading = "score" if _is_identity(rows) else "prob."
+    header = (*_WORDS, heading, "forwards", *in_bf16, "seconds", "kernel", *HEADINGS)
     cells = [_cells(row, bool(in_bf16)) for row in rows]
     text = set_in_columns(header, cells, len(_WORDS))
     if any(_is_marked(row) for row in rows):
-        text.append(weak_note(max(row.max_confidence or 0.0 for row in rows)))
+        text.append(weak_note(rows))
     return "\n".join(text)
 
 
