@@ -282,7 +282,7 @@ class CausalActivationPatching(ViTAttribution):
 
     def _n_patches(self, inputs: object) -> int:
         inputs = self.adapter.as_images(inputs)  # type: ignore[arg-type]
-        if not isinstance(inputs, Tensor) or inputs.dim() != 4:
+        if not isinstance(inputs, Tensor) or inputs.is_nested or inputs.dim() != 4:
             return 1  # refused when the question is checked
         height, width = self.adapter.patch_grid(inputs)
         return height * width
@@ -311,6 +311,7 @@ def _window(support: int | Tensor) -> Tensor:
             )
         side = 2 * int(support) + 1
         return torch.ones(side, side, dtype=torch.bool)
+    require_tensor("support", support)
     if support.dim() != 2 or support.shape[0] % 2 == 0 or support.shape[1] % 2 == 0:
         raise ValueError(
             f"support: got shape {tuple(support.shape)}, takes (kh, kw), both odd, so "

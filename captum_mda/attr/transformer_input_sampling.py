@@ -134,7 +134,8 @@ class TransformerInputSampling(ViTAttribution):
         """
         require_generator(generator)
         images = unwrapped(inputs)
-        n_examples = len(images) if isinstance(images, Tensor) and images.dim() else 0
+        counts = isinstance(images, Tensor) and not images.is_nested and images.dim()
+        n_examples = len(images) if counts else 0  # else refused below
         seeds = torch.randint(2**31 - 1, (n_examples,), generator=_own(generator))
         return self._attribute(
             inputs,

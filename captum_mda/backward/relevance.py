@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from captum_mda._checks import FLOATING_DTYPES
 from captum_mda.backward._relevance_mode import RelevanceMode
 from captum_mda.backward._trace import batch_size, carries, set_batch_size, tensors_in
 from captum_mda.vit.execution import eager_execution
@@ -83,6 +84,10 @@ class RelevancePropagation:
         if not isinstance(model, nn.Module):
             raise TypeError(
                 f"model: got {type(model).__name__}, takes a torch.nn.Module"
+            )
+        if dtype is not None and dtype not in FLOATING_DTYPES:
+            raise TypeError(
+                f"dtype: got {dtype!r}, takes a floating-point dtype, or None"
             )
         self.model = model
         self.dtype = dtype

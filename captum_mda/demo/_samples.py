@@ -139,13 +139,18 @@ def denormalize(images: Tensor) -> Tensor:
         >>> denormalize(torch.zeros(3, 1, 1)).flatten()
         tensor([0.5000, 0.5000, 0.5000])
     """
+    return _colours("images", images)
+
+
+def _colours(name: str, images: Tensor) -> Tensor:
+    """Check normalised images, and bring them back to colours."""
     if not isinstance(images, Tensor) or not images.is_floating_point():
         kind = images.dtype if isinstance(images, Tensor) else type(images).__name__
-        raise TypeError(f"images: got {kind}, takes a floating point tensor")
-    require_tensor("images", images)
+        raise TypeError(f"{name}: got {kind}, takes a floating point tensor")
+    require_tensor(name, images)
     if images.ndim < 3 or images.shape[-3] != 3:
         raise ValueError(
-            f"images: got shape {tuple(images.shape)}, takes (..., 3, H, W)"
+            f"{name}: got shape {tuple(images.shape)}, takes (..., 3, H, W)"
         )
     mean, std = _channel_statistics(images)
     return (images * std + mean).clamp(0.0, 1.0)
@@ -170,9 +175,9 @@ def to_pil(image: Tensor) -> Image:
     """
     from PIL import Image
 
-    if isinstance(image, Tensor) and image.ndim != 3:
+    if isinstance(image, Tensor) and not image.is_nested and image.ndim != 3:
         raise ValueError(f"image: got shape {tuple(image.shape)}, takes (3, H, W)")
-    colours = denormalize(image.detach() if isinstance(image, Tensor) else image)
+    colours = _colours("image", image.detach() if isinstance(image, Tensor) else image)
     pixels = (255.0 * colours).round().to(torch.uint8).permute(1, 2, 0)  # (H, W, 3)
     return Image.fromarray(pixels.cpu().numpy())
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from captum_mda._captum import TargetType
+from captum_mda._checks import is_integer, require_real
 
 Target = TargetType | Callable[[Tensor], Tensor]
 """Captum's forms, or a callable that maps outputs to one score for each row."""
@@ -125,6 +126,7 @@ def _from_tensor(target: Tensor) -> Tensor:
             "indices with target.long(), and pass a callable for anything else, such "
             "as lambda outputs: torch.cosine_similarity(outputs, embedding)"
         )
+    require_real("target", target)
     if target.dim() > 1 and target.numel() > 1:
         raise ValueError(
             f"target: got a tensor of shape {tuple(target.shape)}, takes one integer "
@@ -146,11 +148,11 @@ def _from_list(target: list[int] | list[tuple[int, ...]]) -> Tensor:
 def _as_index_tuple(entry: object) -> tuple[int, ...]:
     indices = entry if isinstance(entry, tuple) else (entry,)
     for index in indices:
-        if isinstance(index, bool) or not isinstance(index, int):
+        if not is_integer(index):
             raise TypeError(f"target: got {_shown(entry)}, takes {FORMS}")
     if not indices:
         raise ValueError("target: got an empty tuple, takes at least one index")
-    return indices
+    return tuple(map(int, indices))
 
 
 def _shown(entry: object) -> str:
