@@ -207,7 +207,13 @@ class ViTAdapter(Brief):
 
     def layout(self, inputs: Tensor) -> PatchLayout | None:
         """Say where the patches of inputs lie; None where they tile them evenly."""
-        return None if self.patch_layout is None else self.patch_layout(inputs)
+        layout = None if self.patch_layout is None else self.patch_layout(inputs)
+        if layout is not None and not isinstance(layout, PatchLayout):
+            raise TypeError(
+                f"model: its adapter's patch_layout returned {type(layout).__name__}, "
+                "takes a captum_mda.vit.PatchLayout, or None"
+            )
+        return layout
 
     def paint(self, grids: Tensor, inputs: Tensor, mode: str) -> Tensor:
         """Resize maps of patches to the inputs, each patch where the model reads it.

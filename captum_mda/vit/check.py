@@ -13,6 +13,7 @@ from captum_mda.vit.block_calls import block_hooks, BlockCall, tokens_of
 from captum_mda.vit.equality import differences, differs, tolerance_of
 from captum_mda.vit.execution import eager_execution, is_random
 from captum_mda.vit.observation import Observation, observe
+from captum_mda.vit.pooling import NEGLIGIBLE, token_shares
 
 
 def check_adapter(adapter: ViTAdapter, attention: bool = True) -> Tensor:
@@ -50,6 +51,8 @@ def check_adapter(adapter: ViTAdapter, attention: bool = True) -> Tensor:
         tail = adapter.finish(seen.tokens[-1], example)
         if not is_random(adapter.model):
             _check_outputs(adapter, seen, tail, untouched, example)
+            if adapter.pooling != "map":
+                _check_pooling(adapter, seen, example)
     return untouched
 
 
@@ -126,7 +129,7 @@ def _check_folded(adapter: ViTAdapter, seen: Observation, example: Tensor) -> No
         zip(seen.maps, both.attention, strict=True)
     ):
         second = record.probabilities[1:]
-        if record.folded and bool(differs(second, alone, 1e-2).any()):
+        if record.folded and bool(differs(second, alone).any()):
             raise ValueError(
                 f"model: the attention of block {index} has the shape (heads * B, T, "
                 "T), heads before the batch, which cannot be told apart from (B * "
@@ -154,6 +157,32 @@ def _check_outputs(
             f"model: the adapter's tail differs from the model's output by {by}; "
             + _why(adapter, example)
         )
+
+
+def _check_pooling(adapter: ViTAdapter, seen: Observation, example: Tensor) -> None:
+    """Compare the tokens that the adapter says are pooled with those the tail reads."""
+    tokens = seen.tokens[-1]
+    shares, _ = token_shares(lambda entered: adapter.finish(entered, example), tokens)
+    if shares is None:
+        return
+    reads = (shares > NEGLIGIBLE * shares.max()).cpu()
+    says = adapter.readout(tokens.shape[1], None, example)[0].cpu() > 0
+    if bool((reads & ~says).any()) or not bool((reads & says).any()):
+        raise ValueError(
+            f"model: its output depends on {_named(reads)}, but its adapter says "
+            f"pooling={adapter.pooling!r}, class_index={adapter.class_index}, "
+            f"pools_prefix={adapter.pools_prefix}, which is {_named(says)}; mend these "
+            "fields: 'cls' for a class token, 'avg' for the mean over patches, "
+            "'cls+avg' for both, pools_prefix=True where prefix tokens are averaged too"
+        )
+
+
+def _named(tokens: Tensor) -> str:
+    """List tokens, bool (T,), the first ones by number."""
+    indices = tokens.nonzero().flatten().tolist()
+    if len(indices) <= 3:
+        return f"token{'s' if len(indices) > 1 else ''} {', '.join(map(str, indices))}"
+    return f"{len(indices)} tokens ({', '.join(map(str, indices[:3]))}, ...)"
 
 
 def _difference(got: Tensor, wanted: Tensor, what: str) -> str:

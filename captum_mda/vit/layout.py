@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -37,6 +38,24 @@ class PatchLayout:
     stride: tuple[float, float]
     size: tuple[float, float] | None = None
     offset: tuple[float, float] = (0.0, 0.0)
+
+    def __post_init__(self) -> None:
+        """Check the numbers."""
+        for name in ("stride", "size", "offset"):
+            value = getattr(self, name)
+            if value is None and name == "size":
+                continue
+            if not (
+                isinstance(value, (tuple, list))
+                and len(value) == 2
+                and all(isinstance(each, (int, float)) for each in value)
+                and all(math.isfinite(each) for each in value)
+                and (name == "offset" or min(value) > 0)
+            ):
+                takes = "numbers" if name == "offset" else "numbers above 0"
+                raise ValueError(
+                    f"{name}: got {value!r}, takes two {takes}, of rows and of columns"
+                )
 
     def tiles(self, grid: Sequence[int], size: Sequence[int]) -> bool:
         """Tell whether a grid of these patches (h, w) tiles an image (H, W) exactly."""

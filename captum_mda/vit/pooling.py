@@ -12,7 +12,7 @@ from torch import Tensor
 from captum_mda.vit.adapter import ViTAdapter
 from captum_mda.vit.capture import AttentionCapture
 
-_NEGLIGIBLE = 1e-6  # of the largest: what of a gradient counts as none
+NEGLIGIBLE = 1e-6  # of the largest: what of a gradient counts as none
 
 
 def pooling_of(
@@ -31,10 +31,10 @@ def pooling_of(
         *dict*: the fields of `ViTAdapter` that say it: pooling, class_index,
         distillation_index, pools_prefix; empty where the output has no gradient.
     """
-    shares, has_pooler = _shares(tail, tokens)
+    shares, has_pooler = token_shares(tail, tokens)
     if shares is None:
         return {}
-    used = shares > _NEGLIGIBLE * shares.max()
+    used = shares > NEGLIGIBLE * shares.max()
     n_prefix = adapter.n_prefix_tokens
     prefix, patches = used[:n_prefix], used[n_prefix:]
     indices = prefix.nonzero().flatten().tolist()
@@ -67,14 +67,14 @@ def pooling_of(
     return {"pooling": "avg", "pools_prefix": True}
 
 
-def _shares(
+def token_shares(
     tail: Callable[[Tensor], Tensor], tokens: Tensor
 ) -> tuple[Tensor | None, bool]:
     """Measure how much the output depends on each token, (T,); find a pooler."""
     with torch.inference_mode(False), torch.enable_grad():
         entered = tokens.detach().clone().requires_grad_()
         with AttentionCapture() as capture:
-            output = tail(entered).flatten()
+            output = tail(entered * 1).flatten()  # it may work in place
         if not output.requires_grad:
             return None, False
         maps = [record.probabilities for record in capture.records]

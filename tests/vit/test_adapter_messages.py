@@ -446,6 +446,32 @@ def test_a_transformer_encoder_with_the_batch_first() -> None:
     CausalActivationPatching(adapter).attribute(x, target=1)
 
 
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (
+            {"class_index": 1, "n_prefix_tokens": 1},
+            "depends on token 0, .* is token 1;",
+        ),
+        ({"pooling": "avg"}, r"depends on token 0, .* is 6 tokens \(1, 2, 3, ...\);"),
+    ],
+)
+def test_pooling_of_other_tokens(wrong: dict[str, Any], message: str) -> None:
+    torch.manual_seed(0)
+    adapter = adapter_of(HandWritten().eval())
+    with pytest.raises(ValueError, match=message):
+        resolve(replace(adapter, **wrong))
+    # Tokens that are said to be read and are not, beside one that is: a head may
+    # have a weight of 0.
+    resolve(replace(adapter, pooling="cls+avg"))
+
+
+def test_pooling_is_not_looked_for_where_nothing_is_differentiable() -> None:
+    model = HandWritten().eval()
+    adapter = adapter_of(model)
+    resolve(replace(adapter, tail=lambda tokens: adapter.tail(tokens).detach()))
+
+
 @pytest.mark.parametrize("attention", [True, False])
 def test_a_tail_that_is_not_a_number(attention: bool) -> None:
     model = HandWritten().eval()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -253,3 +254,25 @@ def test_a_convolution_whose_stride_was_changed() -> None:
     layout = adapter.layout(x)
     assert layout == PatchLayout((8, 8), (16, 16), (-0.0, -0.0))
     assert LeGrad(adapter).attribute(x, target=1).shape == (1, 1, 64, 48)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "message"),
+    [
+        ({"stride": (0, 4)}, r"stride: got \(0, 4\), takes two numbers above 0"),
+        ({"stride": 4}, "stride: got 4, takes two numbers"),
+        ({"stride": (4, 4), "size": (-1, 4)}, "size: got"),
+        ({"stride": (4, 4), "offset": (0, float("nan"))}, "offset: got"),
+    ],
+)
+def test_layouts_that_are_none(numbers: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        PatchLayout(**numbers)
+
+
+def test_an_adapter_that_says_no_layout() -> None:
+    adapter = replace(
+        find_adapter(timm_padding()), patch_layout=lambda images: (16, 16)
+    )
+    with pytest.raises(TypeError, match="patch_layout returned tuple"):
+        LeGrad(adapter).attribute(torch.randn(1, 3, 64, 64), target=1)
