@@ -30,7 +30,7 @@ from captum_mda._checks import (
 from captum_mda._state import preserved_state
 from captum_mda.attr.vit_batch import Batch
 from captum_mda.attr.vit_target import make_scorer, Scorer
-from captum_mda.perturbation.inputs import validate_inputs
+from captum_mda.perturbation.inputs import require_images, validate_inputs
 from captum_mda.perturbation.response import (
     default_rows,
     ran_out_of_memory,
@@ -367,12 +367,7 @@ def _images(inputs: Tensor) -> Tensor:
             "(B, C, H, W)"
         )
     (images,) = validate_inputs(inputs)
-    if images.dim() != 4 or not images.is_floating_point():
-        raise ValueError(
-            f"inputs: got shape {tuple(images.shape)} of {images.dtype}, takes images "
-            "(B, C, H, W) of floating-point numbers, normalised as the model wants "
-            "them; add a batch dimension with images[None]"
-        )
+    require_images(images)
     return images
 
 

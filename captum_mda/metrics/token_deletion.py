@@ -36,6 +36,7 @@ from captum_mda.metrics.token_runs import (
     TokenQuestion,
 )
 from captum_mda.perturbation import format_baselines, validate_inputs
+from captum_mda.perturbation.inputs import require_images
 from captum_mda.perturbation.targets import require_classes, target_indices
 from captum_mda.vit import CannotDropError, find_adapter, ViTAdapter
 
@@ -324,12 +325,11 @@ def lif_deletion(
 def _images(inputs: Tensor) -> Tensor:
     """Check the images, alone or in a tuple of one, as Captum passes them."""
     images, *others = validate_inputs(inputs)
-    if others or images.dim() != 4 or not images.is_floating_point():
-        shapes = [tuple(each.shape) for each in (images, *others)]
+    if others:
         raise ValueError(
-            f"inputs: got shapes {shapes} of {images.dtype}, takes one tensor of "
-            "floating-point images (B, C, H, W)"
+            f"inputs: got {1 + len(others)} tensors, takes one of images (B, C, H, W)"
         )
+    require_images(images)
     return images
 
 

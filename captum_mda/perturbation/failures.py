@@ -16,7 +16,8 @@ _TYPES = re.compile(r"dtype|scalar type|type \(|same type|have type", re.IGNOREC
 _DEVICES = re.compile(r"same device|device type|is on cpu|is on cuda", re.IGNORECASE)
 _SIZES = re.compile(
     r"channel|must match|size mismatch|shapes cannot be multiplied \(|size of tensor"
-    r"|doesn't match|dimension|out of bounds|broadcast|invalid for input of size",
+    r"|doesn't match|dimension|out of bounds|broadcast|invalid for input of size"
+    r"|values to unpack",
     re.IGNORECASE,
 )
 _SIGNATURE = re.compile(r"positional argument|required argument|unexpected keyword")
@@ -119,11 +120,15 @@ def _other_type(
             f"inputs: got dtype {given[0]}, which the model does not take ({text}); "
             "convert them to what it computes in, with .float() as a rule"
         )
-    if all(dtype == wanted for dtype in given):
+    other = next((dtype for dtype in given if dtype != wanted), None)
+    if other is None:
         return None
+    mend = f"pass inputs.to({wanted})"
+    if not other.is_floating_point:
+        mend += " / 255, normalised by the model's mean and std, if they are images"
     return (
-        f"inputs: got dtype {given[0]}, the model's parameters are {wanted} ({text}); "
-        f"pass inputs.to({wanted})"
+        f"inputs: got dtype {other}, the model's parameters are {wanted} ({text}); "
+        f"{mend}"
     )
 
 
@@ -163,5 +168,11 @@ def _other_shape(text: str, inputs: Sequence[Tensor]) -> str | None:
     given = f"shape {shapes[0]}" if len(shapes) == 1 else f"shapes {shapes}"
     return (
         f"inputs: got examples of {given}, which the model does not take ({text}); "
-        "pass as many channels and pixels as it is made for"
+        f"{_how_to_shape(shapes[0])}"
     )
+
+
+def _how_to_shape(shape: tuple[int, ...]) -> str:
+    if len(shape) == 4:
+        return "flatten crops or frames into the batch with inputs.flatten(0, 1)"
+    return "pass as many channels and pixels as it is made for"

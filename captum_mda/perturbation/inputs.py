@@ -63,3 +63,24 @@ def validate_inputs(inputs: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
                 "examples along dimension 0; give them the same number"
             )
     return tuple(tensor.detach() for tensor in tensors)
+
+
+def require_images(images: Tensor) -> None:
+    """Raise unless a tensor holds images (B, C, H, W) of floating-point numbers."""
+    shape = tuple(images.shape)
+    if not images.is_floating_point():
+        raise ValueError(
+            f"inputs: got shape {shape} of {images.dtype}, takes images of floating-"
+            "point numbers as the model takes them; convert values from 0 to 255 with "
+            "images.float() / 255, then normalise them by the model's mean and std"
+        )
+    if images.dim() != 4:
+        mends = {
+            2: "add a batch and a channel dimension with images[None, None]",
+            3: "add a batch dimension with images[None]",
+            5: "flatten crops or frames into the batch with images.flatten(0, 1)",
+        }
+        raise ValueError(
+            f"inputs: got shape {shape}, takes images (B, C, H, W)"
+            + (f"; {mends[len(shape)]}" if len(shape) in mends else "")
+        )

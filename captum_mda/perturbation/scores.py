@@ -25,7 +25,10 @@ _HOW_TO_PASS = {
     ),
     "score": "return a tensor with one row of scores for each row of the outputs",
 }
-_IN_TORCH = "must return a torch tensor; keep to torch operations on the outputs"
+_IN_TORCH = (
+    "must return a torch tensor; keep to torch operations on the outputs, or wrap the "
+    "array in torch.as_tensor() where no gradient is needed"
+)
 _PICK_LOGITS = (
     "must return a tensor; wrap the model in a function that picks the logits"
 )

@@ -123,14 +123,17 @@ def _from_tensor(target: Tensor) -> Tensor:
     if target.is_floating_point() or target.is_complex() or target.dtype == torch.bool:
         raise TypeError(
             f"target: got dtype {target.dtype}, takes integers; convert class "
-            "indices with target.long(), and pass a callable for anything else, such "
-            "as lambda outputs: torch.cosine_similarity(outputs, embedding)"
+            "indices with target.long(), one-hot rows with target.int().argmax(1), and "
+            "pass a callable for anything else, such as lambda outputs: (outputs * "
+            "labels).sum(1) or torch.cosine_similarity(outputs, embedding)"
         )
     require_real("target", target)
     if target.dim() > 1 and target.numel() > 1:
         raise ValueError(
             f"target: got a tensor of shape {tuple(target.shape)}, takes one integer "
-            "for each example, shape (B,)"
+            "for each example, shape (B,); flatten a column with target.flatten(), "
+            "turn one-hot rows into indices with target.argmax(1), and explain several "
+            "labels with target=lambda outputs: (outputs * labels).sum(1)"
         )
     return target.detach().reshape(-1, 1).to("cpu", torch.int64)
 

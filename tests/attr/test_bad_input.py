@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from captum_mda import MetricDrivenAttribution
+from captum_mda import demo, LeGrad, MetricDrivenAttribution, metrics
 
 INPUTS = torch.ones(2, 3)
 
@@ -155,3 +155,36 @@ def test_a_solver_that_breaks_the_constraints_is_refused(
     )
     with pytest.raises(ValueError, match=message):
         mda.attribute(INPUTS)
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        (torch.zeros(2, 3, 8, 12, dtype=torch.uint8), r"uint8, .*float\(\) / 255"),
+        (torch.zeros(2, 3, 8, 12, dtype=torch.int64), r"int64, .*float\(\) / 255"),
+        (torch.zeros(2, 4, 3, 8, 12), r"shape \(2, 4, 3, 8, 12\).*flatten\(0, 1"),
+        (torch.zeros(3, 8, 12), r"shape \(3, 8, 12\).*images\[None\]"),
+        (torch.zeros(8, 12), r"shape \(8, 12\).*images\[None, None\]"),
+        (torch.zeros(2), r"shape \(2,\), takes images \(B, C, H, W\)$"),
+    ],
+)
+def test_images_of_another_kind_have_messages_of_their_own(
+    images: Tensor, message: str
+) -> None:
+    model = demo.load_model()
+    with pytest.raises(ValueError, match=f"inputs: got .*{message}"):
+        LeGrad(model).attribute(images, target=1)
+    with pytest.raises(ValueError, match=f"inputs: got .*{message}"):
+        metrics.token_deletion(model, images, torch.zeros(2, 1, 8, 8), target=1)
+
+
+def test_frames_passed_to_a_model_of_images() -> None:
+    frames = torch.rand(2, 1, 3, 64, 64)
+    with pytest.raises(ValueError, match=r"\(1, 3, 64, 64\).*inputs.flatten\(0, 1\)"):
+        metrics.insertion(demo.load_model(), frames, frames, target=1)
+
+
+def test_bytes_passed_to_a_model_of_numbers() -> None:
+    images = torch.randint(255, (2, 3, 64, 64)).to(torch.uint8)
+    with pytest.raises(ValueError, match=r"torch.uint8, .* / 255, normalised"):
+        metrics.insertion(demo.load_model(), images, images, target=1)
