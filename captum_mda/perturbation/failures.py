@@ -92,14 +92,14 @@ def _raise_explained(
         ) from error
     if isinstance(error, TypeError) and _SIGNATURE.search(text):
         raise TypeError(
-            f"additional_forward_args: got {len(arguments)} entries, which do not fit "
-            f"the model ({text})"
+            f"additional_forward_args: got {len(arguments)} entries, and the model "
+            f"does not take as many ({text})"
         ) from error
     reasons = (
         _other_type(text, module, inputs),
         _other_device(text, module, inputs),
         _other_length(text, arguments, n_examples),
-        _other_shape(text, inputs),
+        _other_shape(text, inputs, arguments),
     )
     for reason in reasons:
         if reason is not None:
@@ -161,11 +161,19 @@ def _other_length(text: str, arguments: Sequence[Any], n_examples: int) -> str |
     return None
 
 
-def _other_shape(text: str, inputs: Sequence[Tensor]) -> str | None:
+def _other_shape(
+    text: str, inputs: Sequence[Tensor], arguments: Sequence[Any]
+) -> str | None:
     if not _SIZES.search(text):
         return None
     shapes = [tuple(tensor.shape[1:]) for tensor in inputs]
     given = f"shape {shapes[0]}" if len(shapes) == 1 else f"shapes {shapes}"
+    if any(isinstance(argument, Tensor) for argument in arguments):
+        return (
+            f"inputs, additional_forward_args: got examples of {given} and "
+            f"{len(arguments)} further arguments, which the model does not take "
+            f"together ({text})"
+        )
     return (
         f"inputs: got examples of {given}, which the model does not take ({text}); "
         f"{_how_to_shape(shapes[0])}"
