@@ -133,9 +133,10 @@ def _sort_records(
     per_block = [records[start:end] for start, end in pairwise(ends)]
     if any(len(maps) != 1 for maps in per_block):
         counts = [len(maps) for maps in per_block]
+        names = ", ".join(dict.fromkeys(type(each).__name__ for each in adapter.blocks))
         raise ObservationError(
             f"model: saw {counts} attention maps in {adapter.depth - first_block} "
-            f"blocks, takes one in each; {_why(per_block, capture.others)}"
+            f"blocks ({names}), takes one in each; {_why(per_block, capture.others)}"
         )
     seen.attention = records[ends[0] : ends[-1]]
     if torch.is_grad_enabled() and not all(map_.requires_grad for map_ in seen.maps):
@@ -164,7 +165,8 @@ def _why(per_block: list[list[AttentionRecord]], others: set[str]) -> str:
     if several:
         return (
             "blocks with several attentions, such as parallel branches or cross "
-            "attention, cannot be read"
+            "attention, cannot be read; take a method that reads no attention, such as "
+            "CausalActivationPatching or FullGradPlus, or MetricDrivenAttribution"
         )
     for name in ("sigmoid", "relu"):
         if name in others:

@@ -138,9 +138,10 @@ def arrivals(model: nn.Module, inner: nn.Module) -> Iterator[list[Tensor]]:
         for value in (*args, *kwargs.values()):
             if isinstance(value, Tensor) and value.dim() >= 3:
                 seen.append(value)
+                torch.set_grad_enabled(False)  # what follows needs no graph
                 return
 
-    with ExitStack() as handles:
+    with torch.set_grad_enabled(torch.is_grad_enabled()), ExitStack() as handles:
         for part in inner.modules():
             if part is not model:
                 handle = part.register_forward_pre_hook(note, with_kwargs=True)

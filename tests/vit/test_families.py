@@ -103,11 +103,13 @@ def test_ast_in_patching_and_metrics() -> None:
     assert grid.shape == (1, 1, 3, 3)
     with pytest.raises(ValueError, match="reads patches column by column"):
         metrics.token_deletion(model, x[:, None], grid, target=1)
+    gain = model(x).logits.softmax(1) - model(x * 0).logits.softmax(1)
+    target = int(gain.argmax())
     score = metrics.deletion(
         lambda inputs: model(inputs).logits,
         x,
-        LeGrad(model).attribute(x, target=1),
-        target=1,
+        LeGrad(model).attribute(x, target=target),
+        target=target,
         n_steps=4,
     )
     assert torch.isfinite(score).all()
@@ -227,6 +229,16 @@ def test_the_output_projection_beside_the_mlp(fused: bool) -> None:
     assert torch.equal(weight, wanted)
 
 
+@pytest.mark.parametrize("method", [FullGradPlus, CausalActivationPatching, VitCx])
+def test_blocks_with_two_attentions_in_methods_that_read_none(method: Any) -> None:
+    model = timm_model("vit_small_patch16_18x2_224")
+    options = {"blank": "zeros"} if method is CausalActivationPatching else {}
+    images = torch.randn(2, 3, 64, 64)
+    maps = method(model, **options).attribute(images, target=1)
+    assert maps.shape == (2, 1, 64, 64)
+    assert float(maps.std()) > 0
+
+
 # Refusals by name ---------------------------------------------------------------------
 
 TINY_TEXT = SIZE | {"vocab_size": 20}
@@ -279,11 +291,11 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], str]] = {
     ),
     "two attentions": (
         lambda: timm_model("vit_small_patch16_18x2_224"),
-        "blocks are ParallelThingsBlock, which run 2 attentions side by side",
+        r"saw \[2, 2\] attention maps in 2 blocks \(ParallelThingsBlock\), takes one",
     ),
     "differences": (
         lambda: timm_model("vit_dpwee_patch16_reg1_gap_256"),
-        "blocks are DiffParallelScalingBlock, which subtract one attention map",
+        r"saw \[2, 2\] attention maps in 2 blocks \(DiffParallelScalingBlock\)",
     ),
     "class attention": (
         lambda: timm_model("cait_xxs24_224"),
@@ -291,7 +303,7 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], str]] = {
     ),
     "inside another": (
         lambda: nn.Sequential(nn.Identity(), timm_model("vit_small_patch16_18x2_224")),
-        "its blocks are ParallelThingsBlock",
+        r"blocks \(ParallelThingsBlock\), takes one in each",
     ),
 }
 

@@ -21,7 +21,7 @@ from captum_mda.vit.families.base import (
 from captum_mda.vit.families.refusals import refusal_of
 
 POOLING: dict[str, Pooling] = {"token": "cls", "avg": "avg", "map": "map"}
-_FIRST_NORMS = "norm1|in_norm"
+_FIRST_NORMS = "norm1|in_norm|attns.0.norm"
 _PROJECTIONS = "attn.proj|attn_out_proj|out_proj"
 """The second and third are those of blocks that run attention and MLP in parallel."""
 
@@ -42,35 +42,22 @@ def require_output(model: Any) -> None:
         )
 
 
-def _require_one_attention(blocks: tuple[Any, ...]) -> None:
-    """Refuse blocks by name whose attention no rule covers."""
-    for block in blocks:
-        name = type(block).__name__
-        if hasattr(block, "attns"):
-            what = f"run {len(block.attns)} attentions side by side"
-        elif "Diff" in name or "Diff" in type(getattr(block, "attn", None)).__name__:
-            what = "subtract one attention map from another"
-        elif not (has(block, _PROJECTIONS) and has(block, _FIRST_NORMS)):
-            what = "have no norm1 or no attn.proj"
-        else:
-            continue
-        raise ValueError(
-            f"model: its blocks are {name}, which {what}; takes blocks with one "
-            "attention map each. MetricDrivenAttribution explains the model, and so do "
-            "Captum's gradient methods under LibraGrad"
-        )
-
-
-def _refuse_by_name(model: Any) -> None:
+def _refuse_by_name(model: Any, blocks: tuple[Any, ...]) -> None:
     reason = refusal_of(model)
     if reason is not None:
         raise ValueError(f"model: got {type(model).__name__}, which {reason}")
+    for block in blocks:
+        if not has(block, _FIRST_NORMS):
+            raise ValueError(
+                f"model: its blocks are {type(block).__name__}, which have no norm1, "
+                "takes blocks as VisionTransformer's; write an adapter, see "
+                "docs/adapters.md"
+            )
 
 
 def _adapt(model: Any) -> ViTAdapter:
     blocks, pool = tuple(model.blocks), pool_of(model)
-    _refuse_by_name(model)
-    _require_one_attention(blocks)
+    _refuse_by_name(model, blocks)
     size = getattr(model.patch_embed, "img_size", None) or (224, 224)
     # A hybrid's projection takes the features of a network in front of it.
     convolution = first_convolution(model.patch_embed)
@@ -88,7 +75,13 @@ def _adapt(model: Any) -> ViTAdapter:
         return output
 
     def output_projection(index: int) -> Tensor:
-        weight = linear_weight(look_up(blocks[index], _PROJECTIONS))
+        block = blocks[index]
+        if not has(block, _PROJECTIONS):
+            raise ValueError(
+                f"model: its blocks are {type(block).__name__}, which have no single "
+                "projection behind attention"
+            )
+        weight = linear_weight(look_up(block, _PROJECTIONS))
         # One projection may take attention and, behind it, the MLP: (D, D + hidden).
         return weight[:, : len(weight)] if weight.shape[1] > len(weight) else weight
 
