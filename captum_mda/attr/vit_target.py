@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from captum_mda._checks import require_real
 from captum_mda.perturbation.scores import Score, score_by_callable, to_scores
 from captum_mda.perturbation.targets import select_target, Target, target_indices
 
@@ -53,6 +54,7 @@ def make_scorer(target: Target, score: Score, n_examples: int) -> Scorer:
         ValueError: It has another number of entries.
     """
     if isinstance(target, Tensor) and target.is_floating_point():
+        require_real("target", target)
         return _similarity_scorer(target.detach(), n_examples)
     if callable(target):
 

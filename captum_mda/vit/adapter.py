@@ -9,6 +9,7 @@ from typing import Literal
 import torch
 from torch import nn, Tensor
 
+from captum_mda._checks import require_real
 from captum_mda._summaries import Brief
 from captum_mda.vit.layout import paint, patch_means, PatchLayout
 from captum_mda.vit.rerun import RerunTail
@@ -114,6 +115,7 @@ class ViTAdapter(Brief):
                 f"{type(returned).__name__}, takes a model that returns a tensor; "
                 "give the adapter a select_output that picks it"
             )
+        require_real("model", returned, "returned", "must return")
         return returned
 
     def finish(self, tokens: Tensor, inputs: Tensor, *arguments: object) -> Tensor:

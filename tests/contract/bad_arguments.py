@@ -126,8 +126,21 @@ def object_masks(good: Tensor) -> Bad:
     )
 
 
+def embeddings(good: Any) -> Bad:
+    """Classes, or an embedding of the text that is explained."""
+    embedding = torch.ones(5)
+    return targets(good) | {
+        "embedding on meta": embedding.to("meta"),
+        "sparse embedding": embedding.to_sparse(),
+        "complex embedding": embedding.to(torch.complex64),
+        "NaN embedding": embedding * torch.nan,
+        "float8 embedding": embedding.to(torch.float8_e4m3fn),
+        "long embedding": torch.ones(7),
+    }
+
+
 def targets(good: Any) -> Bad:
-    """Classes; floating-point tensors may be embeddings and are left out."""
+    """Classes."""
     classes = torch.zeros(2, dtype=torch.int64)
     return {
         "string": "cat",
@@ -809,7 +822,7 @@ OPTIONS: dict[str, Mapping[str, Kind]] = {
 }
 ATTRIBUTE = {
     "inputs": images,
-    "target": targets,
+    "target": embeddings,
     "additional_forward_args": free,
     "interpolate_mode": word_or_none,
     "internal_batch_size": positive,
@@ -866,7 +879,7 @@ for _name, _options in OPTIONS.items():
     _method_row(_name, "attribute", _takes)
 _OF_VIT = {
     "inputs": images_of_vit,
-    "target": targets,
+    "target": embeddings,
     "additional_forward_args": free,
     "internal_batch_size": positive,
 }

@@ -238,6 +238,21 @@ def test_white_box_methods_name_the_inputs_too() -> None:
         method.attribute(images, additional_forward_args=(None,) * 5)
 
 
+def test_complex_outputs_are_refused_when_a_model_is_checked() -> None:
+    models = pytest.importorskip("timm").models
+
+    class Complex(models.VisionTransformer):  # type: ignore[misc, name-defined]
+        def forward(self, images: Tensor) -> Tensor:
+            return super().forward(images).to(torch.complex64)
+
+    options = {"img_size": 16, "patch_size": 8, "embed_dim": 24, "depth": 2}
+    model = Complex(num_heads=3, num_classes=5, **options).eval()
+    with pytest.raises(
+        TypeError, match=r"^model: returned dtype torch.complex64, must"
+    ):
+        RawAttention(model)
+
+
 # --- orderings and solvers --------------------------------------------------
 
 
