@@ -28,7 +28,7 @@ from torch import nn, Tensor
 
 from captum_mda import demo, metrics
 from captum_mda._files import replacing
-from captum_mda.perturbation.response import CPU_ROWS
+from captum_mda.perturbation.chunks import CPU_ROWS
 
 N_STEPS = 224
 # Each number's own sweep: mode, and whether the least important go first.

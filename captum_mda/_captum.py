@@ -20,6 +20,8 @@ from captum._utils.typing import (
 )
 from captum.log import log_usage as _log_usage
 
+from captum_mda._state import restores_modes
+
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 __all__ = [
@@ -41,6 +43,9 @@ def progress_bar(total: int, description: str, show: bool) -> Any:
 
 
 def log_usage(*, part_of_slo: bool = False) -> Callable[[Function], Function]:
-    """Wrap a method as Captum does; NoiseTunnel calls what is inside the wrapping."""
-    decorator = _log_usage(part_of_slo=part_of_slo)
-    return cast(Callable[[Function], Function], decorator)
+    """Wrap a public function: Captum logs its use, and all modes stay as they were.
+
+    NoiseTunnel calls what is inside of Captum's wrapping.
+    """
+    logged = cast(Callable[[Function], Function], _log_usage(part_of_slo=part_of_slo))
+    return lambda function: logged(restores_modes(function))

@@ -21,7 +21,7 @@ from captum_mda._cli.models import Classifier
 from captum_mda._cli.notes import silent
 from captum_mda._cli.question import Question
 from captum_mda._cli.seeds import make_seeds
-from captum_mda.perturbation.response import default_rows
+from captum_mda.perturbation.chunks import default_rows
 
 _PERMUTATIONS = 5  # of Shapley sampling, with one forward a patch each
 _SAMPLES = 1000  # forwards of Kernel SHAP and LIME

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+from captum_mda._state import undone
+from captum_mda._state.generators import GeneratorStates
+
 
 def require_scikit_learn(method: str) -> Any:
     """Import `sklearn.cluster`, or say how to get it."""
     try:
-        from sklearn import cluster
+        with undone(GeneratorStates().restore):  # the import draws random numbers
+            from sklearn import cluster
     except ImportError as error:
         raise ImportError(
             f"{method} clusters with scikit-learn, which is not installed; "

@@ -17,6 +17,7 @@ from captum_mda._checks import (
     require_flag,
     require_tensor,
 )
+from captum_mda._state import restores_modes
 from captum_mda.attr.vit_attribution import unwrapped, ViTAttribution
 from captum_mda.attr.vit_batch import Batch
 from captum_mda.perturbation import blur_baseline, Score
@@ -152,6 +153,7 @@ class CausalActivationPatching(ViTAttribution):
             forwards_per_example=self._n_patches(unwrapped(inputs)) + 3,
         )
 
+    @restores_modes
     def patched_scores(
         self,
         inputs: Tensor,

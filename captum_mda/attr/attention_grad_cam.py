@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any, Literal
 
 import torch
 from torch import nn, Tensor
 
+from captum_mda._state import warn_caller
 from captum_mda.attr.vit_attribution import ViTAttribution
 from captum_mda.attr.vit_batch import Batch, full_precision, scale_patches
 from captum_mda.perturbation import Score
@@ -85,10 +85,8 @@ class AttentionGradCam(ViTAttribution):
         scaled, flat = scale_patches(tokens, self.adapter.n_prefix_tokens)
         if bool(flat.any()):
             which = batch.examples[flat.cpu()].tolist()
-            warnings.warn(
+            warn_caller(
                 f"inputs: examples {which} have no positive attention gradient, or the "
-                "same for all patches; their attributions are zero",
-                UserWarning,
-                stacklevel=2,
+                "same for all patches; their attributions are zero"
             )
         return scaled

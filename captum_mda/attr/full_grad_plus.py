@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn, Tensor
 
+from captum_mda._state import restores_modes
 from captum_mda._summaries import as_html, as_text, examples
 from captum_mda.attr.vit_attribution import ViTAttribution
 from captum_mda.attr.vit_batch import Batch, full_precision
@@ -58,6 +59,7 @@ class _TokenGradients(ViTAttribution):
         """Whether attributions are of the input and not of its sensitivity: yes."""
         return True
 
+    @restores_modes
     def completeness(
         self,
         inputs: Tensor,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from typing import cast, Literal
 
@@ -24,7 +23,7 @@ from captum_mda._checks import (
     require_in_unit_interval,
     require_positive_integer_or_none,
 )
-from captum_mda._state import preserved_state
+from captum_mda._state import preserved_state, restores_modes, warn_caller
 from captum_mda.attr.explanation import MDAExplanation
 from captum_mda.curves import monotone_response
 from captum_mda.magnitude import (
@@ -297,6 +296,7 @@ class MetricDrivenAttribution(PerturbationAttribution):
             "attribute_future is not implemented for MetricDrivenAttribution"
         )
 
+    @restores_modes
     def explain(
         self,
         inputs: Tensor | tuple[Tensor, ...],
@@ -355,7 +355,7 @@ class MetricDrivenAttribution(PerturbationAttribution):
         responses = SubsetResponses(response, tensors, (hidden, deleted), features)
         n_places = features.batch_size * features.n_features
         title = f"{self.get_name()} attribution"
-        with preserved_state(self.forward_func, tensors), torch.no_grad():
+        with preserved_state(self.forward_func), torch.no_grad():
             with progress_bar(n_places, title, show_progress) as bar:
                 end_points, dtype = measure_end_points(responses)
                 degenerate = self._degenerate(end_points, response.scored_as)
@@ -401,7 +401,7 @@ class MetricDrivenAttribution(PerturbationAttribution):
                     f"{message}; {how_to_credit(scored_as, full, low)}; or choose "
                     'another baseline, or pass on_degenerate="zero"'
                 )
-            warnings.warn(f"{message}; their attributions are 0", stacklevel=5)
+            warn_caller(f"{message}; their attributions are 0")
         return degenerate
 
     def _explanation(

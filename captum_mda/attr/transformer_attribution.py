@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
@@ -11,7 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import nn, Tensor
 
-from captum_mda._callers import callers_level
+from captum_mda._state import warn_caller
 from captum_mda.attr.vit_attribution import ViTAttribution
 from captum_mda.attr.vit_batch import Batch
 from captum_mda.backward import RelevancePropagation
@@ -193,12 +192,10 @@ class TransformerAttribution(ViTAttribution):
             if abs(float(one.sum()) - found - ended) <= tolerance * float(
                 one.abs().sum()
             ):
-                warnings.warn(
+                warn_caller(
                     f"model: {began} output and {ended:.6g} ended where nothing "
                     "contributes: at linear maps none of whose products is positive, "
-                    "or products that are 0 (the published rule)",
-                    UserWarning,
-                    stacklevel=callers_level(),
+                    "or products that are 0 (the published rule)"
                 )
                 continue
             where = largest_loss(seen.outputs, seen.tokens[0], one)

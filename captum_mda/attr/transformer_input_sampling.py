@@ -10,7 +10,7 @@ from torch import nn, Tensor
 
 from captum_mda._captum import log_usage
 from captum_mda.attr._clustering import require_scikit_learn
-from captum_mda.attr.vit_attribution import unwrapped, ViTAttribution
+from captum_mda.attr.vit_attribution import ViTAttribution
 from captum_mda.attr.vit_batch import Batch, full_precision, scale_patches
 from captum_mda.perturbation import Score
 from captum_mda.perturbation.inputs import (
@@ -118,8 +118,8 @@ class TransformerInputSampling(ViTAttribution):
             inputs (Tensor): (B, C, H, W).
             target (int, tuple, Tensor, list, callable, optional): Default: None
             additional_forward_args (any, optional): Default: None
-            generator (torch.Generator, optional): Draws where the clusters of each
-                image start. None: the same each time. Default: None
+            generator (torch.Generator, optional): Draws where the clusters start,
+                alike for all images. None: the same each time. Default: None
             interpolate_mode (str, optional): Default: "bilinear"
             internal_batch_size (int, optional): The most images or shortened sequences
                 in one forward. Default: None
@@ -133,10 +133,7 @@ class TransformerInputSampling(ViTAttribution):
             TypeError, ValueError: As `ViTAttribution.attribute`.
         """
         require_generator(generator)
-        images = unwrapped(inputs)
-        counts = isinstance(images, Tensor) and not images.is_nested and images.dim()
-        n_examples = len(images) if counts else 0  # else refused below
-        seeds = torch.randint(2**31 - 1, (n_examples,), generator=_own(generator))
+        seed = int(torch.randint(2**31 - 1, (1,), generator=_own(generator)))
         return self._attribute(
             inputs,
             target,
@@ -145,7 +142,7 @@ class TransformerInputSampling(ViTAttribution):
             internal_batch_size,
             show_progress,
             forwards_per_example=self.n_masks + 2,
-            seeds=seeds.tolist(),
+            seed=seed,
         )
 
     @torch.no_grad()
@@ -159,8 +156,8 @@ class TransformerInputSampling(ViTAttribution):
                 full_precision(stream.tokens[place][index, n_prefix:])
                 for place in range(1, depth + 1)
             ]
-            seed = options["seeds"][int(batch.examples[index])]
-            patches = self._kept_patches(torch.cat(channels, dim=1).T, seed)
+            channels_of_image = torch.cat(channels, dim=1).T
+            patches = self._kept_patches(channels_of_image, options["seed"])
             patches, counts = patches.unique(dim=0, return_counts=True)
             masks.append(stream.keep(patches))
             copies.append(counts)

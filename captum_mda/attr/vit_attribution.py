@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import replace
@@ -27,14 +26,11 @@ from captum_mda._checks import (
     require_positive_integer,
     require_positive_integer_or_none,
 )
-from captum_mda._state import preserved_state
+from captum_mda._state import preserved_state, warn_caller
 from captum_mda.attr.vit_batch import Batch
 from captum_mda.attr.vit_target import make_scorer, Scorer
+from captum_mda.perturbation.chunks import default_rows, in_chunks
 from captum_mda.perturbation.inputs import require_images, validate_inputs
-from captum_mda.perturbation.response import (
-    default_rows,
-    ran_out_of_memory,
-)
 from captum_mda.perturbation.scores import require_scorer, Score
 from captum_mda.perturbation.targets import Target
 from captum_mda.vit import (
@@ -44,10 +40,7 @@ from captum_mda.vit import (
     gradients_enabled,
     ViTAdapter,
 )
-from captum_mda.vit.execution import (
-    autocast_of_caller,
-    warn_if_random,
-)
+from captum_mda.vit.execution import autocast_of_caller
 
 INTERPOLATE_MODES = ("nearest", "nearest-exact", "bilinear", "bicubic")
 
@@ -192,14 +185,12 @@ class ViTAttribution(Attribution):
         """Warn where a map says nothing."""
         empty = (~grids.flatten(1).any(dim=1)).nonzero().flatten().tolist()
         if empty and self._zeros_are_news:
-            warnings.warn(
+            warn_caller(
                 f"inputs: the attributions of examples {empty[:10]} ({len(empty)} of "
                 f"{len(grids)}) are 0 everywhere: either no patch raises the score, or "
                 "the score has no slope there, as a saturated probability has none "
                 '(take score="identity"), nor have weights of 0 or rounding in the '
-                "model",
-                UserWarning,
-                stacklevel=5,
+                "model"
             )
 
     def _grid(self, batch: Batch, **options: Any) -> Tensor:
@@ -231,7 +222,7 @@ class ViTAttribution(Attribution):
         title = f"{self.get_name()} attribution"
         with (
             eager_execution(self.adapter.model),
-            preserved_state(self.adapter.model, (images,)),
+            preserved_state(self.adapter.model, "model"),
             progress_bar(total, title, show_progress) as bar,
             gradients_enabled(),
             no_autocast(images.device),
@@ -242,7 +233,6 @@ class ViTAttribution(Attribution):
     def _question(
         self, images: Tensor, target: Target, additional_forward_args: object
     ) -> Batch:
-        warn_if_random(self.adapter.model)
         if target is None and not self._uses_target:
             scorer = Scorer(lambda outputs, examples: outputs, lambda example: None)
         else:
@@ -325,19 +315,11 @@ def _in_chunks(
         size = default_rows(batch.inputs.device)
         if batch.scorer.whole_batch:
             size = max(size, len(batch))
-    parts, start = [], 0
-    while start < len(batch):
-        rows = replace(batch.select(slice(start, start + size)), max_rows=size)
-        try:
-            part = answer(rows).detach()
-        except RuntimeError as error:
-            # Methods with several forwards of an example fill them up to the size.
-            if not (may_shrink and size > 1 and ran_out_of_memory(error)):
-                raise
-            size //= 2
-            continue
-        parts.append(part)
-        start += len(rows)
+
+    def work(rows: slice, size: int) -> Tensor:
+        return answer(replace(batch.select(rows), max_rows=size)).detach()
+
+    parts, _ = in_chunks(work, len(batch), size, may_shrink, fills_forwards=True)
     return torch.cat(parts)
 
 

@@ -92,11 +92,8 @@ class Batch:
         Raises:
             ValueError: An output is NaN or infinite, with the example.
         """
-        inputs = self.inputs
-        if tuple(scales) != (1.0,):
-            inputs = torch.cat([inputs * scale for scale in scales])
-        elif inputs.is_inference():
-            inputs = inputs.clone()
+        # Not the caller's own: the model may work on its inputs in place.
+        inputs = torch.cat([self.inputs * scale for scale in scales])
         examples = self.examples.repeat(len(scales))
         arguments = arguments_of_rows(self.arguments, examples, self.n_examples)
         if torch.is_grad_enabled():

@@ -12,6 +12,7 @@ import torch
 from torch import nn, Tensor
 
 from captum_mda._captum import log_usage, NullProgress
+from captum_mda._state import remove_hooks, undone
 from captum_mda.attr._clustering import require_scikit_learn
 from captum_mda.attr.vit_attribution import (
     INTERPOLATE_MODES,
@@ -111,8 +112,8 @@ class VitCx(ViTAttribution):
             inputs (Tensor): (B, C, H, W).
             target (int, tuple, Tensor, list, callable, optional): Default: None
             additional_forward_args (any, optional): Default: None
-            generator (torch.Generator, optional): Draws the noise. None: the same noise
-                each time. Default: None
+            generator (torch.Generator, optional): Draws the noise, of all images from
+                the same state. None: the same noise each time. Default: None
             interpolate_mode (str, optional): How the features are resized to the image;
                 the map has its pixels. None: their means over each patch are returned.
                 Default: "bilinear"
@@ -130,12 +131,11 @@ class VitCx(ViTAttribution):
         if interpolate_mode is not None:
             require_choice("interpolate_mode", interpolate_mode, INTERPOLATE_MODES)
         require_generator(generator)
-        if generator is None:
-            generator = torch.Generator().manual_seed(0)
+        draw = _Draws(generator or torch.Generator().manual_seed(0))
         images = self.adapter.as_images(unwrapped(inputs))
         resize_mode = interpolate_mode or "bilinear"
         maps = self._ask(
-            partial(self._pixel_maps, draw=_Draws(generator), mode=resize_mode),
+            partial(self._pixel_maps, draw=draw, mode=resize_mode),
             images,
             target,
             additional_forward_args,
@@ -143,6 +143,7 @@ class VitCx(ViTAttribution):
             show_progress,
             forwards_per_example=1,
         )
+        draw.move_on()
         if interpolate_mode is None:
             maps = self.adapter.patch_means(maps, images)
         else:
@@ -182,35 +183,40 @@ class VitCx(ViTAttribution):
 
         def note(module: nn.Module, args: Any, output: Tensor) -> None:
             if threading.get_ident() == thread:
-                seen.append(output)
+                # A copy: what comes next may write on it.
+                seen.append(output.detach().clone())
 
-        handle = self.adapter.feature_layer.register_forward_hook(note)
-        try:
+        layer = self.adapter.feature_layer
+        with undone(partial(remove_hooks, [layer], note)):
+            layer.register_forward_hook(note)
             outputs = batch.stream(batch.inputs).outputs
-        finally:
-            handle.remove()
         height, width = self.adapter.patch_grid(batch.inputs)
         patches = full_precision(seen[-1])[:, self.adapter.n_prefix_tokens :]
         return outputs, self.adapter.on_grid(patches.transpose(1, 2), height, width)
 
 
 class _Draws:
-    """Draws the noise of each example; again the same one if it is asked for again.
+    """Draws the noise of each example, so that equal images get equal noise.
 
     Args:
-        generator (torch.Generator): Goes from one example to the next.
+        generator (torch.Generator): Every example's noise begins at its state.
     """
 
     def __init__(self, generator: torch.Generator) -> None:
         self._generator = generator
-        self._states: dict[int, Tensor] = {}
+        self._start = self._end = generator.get_state()
 
     def __call__(self, example: int, shape: Sequence[int]) -> Tensor:
-        # A chunk that ran out of memory is begun anew, in smaller ones.
-        if example in self._states:
-            self._generator.set_state(self._states[example])
-        self._states[example] = self._generator.get_state()
-        return torch.randn(shape, generator=self._generator)
+        own = torch.Generator()
+        own.set_state(self._start)
+        noise = torch.randn(shape, generator=own)
+        if example == 0:
+            self._end = own.get_state()
+        return noise
+
+    def move_on(self) -> None:
+        """Let the generator be where the first example's noise has left it."""
+        self._generator.set_state(self._end)
 
 
 def _mask_scores(

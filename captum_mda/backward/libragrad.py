@@ -15,6 +15,7 @@ from torch import nn, Tensor
 from torch.nn import functional as F
 
 from captum_mda._checks import require_flag
+from captum_mda._state import remove_hooks, undone
 from captum_mda.backward._functions import frozen_norm, with_slope
 from captum_mda.vit.execution import eager_execution
 from captum_mda.vit.function_mode import Rule, RuleMode
@@ -153,8 +154,8 @@ class LibraGrad:
         with ExitStack() as stack:
             stack.enter_context(eager_execution(self.model))
             refuse = _refuse_other_threads(threading.get_ident())
-            handle = self.model.register_forward_pre_hook(refuse)
-            stack.callback(handle.remove)
+            stack.enter_context(undone(partial(remove_hooks, [self.model], refuse)))
+            self.model.register_forward_pre_hook(refuse)
             stack.enter_context(RuleMode(libra_rules(**self._options)))
             self._stacks.append(stack.pop_all())
         return self

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from functools import partial
 from types import TracebackType
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 from torch import nn
 
 from captum_mda._checks import FLOATING_DTYPES
+from captum_mda._state import remove_hooks, undone
 from captum_mda.backward._relevance_mode import RelevanceMode
 from captum_mda.backward._trace import batch_size, carries, set_batch_size, tensors_in
 from captum_mda.vit.execution import eager_execution
@@ -126,8 +128,6 @@ def _watch(model: nn.Module, mode: RelevanceMode, stack: ExitStack) -> None:
             if carries(tensor):
                 mode.require_seen(tensor)
 
-    for handle in (
-        model.register_forward_pre_hook(enter, with_kwargs=True),
-        model.register_forward_hook(leave),
-    ):
-        stack.callback(handle.remove)
+    stack.enter_context(undone(partial(remove_hooks, [model], enter, leave)))
+    model.register_forward_pre_hook(enter, with_kwargs=True)
+    model.register_forward_hook(leave)

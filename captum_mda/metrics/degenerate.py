@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from typing import Literal
 
 from torch import Tensor
 
-from captum_mda._callers import callers_level
+from captum_mda._state import warn_caller
 
 OnDegenerate = Literal["raise", "nan"]
 
@@ -71,8 +70,4 @@ def report_degenerate(
         )
     named = ", ".join(f"{example} ({status[example]})" for example in bad[:_MOST_NAMED])
     more = f" and {len(bad) - _MOST_NAMED} more" if len(bad) > _MOST_NAMED else ""
-    warnings.warn(
-        f"{name}: cannot score examples {named}{more}; their values are NaN",
-        UserWarning,
-        stacklevel=callers_level(),
-    )
+    warn_caller(f"{name}: cannot score examples {named}{more}; their values are NaN")

@@ -333,7 +333,7 @@ def completeness_error(
         absent = format_baselines(tensors, baselines)
         pairs = zip(absent, tensors, strict=True)
         sources.append(tuple(value.expand(tensor.shape) for value, tensor in pairs))
-    with preserved_state(forward_func, tensors):
+    with preserved_state(forward_func):
         scores = [
             response(_rows_of(source), examples).cpu().double() for source in sources
         ]
@@ -356,4 +356,5 @@ def validate_maps(attributions: Maps, n_examples: int) -> tuple[Tensor, ...]:
 
 
 def _rows_of(source: tuple[Tensor, ...]) -> Callable[[slice], tuple[Tensor, ...]]:
-    return lambda rows: tuple(tensor[rows] for tensor in source)
+    # Copies: the forward function may work on its inputs in place.
+    return lambda rows: tuple(tensor[rows].clone() for tensor in source)

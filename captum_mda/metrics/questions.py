@@ -101,7 +101,7 @@ class Question:
         bar = progress_bar(job.n_rows, "Response curves", self.show_progress)
         response = self.response
         response.progress = bar
-        with bar, preserved_state(self.forward_func, self.tensors):
+        with bar, preserved_state(self.forward_func):
             return job.run(SubsetResponses(response, self.tensors, baselines, features))
 
 

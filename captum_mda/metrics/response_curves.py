@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import get_args
@@ -12,6 +11,7 @@ from torch import Tensor
 
 from captum_mda import curves
 from captum_mda._checks import require_choice
+from captum_mda._state import warn_caller
 from captum_mda._summaries import Columns, examples, Summarized
 from captum_mda.curves import Mode
 from captum_mda.metrics.degenerate import CONSTANT_MAP, OK
@@ -226,4 +226,4 @@ def _report_no_contrast(
             'drop it, choose another baseline, or take convention="rise" or '
             'on_degenerate="nan"'
         )
-    warnings.warn(message + "; its scores are NaN", stacklevel=5)
+    warn_caller(message + "; its scores are NaN")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,12 +18,9 @@ from captum_mda.perturbation import (
     Path,
     Ranking,
 )
+from captum_mda.perturbation.chunks import default_rows, in_chunks
 from captum_mda.perturbation.failures import failures_explained
-from captum_mda.perturbation.response import (
-    arguments_of_rows,
-    default_rows,
-    ran_out_of_memory,
-)
+from captum_mda.perturbation.response import arguments_of_rows
 from captum_mda.perturbation.scores import validated_outputs
 from captum_mda.perturbation.targets import select_target, target_indices
 from captum_mda.vit import eager_execution, patch_numbers, TokenStream, ViTAdapter
@@ -60,7 +56,8 @@ def drop_tokens(question: TokenQuestion, order: Tensor, counts: Tensor) -> Tenso
     total = len(images) * (len(counts) + 2)
     bar = progress_bar(total, "Token deletion", question.show_progress)
 
-    def answer(rows: Tensor) -> Tensor:
+    def answer(chunk: slice, size: int) -> Tensor:
+        rows = torch.arange(len(images))[chunk]
         arguments = arguments_of_rows(question.arguments, rows, len(images))
         with failures_explained(
             adapter.model, (images,), question.arguments, len(images)
@@ -83,32 +80,20 @@ def drop_tokens(question: TokenQuestion, order: Tensor, counts: Tensor) -> Tenso
 
     size = question.max_rows or default_rows(images.device)
     may_shrink = question.max_rows is None
+    model = adapter.model
     with (
         bar,
-        eager_execution(adapter.model),
-        preserved_state(adapter.model, (images,)),
+        eager_execution(model),
+        preserved_state(model, "model"),
         torch.no_grad(),
     ):
-        chunks = torch.arange(len(images)).split(size)
-        return torch.cat([_in_halves(answer, rows, may_shrink) for rows in chunks])
+        parts, _ = in_chunks(answer, len(images), size, may_shrink)
+    return torch.cat(parts)
 
 
 def _require_patches(adapter: ViTAdapter, stream: TokenStream, images: Tensor) -> None:
     """Raise unless the tokens are the adapter's prefix and patches."""
     adapter.patch_map(stream.tokens[0][..., 0], images)
-
-
-def _in_halves(
-    answer: Callable[[Tensor], Tensor], rows: Tensor, may_shrink: bool
-) -> Tensor:
-    """Answer for rows, for fewer at a time when memory runs out."""
-    try:
-        return answer(rows)
-    except RuntimeError as error:
-        if not (may_shrink and len(rows) > 1 and ran_out_of_memory(error)):
-            raise
-    halves = rows.chunk(2)
-    return torch.cat([_in_halves(answer, half, may_shrink) for half in halves])
 
 
 def mask_patches(
@@ -135,7 +120,7 @@ def mask_patches(
     ranking = Ranking(order, torch.cat([torch.zeros(1, dtype=torch.int64), counts]))
     path = Path(ranking, deletes=True)
     model = question.adapter.model
-    with eager_execution(model), preserved_state(model, (images,)):
+    with eager_execution(model), preserved_state(model, "model"):
         return masking.run([path], [baselines], features)[0]
 
 

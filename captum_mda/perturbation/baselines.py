@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterable, Sequence
 from typing import Literal, overload
 
@@ -26,7 +25,7 @@ from captum_mda._checks import (
     require_tensor,
     type_of,
 )
-from captum_mda._state import preserved_state
+from captum_mda._state import preserved_state, restores_modes, warn_caller
 from captum_mda.perturbation.response import Response
 from captum_mda.perturbation.scores import Score
 from captum_mda.perturbation.targets import Target
@@ -188,6 +187,7 @@ def confidence_blur_baseline(
 ) -> Tensor: ...
 
 
+@restores_modes
 def confidence_blur_baseline(
     forward_func: Callable[..., Tensor],
     inputs: Tensor,
@@ -266,7 +266,7 @@ def confidence_blur_baseline(
     blurred = images.clone()
     chosen = torch.zeros(len(images), dtype=torch.int64)
     lowest = torch.full((len(images),), torch.inf, dtype=torch.float64)
-    with preserved_state(forward_func, (images,)):
+    with preserved_state(forward_func):
         for size in sizes:
             left = (lowest > max_confidence).nonzero().flatten()  # examples, on the CPU
             if len(left) == 0:
@@ -302,7 +302,7 @@ def _report_failures(
             f"{message}. Offer larger kernels, raise max_confidence, or take the best "
             'kernel with on_failure="lowest"'
         )
-    warnings.warn(message, stacklevel=3)
+    warn_caller(message)
 
 
 def _validated_kernel_sizes(kernel_sizes: Sequence[int]) -> list[int]:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import nn, Tensor
+
+from captum_mda._state import remove_hooks, undone
 
 WITHOUT_GRADIENTS = (
     "take a method that needs no gradient, such as MetricDrivenAttribution or "
@@ -150,16 +153,13 @@ def gradient_end(model: nn.Module, run: Callable[[], object]) -> str | None:
         elif (_has_graph(args) or _has_graph(kwargs)) and not ends:
             ends.append(name)
 
-    handles = []
-    try:
+    with undone(partial(remove_hooks, list(names), leave)):
         for module in names:
-            handles.append(module.register_forward_hook(leave, with_kwargs=True))
-        run()
-    except Exception:
-        return None  # the reason alone will do
-    finally:
-        for handle in handles:
-            handle.remove()
+            module.register_forward_hook(leave, with_kwargs=True)
+        try:
+            run()
+        except Exception:
+            return None  # the reason alone will do
     if ends:
         return f"in {ends[0]}"
     return f"behind {last[0]}" if last else None

@@ -9,6 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from captum_mda._state import undone
 from captum_mda.perturbation.failures import module_of
 
 Precision = Literal["bf16"] | None
@@ -58,8 +59,8 @@ def bfloat16_on(device: torch.device) -> Iterator[None]:
     # outermost context ends. Those of a caller's context may be of another dtype, and
     # ours, made without gradient, would keep it from the caller's weights.
     torch.clear_autocast_cache()
-    try:
-        with torch.autocast(device.type, dtype=torch.bfloat16):
-            yield
-    finally:
-        torch.clear_autocast_cache()
+    with (
+        undone(torch.clear_autocast_cache),
+        torch.autocast(device.type, dtype=torch.bfloat16),
+    ):
+        yield

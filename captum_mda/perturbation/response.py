@@ -16,6 +16,7 @@ from captum_mda._captum import (
 from captum_mda._checks import (
     require_positive_integer_or_none,
 )
+from captum_mda.perturbation.chunks import default_rows, in_chunks
 from captum_mda.perturbation.failures import (
     failures_explained,
     module_of,
@@ -34,11 +35,6 @@ from captum_mda.perturbation.scores import (
     validated_outputs,
 )
 from captum_mda.perturbation.targets import read_target, select_target, Target
-
-# Chunk sizes to begin with when none is given. A CPU is fastest while the activations
-# of a chunk stay in its caches; an accelerator wants as many rows as fit.
-CPU_ROWS = 16
-ACCELERATOR_ROWS = 512
 
 CHECK_THE_MODEL = (
     "check the model on inputs whose features are partly replaced by the baseline"
@@ -222,19 +218,15 @@ class Response:
         ones, made between large ones that are freed again, would hold on to gigabytes.
         """
         found: tuple[Tensor, ...] = ()
-        start = 0
-        while start < len(examples):
-            rows = slice(start, start + size)
-            try:
-                answers = ask(rows)
-            except RuntimeError as error:
-                size = self._shrunk_after(error, len(examples[rows]))
-                if n_each == 1:  # what gradients need says nothing of forwards alone
-                    self._rows_per_forward = size
-                continue
-            found = _put(answers, rows, found, len(examples))
-            start += len(examples[rows])
+
+        def work(rows: slice, size: int) -> None:
+            nonlocal found
+            found = _put(ask(rows), rows, found, len(examples))
             self._count(examples[rows], in_bf16, n_each)
+
+        _, fits = in_chunks(work, len(examples), size, self._may_shrink)
+        if fits < size and n_each == 1:  # gradients need more than forwards alone
+            self._rows_per_forward = fits
         return found
 
     def _forward(
@@ -283,18 +275,23 @@ class Response:
             self._rows_per_forward = default_rows(device)
         return self._rows_per_forward
 
-    def _shrunk_after(self, error: RuntimeError, n_rows: int) -> int:
-        """Halve the chunks if memory ran out and halving is ours to decide."""
-        if not (self._may_shrink and n_rows > 1 and ran_out_of_memory(error)):
-            raise error
-        return n_rows // 2
-
     def _count(self, examples: Tensor, in_bf16: bool, n_each: int) -> None:
         counts = n_each * torch.bincount(examples, minlength=self.n_examples)
         self.forwards += counts
         if in_bf16:
             self.forwards_bf16 += counts
         self.progress.update(n_each * len(examples))
+
+
+def _copied(value: Any) -> Any:
+    """Copy a tensor, and the tensors in plain containers."""
+    if isinstance(value, Tensor):
+        return value.clone()
+    if type(value) in (list, tuple):
+        return type(value)(_copied(entry) for entry in value)
+    if type(value) is dict:
+        return {name: _copied(entry) for name, entry in value.items()}
+    return value
 
 
 def _put(
@@ -331,21 +328,6 @@ def require_finite_rows(
         )
 
 
-def default_rows(device: torch.device) -> int:
-    """Say how many rows to begin with in one forward."""
-    return CPU_ROWS if device.type == "cpu" else ACCELERATOR_ROWS
-
-
-def ran_out_of_memory(error: RuntimeError) -> bool:
-    """Tell whether memory ran out; if so, give back what is cached."""
-    message = str(error).lower()
-    if "out of memory" not in message and "can't allocate" not in message:
-        return False
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-    return True
-
-
 def differentiable(values: tuple[Any, ...]) -> tuple[Any, ...]:
     """Copy tensors that were made in inference mode, which autograd does not take."""
     return tuple(
@@ -358,6 +340,8 @@ def arguments_of_rows(
     arguments: Sequence[Any], examples: Tensor, n_examples: int
 ) -> tuple[Any, ...]:
     """Let arguments that hold one entry for each example follow their rows.
+
+    The model may write on what it gets: all tensors are copies.
 
     Args:
         arguments (sequence): What is passed to a model behind its inputs.
@@ -372,6 +356,6 @@ def arguments_of_rows(
         if isinstance(argument, Tensor)
         and argument.dim() > 0
         and argument.shape[0] == n_examples
-        else argument
+        else _copied(argument)
         for argument in arguments
     )

@@ -68,7 +68,7 @@ def to_scores(outputs: Tensor, score: Score) -> Tensor:
     """Make scores of outputs (R, ...), in float32 or float64."""
     outputs = in_full_precision(outputs)
     if callable(score):
-        scores = validated_outputs(score(outputs), len(outputs), "score")
+        scores = validated_outputs(score(outputs.clone()), len(outputs), "score")
         return scores if scores.is_floating_point() else scores.float()
     if score == "softmax" and has_classes(outputs):
         return outputs.softmax(dim=1)
@@ -121,7 +121,7 @@ def score_by_callable(target: Callable[[Tensor], Tensor], outputs: Tensor) -> Te
         ValueError: It returns another number of scores.
     """
     try:
-        returned = target(outputs)
+        returned = target(outputs.clone())
     except RuntimeError as error:
         if "numpy()" not in str(error):
             raise

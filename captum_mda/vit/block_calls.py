@@ -7,10 +7,12 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from torch import nn, Tensor
 
+from captum_mda._state import remove_hooks, undone
 from captum_mda.vit.adapter import ViTAdapter
 
 _NAMES = ("hidden_states", "x", "tokens", "src", "input", "inputs")
@@ -44,17 +46,12 @@ def block_hooks(
         if threading.get_ident() == thread:
             leave(module, args, output)
 
-    handles = []
-    try:
-        for block in dict.fromkeys(adapter.blocks):  # the same one may run repeatedly
-            handles.append(
-                block.register_forward_pre_hook(before, prepend=True, with_kwargs=True)
-            )
-            handles.append(block.register_forward_hook(after))
+    blocks = list(dict.fromkeys(adapter.blocks))  # the same one may run repeatedly
+    with undone(partial(remove_hooks, blocks, before, after)):
+        for block in blocks:
+            block.register_forward_pre_hook(before, prepend=True, with_kwargs=True)
+            block.register_forward_hook(after)
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def token_argument(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> int | str:

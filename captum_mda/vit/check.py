@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn, Tensor
 
-from captum_mda._state import preserved_state
+from captum_mda._state import preserved_state, restores_modes
 from captum_mda.vit.adapter import ViTAdapter
 from captum_mda.vit.block_calls import block_hooks, BlockCall, tokens_of
 from captum_mda.vit.equality import differences, differs, tolerance_of
@@ -16,6 +16,7 @@ from captum_mda.vit.observation import Observation, observe
 from captum_mda.vit.pooling import NEGLIGIBLE, token_shares
 
 
+@restores_modes
 def check_adapter(adapter: ViTAdapter, attention: bool = True) -> Tensor:
     """Compare an adapter with its model on an example input.
 
@@ -36,13 +37,14 @@ def check_adapter(adapter: ViTAdapter, attention: bool = True) -> Tensor:
         raise ValueError("model: it is on the meta device, takes one that holds values")
     with (
         eager_execution(adapter.model),
-        preserved_state(adapter.model, (example,)),
+        preserved_state(adapter.model, "model", warns=False),
         torch.no_grad(),
     ):
-        untouched = adapter(example)
+        # Copies: the model may work in place, and reuse its output's memory.
+        untouched = adapter(example.clone()).clone()
         _require_finite(untouched, example)
         try:
-            seen = observe(adapter, example, attention=attention)
+            seen = observe(adapter, example.clone(), attention=attention)
         except NotImplementedError as error:
             raise ValueError(f"{error}") from error
         _check_tokens(adapter, seen, example)

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import threading
-import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
 
-_RANDOM_LAYERS = ("Dropout", "DropPath", "StochasticDepth")
+from captum_mda._state import draws_at_random, undone
+from captum_mda._state.modules import is_compiled
+from captum_mda._state.undo import autocast_state
 
 
 @contextmanager
@@ -31,7 +32,7 @@ def eager_execution(model: nn.Module) -> Iterator[None]:
             backward pass, or is compiled under a PyTorch that cannot hold that off.
     """
     require_observable(model)
-    if not _is_compiled(model):
+    if not is_compiled(model):
         yield
         return
     set_stance = getattr(torch.compiler, "set_stance", None)
@@ -40,7 +41,9 @@ def eager_execution(model: nn.Module) -> Iterator[None]:
             "model: it is compiled, and this PyTorch cannot run it eagerly meanwhile; "
             "pass the model as it was before torch.compile, or use PyTorch 2.6"
         )
-    with _HELD.by(set_stance):
+    holder = object()
+    with undone(partial(_STANCE.release, holder)):
+        _STANCE.hold(holder, set_stance)
         yield
 
 
@@ -52,25 +55,25 @@ class _Stance:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._stack = contextlib.ExitStack()
-        self._n_holders = 0
+        self._eager: AbstractContextManager[Any] | None = None
+        self._holders: set[object] = set()
 
-    @contextmanager
-    def by(self, set_stance: Callable[[str], Any]) -> Iterator[None]:
+    def hold(self, holder: object, set_stance: Callable[[str], Any]) -> None:
         with self._lock:
-            if self._n_holders == 0:
-                self._stack.enter_context(set_stance("force_eager"))
-            self._n_holders += 1
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._n_holders -= 1
-                if self._n_holders == 0:
-                    self._stack.close()
+            self._holders.add(holder)
+            if self._eager is None:
+                # The stance is set at once, and reset by leaving it as a context.
+                self._eager = set_stance("force_eager")
+
+    def release(self, holder: object) -> None:
+        with self._lock:
+            self._holders.discard(holder)
+            if not self._holders and self._eager is not None:
+                self._eager.__exit__(None, None, None)
+                self._eager = None
 
 
-_HELD = _Stance()
+_STANCE = _Stance()
 
 
 def require_observable(model: nn.Module) -> None:
@@ -102,38 +105,9 @@ def _is_checkpointed(module: nn.Module) -> bool:
     return in_transformers and module.training
 
 
-def _is_compiled(model: nn.Module) -> bool:
-    return any(
-        hasattr(module, "_orig_mod")
-        or getattr(module, "_compiled_call_impl", None) is not None
-        for module in model.modules()
-    )
-
-
 def is_random(model: nn.Module) -> bool:
     """Tell whether two forwards of the same inputs may differ."""
-    return any(
-        module.training and _drops_activations(module) for module in model.modules()
-    )
-
-
-def _drops_activations(module: nn.Module) -> bool:
-    names = ["dropout", "attention_dropout"]  # of attention modules, numbers
-    if any(layer in type(module).__name__ for layer in _RANDOM_LAYERS):
-        names += ["p", "prob", "drop_prob"]
-    rates = (getattr(module, name, 0.0) for name in names)
-    return any(isinstance(rate, float) and rate > 0.0 for rate in rates)
-
-
-def warn_if_random(model: nn.Module) -> None:
-    """Warn where dropout would make attributions random."""
-    if is_random(model):
-        warnings.warn(
-            "model: it is in training mode and drops activations at random, so that "
-            "attributions differ from call to call; call model.eval() first",
-            UserWarning,
-            stacklevel=4,
-        )
+    return any(map(draws_at_random, model.modules()))
 
 
 def autocast_of_caller(device: torch.device) -> Callable[[], Any]:
@@ -147,15 +121,7 @@ def autocast_of_caller(device: torch.device) -> Callable[[], Any]:
     """
     kind = device.type
     try:
-        enabled, dtype = torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind)
-    except (TypeError, AttributeError):  # before PyTorch 2.4
-        on_cpu = kind == "cpu"
-        enabled = (
-            torch.is_autocast_cpu_enabled() if on_cpu else torch.is_autocast_enabled()
-        )
-        dtype = (
-            torch.get_autocast_cpu_dtype() if on_cpu else torch.get_autocast_gpu_dtype()
-        )
+        enabled, dtype = autocast_state(kind)
     except RuntimeError:  # a kind of device without autocast
         return contextlib.nullcontext
     return partial(torch.autocast, kind, dtype=dtype, enabled=enabled)

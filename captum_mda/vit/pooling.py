@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from captum_mda._state import warn_caller
 from captum_mda.vit.adapter import ViTAdapter
 from captum_mda.vit.capture import AttentionCapture
 
@@ -50,13 +50,11 @@ def pooling_of(
             "pools_prefix": False,
         }
     if not (patches.all() and _is_mean(tail, tokens, n_prefix)):
-        warnings.warn(
+        warn_caller(
             "model: its head weighs patches in a way of its own; methods that read the "
             "row of attention that feeds the head (RawAttention, AttentionRollout, "
             "TransitionAttention, BidirectionalAttention, ...) read the mean over the "
-            "patches instead",
-            UserWarning,
-            stacklevel=6,
+            "patches instead"
         )
     if not indices:
         return {"pooling": "avg", "pools_prefix": False}

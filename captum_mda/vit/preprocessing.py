@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, ExitStack
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import nn, Tensor
 
-from captum_mda._state import preserved_state
+from captum_mda._state import preserved_state, remove_hooks, undone
 from captum_mda.vit.adapter import ViTAdapter
 from captum_mda.vit.execution import eager_execution
 from captum_mda.vit.layout import PatchLayout
@@ -111,7 +112,7 @@ class Preprocessing:
         model = self._whole.model
         with (
             eager_execution(model),
-            preserved_state(model, (example,)),
+            preserved_state(model, "model", warns=False),
             arrivals(model, self._inner.model) as arrived,
         ):
             model(example)
@@ -141,11 +142,13 @@ def arrivals(model: nn.Module, inner: nn.Module) -> Iterator[list[Tensor]]:
                 torch.set_grad_enabled(False)  # what follows needs no graph
                 return
 
-    with torch.set_grad_enabled(torch.is_grad_enabled()), ExitStack() as handles:
-        for part in inner.modules():
-            if part is not model:
-                handle = part.register_forward_pre_hook(note, with_kwargs=True)
-                handles.callback(handle.remove)
+    parts = [part for part in inner.modules() if part is not model]
+    with (
+        torch.set_grad_enabled(torch.is_grad_enabled()),
+        undone(partial(remove_hooks, parts, note)),
+    ):
+        for part in parts:
+            part.register_forward_pre_hook(note, with_kwargs=True)
         yield seen
 
 

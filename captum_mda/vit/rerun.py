@@ -5,12 +5,15 @@ from __future__ import annotations
 import copy
 import threading
 from collections.abc import Callable
-from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import nn, Tensor
+
+from captum_mda._memory import ran_out_of_memory
+from captum_mda._state import remove_hooks, undone
 
 
 class NeedsAllTokensError(ValueError):
@@ -90,19 +93,21 @@ class RerunTail:
             counts.append(n_tokens)
             return returned
 
-        with torch.set_grad_enabled(with_graph), ExitStack() as handles:
-            first = self.blocks[0].register_forward_pre_hook(begin)
-            handles.callback(first.remove)
+        ends = (self.blocks[0], self.blocks[-1])
+        with (
+            torch.set_grad_enabled(with_graph),
+            undone(partial(remove_hooks, ends, begin, end)),
+        ):
+            self.blocks[0].register_forward_pre_hook(begin)
             # Before the model's own hooks, which may note what the block returned, and
             # behind them, as those that change it have done so to the tokens already.
             for before in (True, False):
-                last = self.blocks[-1].register_forward_hook(end, prepend=before)
-                handles.callback(last.remove)
+                self.blocks[-1].register_forward_hook(end, prepend=before)
             try:
-                return self.run(inputs, *arguments)
+                return self.run(inputs.clone(), *arguments)
             except RuntimeError as error:
                 is_complete = not counts or counts[0] == tokens.shape[1]
-                if is_complete or "memory" in str(error):
+                if is_complete or ran_out_of_memory(error):
                     raise
                 raise NeedsAllTokensError(
                     f"model: the code behind its blocks needs all {counts[0]} tokens, "

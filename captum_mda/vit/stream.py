@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn, Tensor
 
+from captum_mda._memory import ran_out_of_memory
 from captum_mda.vit.adapter import ViTAdapter
 from captum_mda.vit.block_calls import (
     block_hooks,
@@ -77,15 +78,17 @@ class TokenStream:
             call = BlockCall.of(args, kwargs)
             self.n_tokens = call.tokens.shape[1]
             if block in wanted:
-                self.tokens[block] = call.tokens
+                # A copy, as below: blocks may work in place.
+                self.tokens[block] = call.tokens.clone()
             self._calls.append(call.replaced(None))
 
         def leave_block(module: nn.Module, args: Any, output: Any) -> None:
             if len(called) == adapter.depth and adapter.depth in wanted:
-                self.tokens[adapter.depth] = tokens_of(output)
+                self.tokens[adapter.depth] = tokens_of(output).clone()
 
         with torch.no_grad(), block_hooks(adapter, enter_block, leave_block):
-            self.outputs = adapter(inputs, *arguments)
+            # The model may write on its inputs, and its next output on this one.
+            self.outputs = adapter(inputs.clone(), *arguments).clone()
         require_calls(adapter, called)
 
     def require_own_outputs(
@@ -209,6 +212,8 @@ class TokenStream:
                 try:
                     tokens = tokens_of(block(*call.args, **call.kwargs))
                 except RuntimeError as error:
+                    if ran_out_of_memory(error):
+                        raise
                     if kept is None or "size" not in str(error):
                         raise
                     raise CannotDropError(

@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from torch import nn, Tensor
 
-from captum_mda._state import preserved_state
+from captum_mda._memory import ran_out_of_memory
+from captum_mda._state import preserved_state, remove_hooks, undone
 from captum_mda.vit.adapter import ViTAdapter
 from captum_mda.vit.block_calls import BlockCall
 from captum_mda.vit.equality import differs
@@ -69,7 +70,7 @@ def adapt_wrapper(
         whole = replace(
             whole, patch_grid=before.patch_grid, patch_layout=before.patch_layout
         )
-        with preserved_state(model, (run.inputs,)):
+        with preserved_state(model, "model", warns=False):
             return _with_tail(whole, inner, chosen)
 
 
@@ -105,11 +106,9 @@ def _from_the_first_block(whole: ViTAdapter, other: Tensor, example: Tensor) -> 
         call = BlockCall.of(args, kwargs).replaced(tokens)
         return call.args, call.kwargs
 
-    handle = whole.token_entry.register_forward_pre_hook(enter, with_kwargs=True)
-    try:
-        return whole(example)
-    finally:
-        handle.remove()
+    with undone(partial(remove_hooks, [whole.token_entry], enter)):
+        whole.token_entry.register_forward_pre_hook(enter, with_kwargs=True)
+        return whole(example.clone())
 
 
 def _depends_on_more(whole: ViTAdapter, inner: ViTAdapter, only_last: bool) -> str:
@@ -217,13 +216,13 @@ def _first_run(model: nn.Module, known: Mapping[str, ViTAdapter]) -> _Run:
             run = _Run(model, example)
             try:
                 with (
-                    preserved_state(model, (example,)),
+                    preserved_state(model, "model", warns=False),
                     _counted_rows(run, known),
                     arrivals(model, adapter.model) as arrived,
                 ):
-                    model(example)
+                    model(example.clone())
             except Exception as raised:  # whatever a model's own code raises
-                if _is_out_of_memory(raised):
+                if ran_out_of_memory(raised):
                     raise
                 failed[size] = raised
                 sizes.extend(_corrected(size, adapter.example_size, arrived))
@@ -266,7 +265,7 @@ def _corrected(
 def _counted_rows(run: _Run, known: Mapping[str, ViTAdapter]) -> Iterator[None]:
     """Note the calls of each known part's first block on this thread."""
     thread = threading.get_ident()
-    with ExitStack() as handles:
+    with ExitStack() as stack:
         for path, adapter in known.items():
             calls = run.rows[path] = []
 
@@ -277,14 +276,9 @@ def _counted_rows(run: _Run, known: Mapping[str, ViTAdapter]) -> Iterator[None]:
                     calls.append(len(BlockCall.of(args, kwargs).tokens))
 
             block = adapter.token_entry
-            handle = block.register_forward_pre_hook(note, with_kwargs=True)
-            handles.callback(handle.remove)
+            stack.enter_context(undone(partial(remove_hooks, [block], note)))
+            block.register_forward_pre_hook(note, with_kwargs=True)
         yield
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    is_cuda = isinstance(error, torch.cuda.OutOfMemoryError)
-    return is_cuda or "allocate memory" in str(error)
 
 
 def _name(model: nn.Module, path: str) -> str:

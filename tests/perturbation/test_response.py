@@ -12,7 +12,7 @@ from helpers import Recorder
 from torch import nn, Tensor
 
 from captum_mda.perturbation import Response
-from captum_mda.perturbation.response import CPU_ROWS
+from captum_mda.perturbation.chunks import CPU_ROWS
 
 # Three examples of four numbers; rows 0 to 4 stem from examples 0, 2, 1, 2, 0.
 INPUTS = torch.tensor([[1.0, 2, 0, 5], [3, 1, 4, 1], [0, 0, 7, 2]])

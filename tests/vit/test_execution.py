@@ -11,7 +11,7 @@ from torch import nn, Tensor
 from vit_models import build_model, BY_NAME, images
 
 from captum_mda.vit import eager_execution, observe, resolve
-from captum_mda.vit.execution import is_random, warn_if_random
+from captum_mda.vit.execution import is_random
 
 CASE = BY_NAME["timm ViT"]
 needs_stance = pytest.mark.skipif(
@@ -102,15 +102,10 @@ def _compiled_blocks(model: nn.Module) -> nn.Module:
         (nn.Linear(2, 2), False),
     ],
 )
-def test_warning_of_dropout(
-    layer: nn.Module, random: bool, recwarn: pytest.WarningsRecorder
-) -> None:
+def test_models_that_are_random_in_training(layer: nn.Module, random: bool) -> None:
     model = nn.Sequential(layer)
-    warn_if_random(model.eval())
-    assert not recwarn
-    warn_if_random(model.train())
-    assert len(recwarn) == int(random)
-    assert is_random(model) is random
+    assert not is_random(model.eval())
+    assert is_random(model.train()) is random
 
 
 @needs_stance
