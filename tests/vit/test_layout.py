@@ -89,6 +89,24 @@ def test_nearest_maps_change_where_patches_begin(
         torch.testing.assert_close(found, wanted[..., : size[0], : size[1]])
 
 
+def test_a_hybrid_reads_where_the_strides_of_its_network_put_a_patch() -> None:
+    """Of 32 pixels each; a padded third column begins at the 64th."""
+    import timm.models
+
+    sizes = {"img_size": 64, "embed_dim": 24, "depth": 1, "num_heads": 3}
+    model = timm.models.create_model(
+        "vit_tiny_r_s16_p8_224", **sizes, dynamic_img_size=True, dynamic_img_pad=True
+    ).eval()
+    adapter, x = find_adapter(model), torch.randn(1, 3, 64, 90)
+    grid = torch.tensor([[[[0.0, 1.0, 2.0], [3.0, 4.0, 5.0]]]])
+    assert adapter.patch_grid(x) == (2, 3)
+    assert beginnings(adapter.paint(grid, x, "nearest")[0, 0, 0]) == [0, 32, 64]
+    assert torch.equal(
+        adapter.paint(grid[..., :2], x[..., :64], "bilinear"),
+        F.interpolate(grid[..., :2], (64, 64), mode="bilinear"),
+    )
+
+
 @strategies.composite
 def convolutions(draw: Any) -> tuple[nn.Conv2d, tuple[int, int]]:
     """Any convolution that makes patches, and an image that it fits."""

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
-from torch import Tensor
+from torch import nn, Tensor
 
 from captum_mda.vit.adapter import Pooling, ViTAdapter
 from captum_mda.vit.families.base import (
@@ -19,6 +18,7 @@ from captum_mda.vit.families.base import (
     pair,
 )
 from captum_mda.vit.families.refusals import refusal_of
+from captum_mda.vit.layout import PatchLayout
 
 POOLING: dict[str, Pooling] = {"token": "cls", "avg": "avg", "map": "map"}
 _FIRST_NORMS = "norm1|in_norm|attns.0.norm"
@@ -59,9 +59,11 @@ def _adapt(model: Any) -> ViTAdapter:
     blocks, pool = tuple(model.blocks), pool_of(model)
     _refuse_by_name(model, blocks)
     size = getattr(model.patch_embed, "img_size", None) or (224, 224)
-    # A hybrid's projection takes the features of a network in front of it.
-    convolution = first_convolution(model.patch_embed)
-    reads_images = any(part is convolution for part in model.patch_embed.proj.modules())
+    # A hybrid's projection takes the features of a network in front of it, and a stem
+    # is several convolutions.
+    convolution, proj = first_convolution(model.patch_embed), model.patch_embed.proj
+    reads_images = any(part is convolution for part in proj.modules())
+    reads_images = reads_images and not isinstance(proj, nn.Sequential)
 
     def patch_grid(inputs: Tensor) -> tuple[int, int]:
         pads = getattr(model.patch_embed, "dynamic_img_pad", False)
@@ -69,6 +71,12 @@ def _adapt(model: Any) -> ViTAdapter:
             return conv_grid(convolution, inputs)
         rows, columns = model.patch_embed.dynamic_feat_size(tuple(inputs.shape[-2:]))
         return int(rows), int(columns)
+
+    def patch_layout(inputs: Tensor) -> PatchLayout:
+        if reads_images:
+            return conv_layout(convolution, inputs)
+        # Behind other layers a patch is where their strides put it.
+        return PatchLayout(pair(model.patch_embed.feat_ratio(as_scalar=False)))
 
     def tail(tokens: Tensor) -> Tensor:
         output: Tensor = model.forward_head(model.norm(tokens))
@@ -92,7 +100,7 @@ def _adapt(model: Any) -> ViTAdapter:
         pooling=POOLING.get(pool, "cls"),
         tail=tail,
         patch_grid=patch_grid,
-        patch_layout=partial(conv_layout, convolution) if reads_images else None,
+        patch_layout=patch_layout,
         output_projection=output_projection,
         feature_layer=look_up(blocks[-1], _FIRST_NORMS),
         class_index=0 if getattr(model, "cls_token", None) is not None else None,
