@@ -11,7 +11,12 @@ from torch import nn, Tensor
 
 from captum_mda._checks import require_real
 from captum_mda._summaries import Brief
-from captum_mda.vit.layout import paint, patch_means, PatchLayout
+from captum_mda.vit.layout import (
+    layout_by_growth,
+    paint,
+    patch_means,
+    PatchLayout,
+)
 from captum_mda.vit.rerun import RerunTail
 
 Pooling = Literal["cls", "avg", "cls+avg", "map"]
@@ -53,8 +58,9 @@ class ViTAdapter(Brief):
         select_output (callable, optional): From what the model returns to a tensor
             (B, ...). Default: the tensor itself, the first entry of a tuple
         patch_layout (callable, optional): From inputs (B, C, H, W) to where the patches
-            lie in them (`PatchLayout`): needed where they overlap, or do not tile the
-            input exactly. None: they tile it evenly. Default: None
+            lie in them (`PatchLayout`): needed where they overlap or do not begin at
+            the top left. None: they have the size that they have in the example, where
+            ``patch_grid`` grows with the input; else they tile it evenly. Default: None
         patch_order (str, optional): Whether the tokens of patches come "rows" after
             rows or "columns" after columns. Default: "rows"
         planes (bool, optional): Whether inputs may come without channels, (B, H, W), as
@@ -209,7 +215,9 @@ class ViTAdapter(Brief):
 
     def layout(self, inputs: Tensor) -> PatchLayout | None:
         """Say where the patches of inputs lie; None where they tile them evenly."""
-        layout = None if self.patch_layout is None else self.patch_layout(inputs)
+        if self.patch_layout is None:
+            return layout_by_growth(self.patch_grid, self.example_size, inputs)
+        layout = self.patch_layout(inputs)
         if layout is not None and not isinstance(layout, PatchLayout):
             raise TypeError(
                 f"model: its adapter's patch_layout returned {type(layout).__name__}, "

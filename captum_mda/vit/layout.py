@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -218,6 +218,47 @@ def patch_numbers(
     """Number the pixels by the patch that is nearest: int64 (1, 1, H, W)."""
     rows, columns = layout.nearest(grid, size)
     return (rows[:, None] * grid[1] + columns)[None, None]
+
+
+def layout_by_growth(
+    patch_grid: Callable[[Tensor], tuple[int, int]],
+    example_size: Sequence[int],
+    inputs: Tensor,
+) -> PatchLayout | None:
+    """Find where patches lie from how many there are in images of other sizes.
+
+    Where images of twice the size have twice as many rows and columns, patches have a
+    size of their own, that of an image which they tile. They begin at the top left, and
+    the last ones reach over the border, or leave pixels over.
+
+    Args:
+        patch_grid (callable): From images (B, C, H, W) to rows and columns of patches.
+        example_size (sequence of int): (C, H, W) of an image that patches tile.
+        inputs (Tensor): (B, C, H, W).
+
+    Returns:
+        *PatchLayout*: None where the number of patches says nothing of the kind.
+    """
+    if len(example_size) != 3 or inputs.dim() != 4:
+        return None
+    channels, *sides = example_size
+
+    def grid_of(factor: int) -> tuple[int, int]:
+        size = [factor * side for side in sides]
+        return patch_grid(inputs.new_zeros(1).expand(1, channels, *size))
+
+    try:
+        once, twice = grid_of(1), grid_of(2)
+    except Exception:  # the caller's own code, for sizes that it need not know
+        return None
+    if tuple(twice) != (2 * once[0], 2 * once[1]):
+        return None
+    strides = (sides[0] / once[0], sides[1] / once[1])
+    grid, size = patch_grid(inputs), inputs.shape[-2:]
+    for n, side, stride in zip(grid, size, strides, strict=True):
+        if not stride.is_integer() or n not in (side // stride, -(-side // stride)):
+            return None
+    return PatchLayout(strides)
 
 
 def conv_grid(convolution: nn.Conv2d, inputs: Tensor) -> tuple[int, int]:

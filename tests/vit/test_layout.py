@@ -107,6 +107,29 @@ def test_a_hybrid_reads_where_the_strides_of_its_network_put_a_patch() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("patch_grid", "size", "columns"),
+    [
+        (lambda x: (-(-x.shape[2] // 16), -(-x.shape[3] // 16)), (90, 70), 16),
+        (lambda x: (-(-x.shape[2] // 16), -(-x.shape[3] // 16)), (64, 80), 16),
+        (lambda x: (x.shape[2] // 16, x.shape[3] // 16), (64, 69), 16),
+        # It resizes: as many patches whatever the size.
+        (lambda x: (4, 4), (96, 96), 24),
+        (lambda x: (4, 4), (64, 72), 18),
+    ],
+)
+def test_adapters_that_say_how_many_patches_there_are(
+    patch_grid: Any, size: tuple[int, int], columns: int
+) -> None:
+    adapter = find_adapter(timm_padding())
+    adapter = replace(adapter, patch_grid=patch_grid, patch_layout=None)
+    x = torch.zeros(1, 3, *size)
+    n_rows, n_columns = patch_grid(x)
+    grid = torch.arange(float(n_rows * n_columns)).reshape(1, 1, n_rows, n_columns)
+    near = adapter.paint(grid, x, "nearest")[0, 0, 0]
+    assert beginnings(near) == list(range(0, size[1], columns))[:n_columns]
+
+
 @strategies.composite
 def convolutions(draw: Any) -> tuple[nn.Conv2d, tuple[int, int]]:
     """Any convolution that makes patches, and an image that it fits."""
