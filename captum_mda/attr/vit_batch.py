@@ -15,6 +15,7 @@ from captum_mda.attr.vit_target import Scorer
 from captum_mda.perturbation.differentiation import (
     callable_without_gradient,
     flat_callable,
+    FLAT_MODEL,
     gradient_end,
     is_flat,
     lacks_gradient,
@@ -327,14 +328,31 @@ class Batch:
         return gradient_end(self.adapter.model, run)
 
     def require_slopes(self, outputs: Tensor) -> None:
-        """Raise a ValueError if a callable target, or score, is flat everywhere.
+        """Raise a ValueError if a callable target, a score or the model is flat.
 
         To be called where gradients are all 0. A probability that is saturated passes,
-        and so do weights of 0: their examples have maps of zeros.
+        and so does a class whose weights are 0: their examples have maps of zeros.
         """
         named = self.scorer.callable_name
         if named is not None and is_flat(self.scores, outputs):
             raise ValueError(flat_callable(named))
+        if self._outputs_are_flat():
+            raise ValueError(FLAT_MODEL)
+
+    def _outputs_are_flat(self) -> bool:
+        """Tell whether no output has a slope, at an example or dimmer ones."""
+        one = replace(self.select(slice(0, 1)), progress=NullProgress())
+        with ConstantParameters():
+            seen = one.observe((1.0, 0.5, 0.0), attention=False)
+        outputs = seen.outputs.flatten()
+        # Weights of their own, so that probabilities, which sum to 1, do not cancel.
+        weights = (torch.arange(len(outputs)).to(outputs) * 0.7 + 1).sin()
+        if not outputs.requires_grad:
+            return False
+        slopes = torch.autograd.grad(
+            (outputs * weights).sum(), seen.tokens, allow_unused=True
+        )
+        return not any(each is not None and bool(each.any()) for each in slopes)
 
     def read_row(self, matrix: Tensor, seen: Observation | None = None) -> Tensor:
         """Read the row of a matrix (B, T, T) that feeds the model's head: (B, T).

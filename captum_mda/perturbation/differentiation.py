@@ -15,6 +15,11 @@ WITHOUT_GRADIENTS = (
     "CausalActivationPatching"
 )
 _QUANTIZED = ("quantized", "int8", "int4", "8bit", "4bit")
+FLAT_MODEL = (
+    "model: the gradient of all its outputs is 0 at its blocks, as behind rounding, a "
+    "threshold or an operation whose backward pass gives zeros, or with weights that "
+    f"are all 0; take that out of the model's forward, or {WITHOUT_GRADIENTS}"
+)
 # Slopes are looked for at the outputs, near 0 and on its other side.
 _PLACES = (1.0, 1e-3, -1e-3)
 

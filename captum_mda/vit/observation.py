@@ -88,6 +88,9 @@ def observe(
         called.append(module)
         call = BlockCall.of(args, kwargs)
         if len(called) <= first_block:
+            # Not before: a torch.no_grad() of the model's own that ends behind its
+            # blocks would bring this mode back for its head.
+            torch.set_grad_enabled(False)
             return None
         begins = len(called) == first_block + 1
         if begins:
@@ -111,7 +114,7 @@ def observe(
 
     with (
         block_hooks(adapter, enter_block, leave_block),
-        torch.set_grad_enabled(with_graph and first_block == 0),
+        torch.set_grad_enabled(with_graph),
         capture if attention else nullcontext(),
     ):
         seen.outputs = adapter(inputs, *arguments)

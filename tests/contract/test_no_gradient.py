@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from contract.vit_methods import (
+    assert_same_maps,
     CASE,
     every_class_method,
     every_gradient_method,
@@ -98,6 +99,10 @@ class Ending(nn.Module):
                 return self.inner(tokens)
         if self.way == "behind":
             return self.inner(tokens).detach()
+        if self.way == "rounding":
+            return self.inner(tokens).round()
+        if self.way == "zeros":
+            return self.inner(tokens * 0)
         return Silent.apply(self.inner(tokens))
 
 
@@ -129,6 +134,34 @@ def test_heads_that_gradients_do_not_pass(method: Method, way: str) -> None:
         explain(method(model_with(way)), target=1)
 
 
+@every_gradient_method
+@pytest.mark.parametrize("way", ["rounding", "zeros"])
+def test_heads_that_are_flat(method: Method, way: str) -> None:
+    message = "model: the gradient of all its outputs is 0 at its blocks"
+    with pytest.raises(ValueError, match=message):
+        explain(method(model_with(way)), target=1)
+
+
+class Frozen(nn.Module):
+    """A model without gradient, and a head of its own."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.backbone, self.head = model, model.head
+        self.backbone.head = nn.Identity()
+
+    def forward(self, images: Tensor) -> Tensor:
+        with torch.no_grad():
+            features = self.backbone(images)
+        return self.head(features)
+
+
+@every_gradient_method
+def test_backbones_that_are_frozen_below_a_head(method: Method) -> None:
+    expected = explain(method.shared(), target=1)
+    assert_same_maps(explain(method(Frozen(build_model(CASE))), target=1), expected)
+
+
 @pytest.mark.parametrize("way", ["detach", "no_grad", "behind"])
 @pytest.mark.parametrize("trained", [True, False])
 def test_the_place_where_the_gradient_ends_is_named(way: str, trained: bool) -> None:
@@ -144,12 +177,14 @@ def quantized(model: nn.Module) -> nn.Module:
         )
 
 
+@pytest.mark.filterwarnings("ignore:quantized")  # PyTorch's own
 @every_gradient_method
 def test_quantized_models(method: Method) -> None:
     with pytest.raises(ValueError, match=r"its layer blocks.0.* \(.*\) is quantized"):
         explain(method(quantized(small_model())), target=1)
 
 
+@pytest.mark.filterwarnings("ignore:quantized")
 def test_blocks_that_are_quantized_beside_a_stream_that_is_not() -> None:
     model: Any = copy.deepcopy(small_model())
     model.blocks[1].mlp = quantized(model.blocks[1].mlp)
