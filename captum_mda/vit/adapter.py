@@ -210,8 +210,12 @@ class ViTAdapter(Brief):
 
     def as_images(self, inputs: Tensor) -> Tensor:
         """Give inputs without channels (B, H, W) one, where the model takes such."""
-        is_plane = self.planes and isinstance(inputs, Tensor) and inputs.dim() == 3
-        return inputs[:, None] if is_plane else inputs
+        if not isinstance(inputs, Tensor) or inputs.dim() != 3:
+            return inputs
+        takes = getattr(self.model, "takes", None)
+        if isinstance(takes, str):
+            raise ValueError(f"inputs: got shape {tuple(inputs.shape)}, takes {takes}")
+        return inputs[:, None] if self.planes else inputs
 
     def layout(self, inputs: Tensor) -> PatchLayout | None:
         """Say where the patches of inputs lie; None where they tile them evenly."""

@@ -263,8 +263,9 @@ class TokenStream:
         n_prefix = self.adapter.n_prefix_tokens
         # Of all heads, or of each: (P, d), (1, 1, P, d), (H, P, d).
         flat = table.squeeze() if table.dim() > 3 else table
-        n_rows, is_square = flat.shape[-2], flat.shape[-1] == flat.shape[-2]
-        if flat.dim() in (2, 3) and not is_square:
+        n_rows = flat.shape[-2]
+        is_mask = n_rows == flat.shape[-1] == self.n_tokens
+        if flat.dim() in (2, 3) and not is_mask:
             heads = flat if flat.dim() == 3 else flat[None]  # (1 or H, ..., d)
             if n_rows == self.n_tokens - n_prefix:
                 places = kept[:, n_prefix:].to(table.device) - n_prefix

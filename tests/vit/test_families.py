@@ -19,7 +19,7 @@ from captum_mda import (
     metrics,
     VitCx,
 )
-from captum_mda.vit import observe, resolve
+from captum_mda.vit import observe, resolve, TokenStream
 
 SIZE = {
     "hidden_size": 48,
@@ -151,6 +151,27 @@ def test_siglip2_takes_images(size: tuple[int, int]) -> None:
     maps = LeGrad(model).attribute(images, target=1)
     assert maps.shape == (2, 1, *size)
     assert float(maps.std()) > 0
+
+
+def test_siglip2_asks_for_images_where_patches_are_passed() -> None:
+    method = LeGrad(siglip2())
+    with pytest.raises(ValueError, match=r"got shape \(2, 16, 768\), takes images"):
+        method.attribute(torch.randn(2, 16, 768), target=1)
+
+
+def test_tokens_of_dinov3_are_dropped_with_their_positions() -> None:
+    """As many patches as a head has channels: a square table, and no mask."""
+    adapter = resolve(hf("DINOv3ViTModel", "DINOv3ViTConfig"))
+    images = torch.randn(2, 3, 64, 64)
+    stream = TokenStream(adapter, images, places=[0])
+    everything = stream.keep(torch.arange(16).expand(2, -1))
+    torch.testing.assert_close(
+        stream.run(stream.tokens[0], 0, kept=everything), adapter(images)
+    )
+    kept = stream.keep(torch.tensor([[0, 3, 9], [1, 2, 15]]))
+    rows = torch.arange(2)[:, None]
+    shorter = stream.run(stream.tokens[0][rows, kept], 0, kept=kept)
+    assert shorter.shape == (2, 48)
 
 
 def test_siglip2_goes_into_mda_by_its_adapter() -> None:

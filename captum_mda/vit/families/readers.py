@@ -120,6 +120,11 @@ class CutImages(nn.Module):
             that are no padding, and rows and columns of each image (B, 2).
     """
 
+    takes = (
+        "images (B, C, H, W), normalised as its processor does; they are cut into "
+        "patches here, so pass no patches, mask or sizes"
+    )
+
     def __init__(self, side: int, model: nn.Module) -> None:
         """Keep both."""
         super().__init__()

@@ -85,6 +85,11 @@ _HEADS: dict[str, Head] = {
         "cls", "visual_projection", "image_embeds", norm="after"
     ),
     "CLIPForImageClassification": Head("avg", "classifier", "logits", norm="none"),
+    "MetaClip2VisionModel": Head("cls", norm="after"),
+    "MetaClip2VisionModelWithProjection": Head(
+        "cls", "visual_projection", "image_embeds", norm="after"
+    ),
+    "MetaClip2ForImageClassification": Head("avg", "classifier", "logits", norm="none"),
     "SiglipVisionModel": Head("map", pooler="head"),
     "SiglipForImageClassification": _CLASSIFIER_OF_MEAN,
     "Siglip2VisionModel": Head("map", pooler="head"),
