@@ -26,8 +26,6 @@ from vit_models import build_model
 from captum_mda import FullGradPlus, LeGrad, LibraGrad, RawAttention
 from captum_mda.perturbation import Response
 
-pytestmark = pytest.mark.filterwarnings("error::UserWarning")
-
 
 def without_grad(outputs: Tensor) -> Tensor:
     with torch.no_grad():
@@ -229,7 +227,6 @@ def test_full_grad_plus_under_libragrad() -> None:
         FullGradPlus(model).completeness(IMAGES, target=1)
 
 
-@pytest.mark.filterwarnings("default")
 def test_a_saturated_probability_warns_and_names_its_examples() -> None:
     method = LeGrad(small_model(), score=lambda o: (1e4 * o).softmax(1))
     targets = small_model()(IMAGES).argmax(1)
