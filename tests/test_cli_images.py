@@ -177,6 +177,27 @@ def test_modes_without_a_range_are_refused(
     assert "(a - LOW) / (HIGH - LOW)" in str(error.value)
 
 
+def test_counts_of_telescopes_are_refused(tmp_path: Path) -> None:
+    """Signed, and the other way round than PIL reads them."""
+    cards = ["SIMPLE  =                    T", "BITPIX  =                   16"]
+    cards += ["NAXIS   =                    2", "NAXIS1  =                   16"]
+    cards += ["NAXIS2  =                   16", "END"]
+    head = "".join(f"{card:80}" for card in cards).ljust(2880).encode()
+    data = (GREY.astype(">i2") * 100).tobytes()
+    (tmp_path / "a.fits").write_bytes(head + data.ljust(2880, b"\0"))
+    with pytest.raises(ValueError, match="no defined black and white"):
+        read_image(tmp_path / "a.fits")
+
+
+@pytest.mark.parametrize("ending", ["png", "tiff"])
+def test_16_bits_are_turned_upright(ending: str, tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # shown after a quarter turn clockwise
+    wide = np.rot90(GREY).astype(np.uint16) * 257
+    path = saved(tmp_path / f"a.{ending}", np.ascontiguousarray(wide), exif=exif)
+    np.testing.assert_array_equal(read(path)[..., 0], GREY)
+
+
 def test_the_recipe_converts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = saved(tmp_path / "float.tiff", GREY.astype(np.float32) / 255)
     with pytest.raises(ValueError) as error:

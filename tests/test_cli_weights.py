@@ -383,6 +383,33 @@ def test_arguments_that_timm_does_not_take(argument: dict[str, int]) -> None:
     assert f"{name}={value}" in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"img_size": 40}, "--patch-size: got 16 x 16 pixels, takes a size that"),
+        ({"features_only": True}, "is no classifier: for one image it returns list"),
+        ({"global_pool": ""}, r"is no classifier: for one image it returns \(1, "),
+    ],
+)
+def test_models_that_are_no_classifiers(
+    arguments: dict[str, Any], message: str
+) -> None:
+    arguments = {"embed_dim": 24, "depth": 3, "num_heads": 3} | arguments
+    with pytest.raises(ValueError, match=message):
+        load_classifier(NAME, None, False, None, "cpu", model_args=arguments)
+
+
+def test_a_model_that_does_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(images: Tensor) -> Tensor:
+        raise AssertionError("wrong size")
+
+    model = make()
+    monkeypatch.setattr(model, "forward", fail)
+    monkeypatch.setattr("timm.create_model", lambda name, pretrained: model)
+    with pytest.raises(ValueError, match=r"does not run on an image of .*wrong size"):
+        load_classifier(NAME, None, False, None, "cpu")
+
+
 HEADLESS = {
     "vit_small_patch16_dinov3": "has no classifier (num_classes=0): its 384 outputs",
     "vit_small_patch14_dinov2": "has no classifier (num_classes=0): its 384 outputs",

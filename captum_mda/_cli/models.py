@@ -238,7 +238,15 @@ def _transform(config: Mapping[str, Any], channels: int) -> Callable[[Image], Te
 def _n_classes(
     name: str, model: nn.Module, input_size: tuple[int, ...], device: torch.device
 ) -> int:
-    logits = model(torch.zeros(1, *input_size, device=device))
+    images = torch.zeros(1, *input_size, device=device)
+    try:
+        logits = model(images)
+    # Whatever a model says of inputs that it does not take.
+    except (AssertionError, IndexError, RuntimeError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"--model: {name} does not run on an image of {input_size} ({error}); pass "
+            "its size by --model-arg img_size=PIXELS"
+        ) from error
     if not isinstance(logits, Tensor) or logits.dim() != 2:
         got = (
             tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__

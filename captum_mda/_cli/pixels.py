@@ -14,6 +14,10 @@ _WHITE_16 = 65535
 _DARK_16 = 4096  # below it, 12 bits in 16 are likelier than a picture of a coal cellar
 _DIM_16 = 16384  # below it, 14 bits
 
+# Formats whose 16 bits go from black to white; those of telescopes and satellites hold
+# counts. "" is an image that was made in memory.
+_FULL_RANGE = ("", "IM", "JPEG2000", "PNG", "PPM", "TIFF")
+
 # TIFF's tags.
 _BITS_PER_SAMPLE, _PHOTOMETRIC, _SAMPLE_FORMAT = 258, 262, 339
 _WHITE_IS_ZERO, _SIGNED = 0, 2
@@ -74,10 +78,12 @@ class Stored:
     @property
     def has_range(self) -> bool:
         """Whether numbers of the mode have a black and a white of their own."""
+        if self.mode == "F" or _SIGNED in _numbers(self.tags.get(_SAMPLE_FORMAT)):
+            return False
         # Older releases of PIL read 16-bit PNG into 32 bits, and all read PGM so.
-        scaled = self.mode == "I" and self.format in ("PNG", "PPM")
-        signed = _SIGNED in _numbers(self.tags.get(_SAMPLE_FORMAT))
-        return scaled or not (self.mode in ("I", "F") or signed)
+        if self.mode == "I":
+            return self.format in ("PNG", "PPM")
+        return not self.is_16_bit_grey or self.format in _FULL_RANGE
 
     @property
     def is_16_bit_grey(self) -> bool:
@@ -176,8 +182,10 @@ def to_rgb(
 
 
 def _without_range(image: Image.Image, how: Stored) -> str:
-    low, high = image.convert("F").getextrema()
-    what = {"F": "floating-point numbers", "I": "integers of 16 or 32 bits"}
+    values = np.asarray(image.convert("I") if how.is_16_bit_grey else image)
+    low, high = values.min(), values.max()
+    numbers = "integers of 16 or 32 bits"
+    what = {"F": "floating-point numbers", "I": numbers, "I;16": numbers}
     return (
         f"its pixels are {what.get(how.mode, 'signed integers')} from {low:g} to "
         f"{high:g} (mode {how.mode}), which have no defined black and white; {RECIPE}"
