@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, ExitStack
@@ -25,6 +26,7 @@ from captum_mda.vit.pooling import pooling_of
 from captum_mda.vit.preprocessing import arrivals, Preprocessing
 from captum_mda.vit.rerun import RerunTail
 
+_NAMES_OF_IMAGES = ("pixel_values", "input_values", "images", "image", "x")
 _SCALES = (
     1,
     2,
@@ -58,8 +60,8 @@ def adapt_wrapper(
             last block's tokens.
     """
     with eager_execution(model), torch.no_grad():
-        run = _first_run(model, known)
-        inner = known[run.only_path()]
+        run = _run_as_it_takes_images(model, known)
+        inner, model = known[run.only_path()], run.runs or model
         whole = replace(
             inner,
             model=model,
@@ -163,11 +165,13 @@ class _Run:
         inputs (Tensor): (1, ...), the example.
         rows (dict): From the path of each known part to the numbers of rows of tokens
             that its first block was called with, one for each call.
+        runs (nn.Module, optional): What takes images in the model's place.
     """
 
     model: nn.Module
     inputs: Tensor
     rows: dict[str, list[int]] = field(default_factory=dict)
+    runs: nn.Module | None = None
 
     def only_path(self) -> str:
         """Name the one part that ran, once, on the example."""
@@ -200,6 +204,42 @@ class _Run:
         return ran[0]
 
 
+class ByKeyword(nn.Module):
+    """Passes images by name to a model whose first argument is another one.
+
+    Args:
+        model (nn.Module): The model.
+        name (str): The argument that takes images.
+    """
+
+    def __init__(self, model: nn.Module, name: str) -> None:
+        """Keep both."""
+        super().__init__()
+        self.model, self.name = model, name
+        self.training = model.training
+
+    def forward(self, images: Tensor, **named: Any) -> Any:
+        """Run the model on images (B, C, H, W)."""
+        return self.model(**{self.name: images}, **named)
+
+
+def _run_as_it_takes_images(model: nn.Module, known: Mapping[str, ViTAdapter]) -> _Run:
+    """Run the model by its first argument, or by one with a name of images."""
+    try:
+        return _first_run(model, known)
+    except ValueError:
+        arguments = inspect.signature(model.forward).parameters
+        for name in _NAMES_OF_IMAGES:
+            if name in arguments:
+                by_name = ByKeyword(model, name)
+                try:
+                    run = _first_run(by_name, known)
+                except ValueError:
+                    continue
+                return replace(run, model=model, runs=by_name)
+        raise
+
+
 def _first_run(model: nn.Module, known: Mapping[str, ViTAdapter]) -> _Run:
     """Run the model on the first example that it takes."""
     failed: dict[tuple[int, ...], Exception] = {}
@@ -229,13 +269,16 @@ def _first_run(model: nn.Module, known: Mapping[str, ViTAdapter]) -> _Run:
                 continue
             return run
     size, error = next(iter(failed.items()))
+    if isinstance(model, ByKeyword):
+        raise ValueError("model: it takes no images by that name") from error
     names = ", ".join(_name(model, path) for path in known)
     path = next(iter(known))
+    first = "call model.eval() first; or " if model.training else ""
     raise ValueError(
         f"model: {type(model).__name__} has a transformer that is known inside "
         f"({names}), but does not run on an example image {(1, *size)}: "
-        f"{type(error).__name__}: {error}; pass {_expression(path)} in its place, or a "
-        "model that takes images alone, or write an adapter with its example_size, see "
+        f"{type(error).__name__}: {error}; {first}pass {_expression(path)} in its "
+        "place, or a model that takes images alone, or write an adapter with its example_size, see "
         "docs/adapters.md"
     ) from error
 

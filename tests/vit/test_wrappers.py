@@ -456,6 +456,41 @@ def test_low_rank_updates_count_in_the_output_projection() -> None:
 # Outputs ------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("name", ["only by name", "behind another"])
+def test_images_that_are_passed_by_name(name: str) -> None:
+    class Named(Around):
+        def forward(self, *, pixel_values: Tensor) -> Tensor:  # type: ignore[override]
+            output: Tensor = self.vit(pixel_values)
+            return output
+
+    class Behind(Around):
+        def forward(  # type: ignore[override]
+            self, input_ids: Tensor | None = None, pixel_values: Tensor | None = None
+        ) -> Tensor:
+            if pixel_values is None:
+                raise ValueError("pixel_values: got None")
+            output: Tensor = self.vit(pixel_values)
+            return output
+
+    kind = Named if name == "only by name" else Behind
+    model = kind(lambda: None, vit=vit())
+    x = images(VIT)
+    found = LeGrad(model).attribute(x, target=1)
+    assert torch.equal(found, LeGrad(vit()).attribute(x, target=1))
+
+
+def test_training_mode_that_an_example_cannot_pass_says_so() -> None:
+    model = Around(lambda s, x: s.norm(s.vit(x)), vit=vit(), norm=nn.BatchNorm1d(5))
+    assert LeGrad(model).attribute(images(VIT), target=1).shape == (2, 1, 32, 32)
+    model.train()
+    model.vit.eval()
+    with pytest.raises(
+        ValueError, match=r"more than 1 value.*call model.eval\(\) first"
+    ):
+        resolve(model)
+    model.eval()
+
+
 def test_output_tensor() -> None:
     a, b = torch.zeros(1, 2), torch.ones(1, 3)
     assert output_tensor(a) is a
