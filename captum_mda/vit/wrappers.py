@@ -278,8 +278,8 @@ def _first_run(model: nn.Module, known: Mapping[str, ViTAdapter]) -> _Run:
         f"model: {type(model).__name__} has a transformer that is known inside "
         f"({names}), but does not run on an example image {(1, *size)}: "
         f"{type(error).__name__}: {error}; {first}pass {_expression(path)} in its "
-        "place, or a model that takes images alone, or write an adapter with its example_size, see "
-        "docs/adapters.md"
+        "place, or a model that takes images alone, or write an adapter with its "
+        "example_size, see docs/adapters.md"
     ) from error
 
 
