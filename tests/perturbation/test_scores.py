@@ -220,3 +220,10 @@ def test_a_score_below_its_baseline_is_explained_by_its_case(
         mda.attribute(IMAGES, target=target, feature_mask=MASK)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=f'example 0 scores .*{advice}.*"rise"'):
         metrics.insertion(model, IMAGES, IMAGES, target=target, score=score)  # type: ignore[arg-type]
+
+
+def test_a_relaxed_ordering_says_that_a_callable_has_no_gradient() -> None:
+    mda = MetricDrivenAttribution(logits, ordering="relaxed")
+    message = r"outputs or the scores that the callable target makes .* no gradient"
+    with pytest.raises(ValueError, match=message):
+        mda.attribute(IMAGES, target=lambda o: o.detach()[:, 2], feature_mask=MASK)
