@@ -214,6 +214,8 @@ class MDAExplanation(Summarized):
             >>> again.order
             tensor([[0, 2, 1]])
         """
+        if not isinstance(path, (str, os.PathLike)):
+            raise TypeError(f"path: got {path!r}, takes the path of a file")
         tensors = {name: getattr(self, name) for name in CURVES}
         tensors |= {
             "order": self.order,

@@ -97,6 +97,7 @@ def _raise_explained(
         ) from error
     reasons = (
         _other_type(text, module, inputs),
+        _other_type_behind(text, inputs, arguments),
         _other_device(text, module, inputs),
         _other_length(text, arguments, n_examples),
         _other_shape(text, inputs, arguments),
@@ -111,6 +112,11 @@ def _other_type(
 ) -> str | None:
     if not _TYPES.search(text):
         return None
+    if "Long, Int" in text and inputs[0].is_floating_point():
+        return (
+            f"inputs: got dtype {inputs[0].dtype}, which the model does not take "
+            f"({text}); pass whole numbers, as of inputs.long()"
+        )
     wanted = floating_dtype(module)
     given = [tensor.dtype for tensor in inputs]
     if wanted is None:
@@ -130,6 +136,24 @@ def _other_type(
         f"inputs: got dtype {other}, the model's parameters are {wanted} ({text}); "
         f"{mend}"
     )
+
+
+def _other_type_behind(
+    text: str, inputs: Sequence[Tensor], arguments: Sequence[Any]
+) -> str | None:
+    if not _TYPES.search(text):
+        return None
+    given = {tensor.dtype for tensor in inputs}
+    for index, argument in enumerate(arguments):
+        if not isinstance(argument, Tensor) or not argument.is_floating_point():
+            continue
+        if argument.dtype not in given:
+            return (
+                f"additional_forward_args: entry {index} has dtype {argument.dtype}, "
+                f"the inputs {inputs[0].dtype}, and the model fails on them ({text}); "
+                f"pass it in {inputs[0].dtype}"
+            )
+    return None
 
 
 def _other_device(

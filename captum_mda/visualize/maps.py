@@ -166,6 +166,11 @@ def _captions(
     captions: Mapping[str, str] | None, planes: Mapping[str, FloatArray]
 ) -> list[str]:
     """Find what is written below each map."""
+    if captions is not None and not isinstance(captions, Mapping):
+        raise TypeError(
+            f"captions: got {type(captions).__name__}, takes a mapping from the maps' "
+            "names"
+        )
     given = captions or {}
     unknown = [name for name in given if name not in planes]
     if unknown:

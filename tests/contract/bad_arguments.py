@@ -688,6 +688,13 @@ def _some_explanation() -> captum_mda.MDAExplanation:
 
 
 row(
+    "MDAExplanation.save",
+    captum_mda.MDAExplanation.save,
+    {"path": ""},
+    {"self": free, "path": paths},
+    call=lambda **o: _some_explanation().save(**o),
+)
+row(
     "MDAExplanation.load",
     captum_mda.MDAExplanation.load,
     {"path": ""},
@@ -1002,7 +1009,7 @@ row(
         "image": pictures,
         "maps": maps,
         "title": free,
-        "captions": lambda good: {"unknown": {"b": "?"}},
+        "captions": lambda good: {"unknown": {"b": "?"}, "list": ["a"], "word": "a"},
         "n_columns": positive,
     },
 )

@@ -189,6 +189,21 @@ def test_inputs_that_a_hidden_model_does_not_take_are_named() -> None:
         metrics.insertion(lambda x: model(x), IMAGES.double(), IMAGES, target=0)
 
 
+def test_whole_numbers_and_arguments_of_another_dtype_are_named() -> None:
+    embedding = nn.Sequential(nn.Embedding(5, 2), nn.Flatten())
+    floats = torch.rand(2, 3)
+    with pytest.raises(ValueError, match=r"^inputs: got dtype torch.float32.*\.long"):
+        metrics.insertion(embedding, floats, floats, target=0)
+    with pytest.raises(ValueError, match=r"^additional_forward_args: entry 1 has dtyp"):
+        metrics.insertion(
+            lambda rows, _, weight: F.linear(rows, weight),
+            floats,
+            floats,
+            target=0,
+            additional_forward_args=(None, torch.rand(2, 3).double()),
+        )
+
+
 def test_arguments_of_another_length_are_named() -> None:
     def model(images: Tensor, weight: Tensor) -> Tensor:
         return logits(images) * weight[:, None]
