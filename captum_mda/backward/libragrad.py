@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, ExitStack
 from functools import partial
 from types import TracebackType
 from typing import Any
@@ -16,9 +16,12 @@ from torch.nn import functional as F
 
 from captum_mda._checks import require_flag
 from captum_mda._state import remove_hooks, undone
+from captum_mda.backward import _written_norms as written
 from captum_mda.backward._functions import frozen_norm, with_slope
+from captum_mda.backward._written_norms import has_mark, is_branch, marked, marking
 from captum_mda.vit.execution import eager_execution
 from captum_mda.vit.function_mode import Rule, RuleMode
+from captum_mda.vit.torch_functions import functions_named
 
 _Functions = tuple[Callable[..., Any], ...]
 
@@ -49,26 +52,26 @@ _GATED_ACTIVATIONS: dict[Callable[..., Any], Callable[..., Tensor]] = {
     F.hardswish: _hardswish_slope,
     F.mish: _mish_slope,
 }
+# Zero at zero, but no multiple of a gate: x * (f(x) / x).
+_RATIOS: _Functions = functions_named(
+    *("elu", "selu", "celu", "relu6", "hardtanh", "softsign", "tanhshrink"),
+)
 # Where an activation is written out, its g(x) ends in one of these.
-_TANHS: _Functions = (torch.tanh, Tensor.tanh, F.tanh)
-_GATES: _Functions = (
-    torch.sigmoid,
-    Tensor.sigmoid,
-    F.sigmoid,
-    torch.erf,
-    Tensor.erf,
-    *_TANHS,
-)
-_SUMS: _Functions = (torch.add, Tensor.add, Tensor.sub, torch.sub, Tensor.div)
-_SOFTMAXES: _Functions = (F.softmax, torch.softmax, Tensor.softmax)
-_RSQRTS: _Functions = (torch.rsqrt, Tensor.rsqrt)
-_PRODUCTS: _Functions = (
-    torch.mul,
-    torch.multiply,
-    Tensor.mul,
-    Tensor.multiply,
-    Tensor.mul_,
-)
+_TANHS: _Functions = functions_named("tanh")
+_GATES: _Functions = functions_named("sigmoid", "expit", "erf", "tanh", "hardsigmoid")
+_SUMS: _Functions = functions_named("add", "sub", "subtract")
+_QUOTIENTS: _Functions = functions_named("div", "divide", "true_divide", "div_")
+_REVERSED_QUOTIENTS: _Functions = functions_named("__rdiv__", "__rtruediv__")
+_SOFTMAXES: _Functions = functions_named("softmax", "log_softmax", "softmin")
+_RSQRTS: _Functions = functions_named("rsqrt", "reciprocal")
+_SQUARES: _Functions = functions_named("square")
+_POWERS: _Functions = functions_named("pow", "__pow__", "float_power")
+_DEVIATIONS: _Functions = functions_named("var", "std", "var_mean", "std_mean")
+_NORMS: _Functions = functions_named("norm", "vector_norm")
+_MEANS: _Functions = functions_named("mean", "sum")
+_EXPONENTIALS: _Functions = functions_named("exp")
+_SCALES_KEPT: _Functions = functions_named("sqrt", "clamp", "clamp_min", "unsqueeze")
+_PRODUCTS: _Functions = functions_named("mul", "multiply", "mul_")
 
 
 class LibraGrad:
@@ -157,6 +160,7 @@ class LibraGrad:
             stack.enter_context(undone(partial(remove_hooks, [self.model], refuse)))
             self.model.register_forward_pre_hook(refuse)
             stack.enter_context(RuleMode(libra_rules(**self._options)))
+            stack.enter_context(_ACTIVE.with_options(self._options))
             self._stacks.append(stack.pop_all())
         return self
 
@@ -170,6 +174,29 @@ class LibraGrad:
         self._stacks.pop().__exit__(kind, error, traceback)
 
 
+class _Active(threading.local):
+    """The options of the contexts that hold on this thread."""
+
+    def __init__(self) -> None:
+        self.options: list[Mapping[str, bool]] = []
+
+    @contextmanager
+    def with_options(self, options: Mapping[str, bool]) -> Iterator[None]:
+        self.options.append(options)
+        try:
+            yield
+        finally:
+            self.options.remove(options)
+
+
+_ACTIVE = _Active()
+
+
+def all_rules_hold() -> bool:
+    """Tell whether a `LibraGrad` with all of its rules holds on this thread."""
+    return any(all(options.values()) for options in _ACTIVE.options)
+
+
 def libra_rules(
     attention: bool = True,
     layer_norm: bool = True,
@@ -181,16 +208,34 @@ def libra_rules(
     if attention:
         rules[F.scaled_dot_product_attention] = _attention
         rules |= dict.fromkeys(_SOFTMAXES, _softmax)
+        rules |= dict.fromkeys(_EXPONENTIALS, partial(marking, "exp"))
     if layer_norm:
-        rules |= {F.layer_norm: _layer_norm, F.group_norm: _group_norm}
+        rules |= {F.layer_norm: _layer_norm, torch.layer_norm: _layer_norm}
+        rules |= {F.group_norm: _group_norm, F.normalize: written.normalize}
         rules |= dict.fromkeys(_RSQRTS, _constant)
+        rules |= dict.fromkeys(_SQUARES, partial(marking, "square"))
+        rules |= dict.fromkeys(_POWERS, written.power)
+        rules |= dict.fromkeys(_DEVIATIONS, written.deviation)
+        rules |= dict.fromkeys(_NORMS, written.norm)
+        rules |= dict.fromkeys(_MEANS, written.mean)
+        rules |= dict.fromkeys(_SCALES_KEPT, written.keeps_scale)
         if hasattr(F, "rms_norm"):
             rules[F.rms_norm] = _rms_norm
     if activation:
         rules |= dict.fromkeys(_GATED_ACTIVATIONS, _activation)
+        rules |= dict.fromkeys(_RATIOS, _ratio)
+        rules[F.glu] = partial(_glu, rules)
+    quotient = partial(
+        written.quotient,
+        attention=attention,
+        layer_norm=layer_norm,
+        activation=activation,
+    )
+    rules |= dict.fromkeys(_QUOTIENTS, quotient)
+    rules |= dict.fromkeys(_REVERSED_QUOTIENTS, partial(written.reversed, quotient))
+    rules |= dict.fromkeys(_SUMS, written.shifted)
     if activation or gate:
         rules |= dict.fromkeys(_GATES, _gate)
-        rules |= dict.fromkeys(_SUMS, _shifted)
         product = partial(_product, freeze_gates=activation, halve=gate)
         rules |= dict.fromkeys(_PRODUCTS, product)
     if activation:
@@ -229,26 +274,41 @@ def _activation(func: Callable[..., Tensor], x: Tensor, **kwargs: Any) -> Tensor
     return with_slope(x, partial(func, **kwargs), slope)
 
 
-def _gate(func: Callable[..., Tensor], x: Tensor) -> Tensor:
+def _gate(func: Callable[..., Tensor], x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
     """Mark what may turn out to be the g(x) of an activation that is written out."""
-    return _marked(func(x))
+    gate: Tensor = marked(func(x, *args, **kwargs), "gate")
+    return gate
 
 
 def _tanh(func: Callable[..., Tensor], x: Tensor) -> Tensor:
     """On its own, as at the end of a pooler, tanh is x * (tanh(x) / x)."""
+    gate: Tensor = marked(_ratio(func, x), "gate")
+    return gate
+
+
+def _ratio(func: Callable[..., Tensor], x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    """Of a function that is 0 at 0, the gradient that remains is f(x) / x."""
+    kwargs.pop("inplace", None)
+
+    def apply(x: Tensor) -> Tensor:
+        return func(x, *args, **kwargs)
 
     def slope(x: Tensor) -> Tensor:
-        return torch.where(x == 0, torch.ones_like(x), func(x) / x)
+        return torch.where(x == 0, torch.ones_like(x), apply(x) / x)
 
-    return _marked(with_slope(x, func, slope))
+    return with_slope(x, apply, slope)
 
 
-def _shifted(
-    func: Callable[..., Tensor], a: Any, b: Any, *args: Any, **kwargs: Any
+def _glu(
+    rules: Mapping[Callable[..., Any], Rule],
+    func: Callable[..., Tensor],
+    x: Tensor,
+    dim: int = -1,
 ) -> Tensor:
-    """A gate with a number added, such as 1 + tanh, is still one."""
-    result = func(a, b, *args, **kwargs)
-    return _marked(result) if _is_gate(a) and not isinstance(b, Tensor) else result
+    """GLU by its parts."""
+    branch, gate = x.chunk(2, dim)
+    with RuleMode(rules):
+        return branch * torch.sigmoid(gate)
 
 
 def _product(
@@ -261,8 +321,9 @@ def _product(
 ) -> Tensor:
     if _is_gate(a) != _is_gate(b):
         other = b if _is_gate(a) else a
-        if not _is_branch(other):  # a gate times a number is still one
-            return _marked(func(a, b, **kwargs))
+        if not is_branch(other):  # a gate times a number is still one
+            scaled: Tensor = marked(func(a, b, **kwargs), "gate")
+            return scaled
         if freeze_gates:
             a, b = (value.detach() if _is_gate(value) else value for value in (a, b))
         return func(a, b, **kwargs)
@@ -275,22 +336,8 @@ def _product(
     return product
 
 
-def _marked(gate: Tensor) -> Tensor:
-    gate._is_libra_gate = True  # type: ignore[attr-defined]
-    return gate
-
-
 def _is_gate(value: object) -> bool:
-    return getattr(value, "_is_libra_gate", False)
-
-
-def _is_branch(value: object) -> bool:
-    """Tell what depends on the input from numbers and parameters."""
-    return (
-        isinstance(value, Tensor)
-        and value.requires_grad
-        and not isinstance(value, nn.Parameter)
-    )
+    return has_mark(value, "gate")
 
 
 def _are_branches(a: Any, b: Any) -> bool:

@@ -1,0 +1,170 @@
+"""LibraGrad's rules for norms, softmax and activations that are written out.
+
+What a norm divides by only says how much, and is constant. Marks on tensors tell what
+that is: squares, their means, and what is made of those by roots and numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import torch
+from torch import nn, Tensor
+
+Mark = Literal["gate", "exp", "square", "scale", "length"]
+_ATTRIBUTE = "_captum_mda_mark"
+
+
+def marked(tensor: Any, mark: Mark) -> Any:
+    """Remember what a tensor is."""
+    setattr(tensor, _ATTRIBUTE, mark)
+    return tensor
+
+
+def has_mark(value: object, mark: Mark) -> bool:
+    """Tell whether a tensor is that."""
+    return getattr(value, _ATTRIBUTE, None) == mark
+
+
+def is_branch(value: object) -> bool:
+    """Tell what depends on the input from numbers and parameters."""
+    return (
+        isinstance(value, Tensor)
+        and value.requires_grad
+        and not isinstance(value, nn.Parameter)
+    )
+
+
+def marking(
+    mark: Mark, func: Callable[..., Tensor], x: Tensor, *args: Any, **kwargs: Any
+) -> Tensor:
+    """Call a function and mark its result."""
+    result: Tensor = marked(func(x, *args, **kwargs), mark)
+    return result
+
+
+def keeps_scale(
+    func: Callable[..., Tensor], x: Tensor, *args: Any, **kwargs: Any
+) -> Tensor:
+    """Roots and bounds of a scale are one."""
+    result = func(x, *args, **kwargs)
+    return _like(result, x)
+
+
+def _like(result: Tensor, x: object) -> Tensor:
+    mark: Mark | None = getattr(x, _ATTRIBUTE, None)
+    if mark in ("scale", "length", "square"):
+        marked(result, mark)
+    return result
+
+
+def shifted(
+    func: Callable[..., Tensor], a: Any, b: Any, *args: Any, **kwargs: Any
+) -> Tensor:
+    """A gate with a number added, such as 1 + tanh, is still one; so are scales."""
+    result = func(a, b, *args, **kwargs)
+    for one, other in ((a, b), (b, a)):
+        if not isinstance(other, Tensor):
+            if has_mark(one, "gate"):
+                marked(result, "gate")
+            _like(result, one)
+    return result
+
+
+def power(func: Callable[..., Tensor], x: Any, exponent: Any) -> Tensor:
+    """Squares lead to scales; negative powers scale what they meet."""
+    if isinstance(exponent, (int, float)) and isinstance(x, Tensor):
+        if exponent < 0:
+            return func(x.detach(), exponent)
+        if exponent == 2:
+            return marking("square", func, x, exponent)
+        return _like(func(x, exponent), x if exponent == 0.5 else None)
+    return func(x, exponent)
+
+
+def mean(func: Callable[..., Tensor], x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    """The mean of squares is a scale."""
+    result = func(x, *args, **kwargs)
+    if has_mark(x, "square"):
+        marked(result, "scale")
+    return result
+
+
+def deviation(func: Callable[..., Any], x: Tensor, *args: Any, **kwargs: Any) -> Any:
+    """Variances and standard deviations; the mean that comes with them is no scale."""
+    if not is_branch(x):
+        return func(x, *args, **kwargs)
+    result = func(x.detach(), *args, **kwargs)
+    if isinstance(result, tuple):
+        dim = kwargs.get("dim", args[0] if args else None)
+        centre = torch.mean(x, dim, keepdim=result[0].dim() == x.dim())
+        return result[0], centre
+    return result
+
+
+def norm(func: Callable[..., Any], x: Tensor, *args: Any, **kwargs: Any) -> Any:
+    """Norms of tokens; those of pooled vectors are left alone, as their authors do."""
+    if is_branch(x) and x.dim() > 2:
+        return func(x.detach(), *args, **kwargs)
+    return marked(func(x, *args, **kwargs), "length")
+
+
+def normalize(
+    func: Callable[..., Tensor],
+    x: Tensor,
+    p: float = 2.0,
+    dim: Any = 1,
+    eps: float = 1e-12,
+    **kwargs: Any,
+) -> Tensor:
+    """`F.normalize` of tokens, whose length is constant."""
+    if not is_branch(x) or x.dim() < 3:
+        return func(x, p, dim, eps, **kwargs)
+    length: Tensor = x.detach().norm(p, dim, keepdim=True).clamp_min(eps)
+    return x / length.expand_as(x)
+
+
+def quotient(
+    func: Callable[..., Tensor],
+    a: Any,
+    b: Any,
+    *,
+    attention: bool,
+    layer_norm: bool,
+    activation: bool,
+    **kwargs: Any,
+) -> Tensor:
+    """Denominators are constant, but where both make a softmax, all of it is."""
+    if not is_branch(b):
+        result = func(a, b, **kwargs)
+        if not isinstance(b, Tensor):
+            _like(result, a)
+            if has_mark(a, "gate"):
+                marked(result, "gate")
+        return result
+    if has_mark(a, "exp") and a.shape != b.shape:  # exp(x) / exp(x).sum()
+        if not attention or a.dim() < 3:
+            return func(a, b, **kwargs)
+        constant: Tensor = func(a.detach(), b.detach(), **kwargs)
+        return constant
+    if has_mark(b, "length"):
+        return func(a, b, **kwargs)
+    is_scale = has_mark(b, "scale")
+    freezes = layer_norm if is_scale else activation
+    if is_branch(a):
+        return func(a, b.detach() if freezes else b, **kwargs)
+    if is_scale and freezes:
+        return func(a, b.detach(), **kwargs)
+    result = func(a, b, **kwargs)  # 1 / (1 + exp(-x)) is a gate
+    if activation:
+        marked(result, "gate")
+    return result
+
+
+def reversed(
+    quotient: Callable[..., Tensor], func: Callable[..., Tensor], b: Any, a: Any
+) -> Tensor:
+    """``a / b``, as it arrives from the right."""
+    result: Tensor = quotient(torch.div, a, b)
+    return result
