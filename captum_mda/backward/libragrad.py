@@ -93,7 +93,9 @@ class LibraGrad:
     The model is then complete (Cor. 3): at any input,
     :math:`f(x) = J_x x + \sum_b J_b b` over all biases b, where plain gradients miss
     by any amount. Linear layers, residual sums, convolutions, batch norm in evaluation
-    mode, LayerScale and rotary positions need no rule.
+    mode, LayerScale and rotary positions need no rule. Rules also hold where a norm, a
+    softmax or an activation is written out, as ``(x - mean) / sqrt(var + eps)`` is;
+    where a model has parts that no rule knows, `FullGradPlus` says so.
 
     The rules hold for all that is computed inside the ``with`` on the entering thread;
     nothing of the model is changed, and nothing remains after the exit, also after an
