@@ -66,9 +66,12 @@ class BiasCapture(RuleMode):
 
             def note(gradient: Tensor | None) -> None:
                 if gradient is not None:
-                    gradients[number] = gradient.reshape(shape)
+                    gradients.setdefault(number, gradient.reshape(shape))
 
-            _owner(result).register_hook(note)
+            result.register_hook(note)
+            owner = _owner(result)  # is reached later, or alone
+            if owner is not result:
+                owner.register_hook(note)
         return result
 
     def _record_finite(self, result: Tensor, constant: Any) -> Tensor:
