@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 from weakref import WeakSet
@@ -10,8 +9,7 @@ from weakref import WeakSet
 import torch
 from torch import nn, Tensor
 
-from captum_mda._callers import callers_level
-from captum_mda._state import restores_modes
+from captum_mda._state import restores_modes, warn_caller
 from captum_mda._summaries import as_html, as_text, examples
 from captum_mda.attr.vit_attribution import ViTAttribution
 from captum_mda.attr.vit_batch import Batch, full_precision
@@ -179,15 +177,13 @@ class _TokenGradients(ViTAttribution):
         if bool(bad.any()):
             row = int((error / size).nan_to_num().argmax())
             _UNBALANCED.add(self.adapter.model)
-            warnings.warn(
+            warn_caller(
                 f"model: under LibraGrad, tokens and biases times their gradients miss "
                 f"the score of example {int(batch.examples[row])} by "
                 f"{float(error[row]):.3g}, {float(error[row] / size[row]):.1%} of its "
                 f"largest output (completeness error; up to {tolerance:.0%} is "
                 "accepted): some part of the model is written in functions without a "
                 "balanced rule, and its map is not balanced",
-                UserWarning,
-                stacklevel=callers_level(),
             )
         else:
             _BALANCED.add(self.adapter.model)
