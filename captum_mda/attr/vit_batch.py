@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import nn, Tensor
 
 from captum_mda._captum import NullProgress
 from captum_mda.attr.vit_target import Scorer
@@ -331,12 +331,13 @@ class Batch:
         """Raise a ValueError if a callable target, a score or the model is flat.
 
         To be called where gradients are all 0. A probability that is saturated passes,
-        and so does a class whose weights are 0: their examples have maps of zeros.
+        and so does a class or a whole head whose weights are 0, as torchvision begins
+        with: their examples have maps of zeros.
         """
         named = self.scorer.callable_name
         if named is not None and is_flat(self.scores, outputs):
             raise ValueError(flat_callable(named))
-        if self._outputs_are_flat():
+        if self._outputs_are_flat() and not _has_fresh_head(self.adapter.model):
             raise ValueError(FLAT_MODEL)
 
     def _outputs_are_flat(self) -> bool:
@@ -365,6 +366,14 @@ class Batch:
             pooler = seen.pooler.probabilities.detach()
         weights = self.adapter.readout(matrix.shape[-1], pooler, matrix)
         return (weights[:, None] @ matrix)[:, 0]
+
+
+def _has_fresh_head(model: nn.Module) -> bool:
+    """Tell whether a linear layer's weights are all 0, as before any training."""
+    return any(
+        isinstance(part, nn.Linear) and not bool(part.weight.any())
+        for part in model.modules()
+    )
 
 
 def scale_patches(tokens: Tensor, n_prefix_tokens: int) -> tuple[Tensor, Tensor]:

@@ -222,8 +222,13 @@ def test_torchvision_of_grey_images() -> None:
     model = torchvision.models.VisionTransformer(64, 16, 2, 3, 48, 96, num_classes=2)
     model.conv_proj = nn.Conv2d(1, 48, 16, 16)
     assert resolve(model.eval()).example_size == (1, 64, 64)
-    maps = LeGrad(model).attribute(torch.randn(1, 1, 64, 64), target=1)
+    images = torch.randn(1, 1, 64, 64)
+    with pytest.warns(UserWarning, match="are 0 everywhere"):  # its head begins at 0
+        assert not LeGrad(model).attribute(images, target=1).any()
+    torch.nn.init.normal_(model.heads.head.weight)
+    maps = LeGrad(model).attribute(images, target=1)
     assert maps.shape == (1, 1, 64, 64)
+    assert float(maps.std()) > 0
 
 
 def test_naflexvit_takes_images_of_any_aspect() -> None:
