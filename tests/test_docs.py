@@ -470,7 +470,7 @@ def test_a_failing_cell_says_what_is_wrong(table_script: ModuleType) -> None:
     cases = {
         table_script.TICK: good,
         "not finite": infinite,
-        "constant": constant,
+        "flat": constant,
         "shape [1, 1, 2, 2], not [2, 1, 2, 2]": good[:1],
         "ValueError: model: no": ValueError("model: no\nmore"),
     }
