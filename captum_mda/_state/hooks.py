@@ -33,6 +33,7 @@ def remove_hooks(modules: Iterable[nn.Module], *hooks: Hook) -> None:
             registered = getattr(module, table)
             for key, hook in list(registered.items()):
                 if any(hook is each for each in hooks):
-                    registered.pop(key, None)
+                    # The hook last: while it is there, another call finds the rest.
                     for option in options:
                         getattr(module, option, {}).pop(key, None)
+                    registered.pop(key, None)
