@@ -65,6 +65,7 @@ class _PreservedState(AbstractContextManager[None]):
         self._argument = argument
         self._warns = warns and not _WARNED.in_block
         self._states: dict[int, ModuleState] = {}
+        self._roots: dict[int, nn.Module] = {}  # of parts that may run, by their ids
         self._met: set[int] = set()  # modules that run, or belong to what runs
         self._thread = threading.get_ident()
         self._undone = undone(self._restore)
@@ -99,7 +100,8 @@ class _PreservedState(AbstractContextManager[None]):
 
     def _before_forward(self, module: nn.Module, args: Any) -> None:
         if id(module) not in self._met and threading.get_ident() == self._thread:
-            self._meet(module, runs=True)
+            # Where a part of a known model runs, the model does.
+            self._meet(self._roots.get(id(module), module), runs=True)
 
     def _meet(self, root: nn.Module, runs: bool) -> None:
         """Copy what forwards may change of a module and its submodules."""
@@ -109,6 +111,7 @@ class _PreservedState(AbstractContextManager[None]):
                 if id(part) not in self._states:
                     self._states[id(part)] = ModuleState(part)
         if not runs:
+            self._roots |= {id(part): root for _, part in parts}
             return
         self._met.update(id(part) for _, part in parts)
         if self._warns:

@@ -37,6 +37,7 @@ NO_CALLS = {
     *("BatchOfSegmentationScores", "SegmentationSummary", "ThresholdCurve"),
     *("CLASS_NAMES", "IMAGE_SIZE", "MEAN", "PATCH_SIZE", "STD", "DemoSamples"),
     *("AttentionRecord", "Observation", "Pooling", "ViTAdapter", "PatchLayout"),
+    *("ObservationError", "CannotDropError"),
 }
 
 SIZE, PATCH = 16, 4
@@ -292,6 +293,13 @@ def _run_in(context: Callable[[], Any]) -> Call:
     return call
 
 
+def _patch_numbers(w: World) -> object:
+    from captum_mda.vit.layout import PatchLayout
+
+    n = SIZE // PATCH
+    return vit.patch_numbers((n, n), (SIZE, SIZE), PatchLayout((PATCH, PATCH)))
+
+
 def _segmentation_accumulator(w: World) -> object:
     accumulator = accumulators.SegmentationAccumulator()
     accumulator.update(metrics.segmentation_scores(w.map, w.masks))
@@ -382,6 +390,8 @@ CALLS: dict[str, Call] = {
     "BiasCapture": _run_in(vit.BiasCapture),
     "ConstantParameters": _run_in(vit.ConstantParameters),
     "eager_execution": _in_context(vit.eager_execution),
+    "paint": lambda w: vit.paint(w.grid, (SIZE, SIZE), "nearest"),
+    "patch_numbers": _patch_numbers,
     "gradients_enabled": _run_in(vit.gradients_enabled),
     "observe": lambda w: vit.observe(vit.find_adapter(w.model), w.images.clone()),
     "TokenStream": lambda w: vit.TokenStream(vit.find_adapter(w.model), w.images),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import replace
@@ -294,3 +295,24 @@ def test_a_noise_tunnel_without_noise_changes_nothing(method: Method) -> None:
         **few_steps(attribution),
     )
     assert_same_maps(ours, expected)
+
+
+@pytest.mark.parametrize("seeded", [False, True])
+@every_method
+def test_equal_images_have_equal_maps(method: Method, seeded: bool) -> None:
+    """Also where a method draws: each example begins at the same state."""
+    options = {}
+    if "generator" in inspect.signature(method.kind.attribute).parameters:
+        if seeded:
+            options["generator"] = torch.Generator().manual_seed(7)
+    elif seeded:
+        return
+    chosen = {"noise": 0.1} if method.kind.__name__ == "VitCx" else {}
+    chosen |= (
+        {"n_masks": 16, "empty_clusters": "keep"}
+        if "n_masks" in (method.options)
+        else {}
+    )
+    attribution = method(small_model(), **chosen)
+    grid = explain(attribution, IMAGES[[0, 1, 0]], target=1, **options)
+    assert_same_maps(grid[2:], grid[:1])
