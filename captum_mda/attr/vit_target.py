@@ -140,11 +140,13 @@ def _similarity_scorer(embedding: Tensor, n_examples: int) -> Scorer:
 def _may_be_labels(embedding: Tensor, n_examples: int) -> bool:
     """Tell whether an embedding may as well be what training takes as labels.
 
-    Those are one row of numbers in [0, 1], or of whole ones, for each example, and
-    whole numbers that all examples share. A shared row of others is an embedding.
+    Those are one row of numbers in [0, 1], or of whole ones, for each example; or one
+    whole number for each. One row for several examples can only be an embedding.
     """
     one_row = embedding.dim() == 1 or len(embedding) == 1
+    if one_row and n_examples > 1 and embedding.numel() != n_examples:
+        return False
     whole = bool((embedding == embedding.round()).all())
     if one_row and n_examples > 1:
-        return whole
+        return whole and bool((embedding >= 0).all())
     return whole or bool(((embedding >= 0) & (embedding <= 1)).all())

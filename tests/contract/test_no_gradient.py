@@ -255,7 +255,6 @@ LABELS = {
     "signs": 2 * torch.eye(CLASSES)[[1, 2, 0]] - 1,
     "float64": torch.eye(CLASSES).double()[[1, 2, 0]],
     "half": torch.eye(CLASSES).half()[[1, 2, 0]],
-    "one for all": torch.eye(CLASSES)[3],
 }
 
 
