@@ -249,7 +249,11 @@ def test_rotary_tables_follow_dropped_tokens(name: str, shape: tuple[int, ...]) 
     assert torch.equal(
         stream._rotary_positions(prefixed, kept)[0, 0], prefixed[kept[0]]
     )
-    for bad in (torch.randn(16, 16), torch.randn(15, 4), torch.randn(2, 3, 16, 4)):
+    square = torch.randn(16, 16)  # as long as a head is wide, as transformers' DINOv3
+    assert torch.equal(stream._rotary_positions(square, kept)[1, 0], square[[2, 9]])
+    n_tokens = stream.n_tokens
+    mask = torch.randn(n_tokens, n_tokens)
+    for bad in (mask, torch.randn(15, 4), torch.randn(2, 3, 16, 4)):
         with pytest.raises(CannotDropError, match="cannot follow dropped tokens"):
             stream._rotary_positions(bad, kept)
 
