@@ -57,12 +57,12 @@ def build_adapter(model: nn.Module, inside: bool = False) -> ViTAdapter:
     missing, closest = min(lacking, key=lambda pair: len(pair[0]) / len(pair[1].parts))
     error: type[ValueError] = ValueError
     if reason is None:
-        error, reason = (
-            UnknownModelError,
-            "is of no known family, nor is any part of it",
-        )
+        error = UnknownModelError
+        what = "is of no known family, nor is any part of it"
+    else:
+        what = f"{reason}; it is of no known family"
     raise error(
-        f"model: got {type(model).__name__}, which {reason}; closest is "
+        f"model: got {type(model).__name__}, which {what}; closest is "
         f"{closest.name}, of which it lacks {', '.join(missing)}. Known are "
         + "; ".join(family.name for family in FAMILIES)
         + ". For another model write a captum_mda.vit.ViTAdapter, see "
