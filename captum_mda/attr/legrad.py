@@ -17,6 +17,8 @@ from captum_mda.vit.rerun import RerunTail
 
 Layers = int | slice | Sequence[int]
 
+_LAST_TWO = -2  # layers, as in the published code
+
 
 class LeGrad(ViTAttribution):
     r"""LeGrad: gradients of layer-wise scores with respect to attention maps.
@@ -39,7 +41,8 @@ class LeGrad(ViTAttribution):
         model (nn.Module or ViTAdapter): See `ViTAttribution`.
         layers (int, slice or sequence of int, optional): An int: the first layer that
             takes part, negative from the end; a slice or indices: these. The paper
-            averages over all, 0; its code takes the last two, -2. Default: -2
+            averages over all, 0; its code takes the last two, -2, or the only one
+            there is. Default: -2
         aggregate (str, optional): "sum" over layers as in the paper's code, or "mean"
             as in print. Default: "sum"
         normalize (bool, optional): Whether to scale each map to [0, 1], as its code
@@ -65,7 +68,7 @@ class LeGrad(ViTAttribution):
     def __init__(
         self,
         model: nn.Module | ViTAdapter,
-        layers: Layers = -2,
+        layers: Layers = _LAST_TWO,
         aggregate: Literal["sum", "mean"] = "sum",
         normalize: bool = False,
         score: Score = "identity",
@@ -124,6 +127,8 @@ class LeGrad(ViTAttribution):
 
 def _layer_indices(layers: Layers, depth: int) -> list[int]:
     """Read the layers as indices in order."""
+    if layers == _LAST_TWO and depth == 1:
+        layers = 0
     if isinstance(layers, slice):
         indices = list(range(depth))[layers]
     elif isinstance(layers, Sequence) and not isinstance(layers, str):

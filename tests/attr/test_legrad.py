@@ -33,6 +33,20 @@ def inputs(case: str = "timm ViT", n: int = 2) -> Tensor:
     return images(BY_NAME[case], n).double()
 
 
+def test_a_model_of_one_block_is_explained_by_it() -> None:
+    """The default takes the last two blocks, where there are two."""
+    model: Any = linear_vit((2, 2), depth=1)
+    torch.manual_seed(0)
+    for parameter in model.parameters():
+        parameter.data.add_(torch.randn_like(parameter) * 0.1)
+    x = torch.randn(2, *LeGrad(model).adapter.example_size, dtype=torch.float64)
+    ours = grids(model, x, 0)
+    assert ours.any()
+    assert torch.equal(ours, grids(model, x, 0, layers=0))
+    with pytest.raises(ValueError, match="layers: got -3"):
+        LeGrad(model, layers=-3)
+
+
 # --- the formula -------------------------------------------------------------------
 
 
