@@ -203,6 +203,8 @@ class _TokenGradients(ViTAttribution):
             if gradient is None:
                 continue
             product = full_precision(gradient) * full_precision(constant)
+            if product.dim() == 2 and constant.dim() == 0:
+                product = product[..., None]  # a channel's number, added to its tokens
             first_channels = constant.dim() > 1 and constant.shape[-1] == 1
             product = with_examples_first(
                 product,

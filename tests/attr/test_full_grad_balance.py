@@ -90,12 +90,16 @@ class Convolution(nn.Module):
         if self.spelling == "tokens first":
             found = F.linear(x.transpose(0, 1), self.weight, self.bias)
             return found.transpose(0, 1)
+        if self.spelling == "channel by channel":
+            pairs = zip(self.weight, self.bias, strict=True)
+            return torch.stack([x @ row + number for row, number in pairs], dim=-1)
         weight = self.weight.T.expand(len(x), -1, -1)
         return torch.baddbmm(self.bias[None, None], x, weight)
 
 
 @pytest.mark.parametrize(
-    "spelling", ["conv1d", "conv2d", "addmm", "baddbmm", "tokens first"]
+    "spelling",
+    ["conv1d", "conv2d", "addmm", "baddbmm", "tokens first", "channel by channel"],
 )
 def test_biases_belong_to_their_tokens_in_every_spelling(spelling: str) -> None:
     plain: Any = build_model(VIT, torch.float64)
