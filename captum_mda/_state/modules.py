@@ -152,6 +152,10 @@ def _set_values(buffer: Tensor, value: Tensor) -> None:
         buffer.data = value
     elif buffer.shape != value.shape or buffer.dtype != value.dtype:
         buffer.data = value.clone()
-    elif not torch.equal(buffer, value):
-        with torch.inference_mode(buffer.is_inference()):
+    elif torch.equal(buffer, value):
+        return
+    elif buffer.is_inference():
+        with torch.inference_mode():  # elsewhere it cannot be written
             buffer.data.copy_(value)
+    else:
+        buffer.data.copy_(value)

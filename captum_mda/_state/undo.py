@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import threading
+import traceback
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -76,6 +77,11 @@ def restores_modes(function: Function) -> Function:
         modes = _Modes()
         try:
             return function(*args, **kwargs)
+        except KeyboardInterrupt as error:
+            # Guards of PyTorch's whose exit was cut short put modes back when they are
+            # freed: now, before the modes are restored, and not with the traceback.
+            traceback.clear_frames(error.__traceback__)
+            raise
         finally:
             modes.restore()
 
