@@ -83,7 +83,11 @@ def restores_modes(function: Function) -> Function:
             traceback.clear_frames(error.__traceback__)
             raise
         finally:
-            modes.restore()
+            try:
+                modes.restore()
+            except BaseException:
+                modes.restore()
+                raise
 
     return call  # type: ignore[return-value]
 
@@ -124,8 +128,10 @@ class _Autocast:
 
     def _read(self) -> tuple[list[tuple[bool, torch.dtype]], bool, int]:
         kinds = [autocast_state(kind) for kind in self._kinds]
-        nesting = torch.autocast_increment_nesting() - 1
-        torch.autocast_decrement_nesting()
+        # How deep it is can only be read by going deeper and back: in one step, which
+        # no interrupt can cut in two.
+        steps = (torch.autocast_increment_nesting, torch.autocast_decrement_nesting)
+        nesting = tuple(map(type(steps[0]).__call__, steps))[1]
         return kinds, torch.is_autocast_cache_enabled(), nesting
 
     def restore(self) -> None:
