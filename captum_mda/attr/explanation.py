@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
@@ -21,6 +21,7 @@ from captum_mda.attr.explanation_file import (
     path_named,
     read_fields,
 )
+from captum_mda.attr.provenance import Provenance
 from captum_mda.curves import area
 from captum_mda.magnitude import (
     blended_magnitudes,
@@ -71,6 +72,10 @@ class MDAExplanation(Summarized):
             in bfloat16 for it not to be asked again in float32: in log-odds of softmax
             probabilities, else in the score's units; 0 where nothing was screened.
             None: 0.
+        provenance (mapping of str to str, number, bool or None): What it was made with:
+            the model's class, the target, the ordering that ran, tau, the baselines,
+            versions and, from the command line, the names of files and classes. A tuple
+            has one value for each example. Default: {}
 
     Raises:
         TypeError, ValueError: A field is not as said above; the message names it.
@@ -107,6 +112,7 @@ class MDAExplanation(Summarized):
     precision: Precision = None
     forwards_bf16: Tensor = None  # type: ignore[assignment]  # see __post_init__
     margin: Tensor = None  # type: ignore[assignment]
+    provenance: Provenance = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Fill in what is the same wherever nothing was screened, and check all."""
@@ -235,6 +241,7 @@ class MDAExplanation(Summarized):
             "dtype": str(self.dtype).removeprefix("torch."),
             "is_tuple": self.is_tuple,
             "precision": self.precision,
+            "provenance": dict(self.provenance),
         }
         contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
         with replacing(path) as beside:

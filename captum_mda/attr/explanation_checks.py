@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from captum_mda._checks import FLOATING_DTYPES, require_flag
+from captum_mda.attr.provenance import require_provenance
 from captum_mda.magnitude import MAGNITUDE_RULES, relative_sizes, SOLVER_TOLERANCE
 from captum_mda.perturbation import Features
 from captum_mda.perturbation.precision import PRECISIONS
@@ -46,6 +47,7 @@ def require_consistent(explanation: MDAExplanation) -> None:
     features = explanation.features
     _require_masks(features)
     n_examples, n_features = features.batch_size, features.n_features
+    require_provenance(explanation.provenance, n_examples)
     _require("order", explanation.order, torch.int64, (n_examples, n_features))
     _require_permutations(explanation.order)
     for name in CURVES:

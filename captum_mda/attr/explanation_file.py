@@ -15,6 +15,7 @@ from torch import Tensor
 
 from captum_mda._checks import is_integer
 from captum_mda.attr.explanation_checks import CURVES
+from captum_mda.attr.provenance import read_provenance
 from captum_mda.perturbation import Features
 
 FORMAT = "captum_mda.MDAExplanation"
@@ -114,6 +115,7 @@ def _fields(header: object, tensors: dict[str, Tensor], n_bytes: int) -> dict[st
         "dtype": _DTYPES[dtype],
         "is_tuple": _entry(header, "is_tuple"),
         "precision": header.get("precision"),  # older files have none
+        "provenance": read_provenance(header.get("provenance", {})),  # alike
     }
 
 

@@ -25,6 +25,7 @@ from captum_mda._checks import (
 )
 from captum_mda._state import preserved_state, restores_modes, warn_caller
 from captum_mda.attr.explanation import MDAExplanation
+from captum_mda.attr.provenance import facts_of_call, Provenance
 from captum_mda.curves import monotone_response
 from captum_mda.magnitude import (
     align_density,
@@ -41,9 +42,11 @@ from captum_mda.ordering import (
     measure_end_points,
     order_examples,
     Ordering,
+    ordering_name,
     ORDERINGS,
     RefinedOrdering,
     require_inputs_for,
+    resolved,
     Screening,
     SearchResult,
     SearchTask,
@@ -99,8 +102,9 @@ class MetricDrivenAttribution(PerturbationAttribution):
             the same again and again by its own result, for less than "paper" and with
             better scores, see `captum_mda.ordering.JointOrdering`; "relaxed", "fast"
             from a seed that gradients find, for models that can be differentiated, see
-            `captum_mda.ordering.RelaxedOrdering`; "auto", the best of those that ask
-            for responses alone, now "joint"; or an object of the
+            `captum_mda.ordering.RelaxedOrdering`; "auto", "relaxed" for more than 100
+            features and a model that can be differentiated, else "joint", see
+            `captum_mda.ordering.AutoOrdering`; or an object of the
             `captum_mda.ordering.Ordering` protocol. Default: "paper"
         magnitude (str, optional): Makes magnitudes of the density's increments:
             "reference" as published in code, "paper" as printed (Eq. 10), "increment"
@@ -372,15 +376,38 @@ class MetricDrivenAttribution(PerturbationAttribution):
                         for _ in range(features.batch_size)
                     ],
                 )
-                found = order_examples(task, self.ordering)
+                ordering = resolved(self.ordering, task)
+                found = order_examples(task, ordering)
             sweeps = (
                 torch.stack([found.insertion, found.deletion])
                 if self.mean_steps == "patch"
                 else _sweep_positions(found.order, responses)
             )
-        return self._explanation(
-            found, sweeps, task, degenerate, dtype, is_tuple(inputs)
+        provenance = facts_of_call(
+            self.forward_func,
+            target,
+            baselines,
+            insertion_baselines,
+            seed_attributions,
+            self._settings(ordering, tau),
         )
+        return self._explanation(
+            found, sweeps, task, degenerate, dtype, is_tuple(inputs), provenance
+        )
+
+    def _settings(self, ordering: Ordering, tau: float) -> dict[str, object]:
+        """Name what the search was set to, for the explanation's provenance."""
+        return {
+            "method": "MDA",
+            "ordering": ordering_name(ordering),
+            "magnitude": self.magnitude,
+            "tau": tau,
+            "solver": self.solver,
+            "refine": getattr(self.ordering, "passes", 0),
+            "precision": self.precision,
+            "mean_steps": self.mean_steps,
+            "score": self.score,
+        }
 
     def _degenerate(self, end_points: EndPoints, scored_as: ScoredAs) -> Tensor:
         """Find the examples that score no higher than a baseline: bool (B,)."""
@@ -412,6 +439,7 @@ class MetricDrivenAttribution(PerturbationAttribution):
         degenerate: Tensor,
         dtype: torch.dtype,
         inputs_are_tuple: bool,
+        provenance: Provenance,
     ) -> MDAExplanation:
         """Make the curves of the order and fit the density to their mean.
 
@@ -460,6 +488,7 @@ class MetricDrivenAttribution(PerturbationAttribution):
                 [screening.margin for screening in task.screenings],
                 dtype=torch.float64,
             ),
+            provenance=provenance,
         )
 
 

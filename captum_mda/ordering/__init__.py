@@ -2,9 +2,11 @@
 
 from collections.abc import Callable
 
+from captum_mda.ordering.auto import AutoOrdering, resolved
 from captum_mda.ordering.base import (
     complete,
     DELETION,
+    Described,
     EndPoints,
     INSERTION,
     Ordering,
@@ -29,14 +31,38 @@ ORDERINGS: dict[str, Callable[[], Ordering]] = {
     "fast": FastOrdering,
     "joint": JointOrdering,
     "relaxed": RelaxedOrdering,
-    "auto": JointOrdering,
+    "auto": AutoOrdering,
 }
-"""The orderings by name; "auto" is the best of those that need no gradients."""
+"""The orderings by name; "auto" chooses by the features and the model."""
+
+
+def ordering_name(ordering: Ordering) -> str:
+    """Name an ordering: as in `ORDERINGS`, or by what it was made with.
+
+    Args:
+        ordering (Ordering): The ordering; passes of a `RefinedOrdering` are left out.
+
+    Example::
+
+        >>> ordering_name(FastOrdering()), ordering_name(FastOrdering(window=9))[:22]
+        ('fast', 'FastOrdering(window=9,')
+    """
+    if isinstance(ordering, RefinedOrdering):
+        return ordering_name(ordering.ordering)
+    for known, make in ORDERINGS.items():
+        if type(ordering) is make and repr(ordering) == repr(make()):
+            return known
+    if isinstance(ordering, Described):
+        return repr(ordering)
+    name = getattr(ordering, "__qualname__", None)
+    return name if isinstance(name, str) else type(ordering).__name__
+
 
 __all__ = [
     "DELETION",
     "INSERTION",
     "ORDERINGS",
+    "AutoOrdering",
     "EndPoints",
     "FastOrdering",
     "JointOrdering",
@@ -50,6 +76,8 @@ __all__ = [
     "complete",
     "measure_end_points",
     "order_examples",
+    "ordering_name",
     "require_inputs_for",
+    "resolved",
     "seed_scores",
 ]

@@ -121,6 +121,39 @@ def test_what_was_screened_survives_the_file(tmp_path: Path) -> None:
     assert (again.forwards_bf16 > 0).all()
 
 
+def test_what_it_was_made_with_survives_the_file(tmp_path: Path) -> None:
+    mda = MetricDrivenAttribution(interacting_model(9, 1), ordering="auto", refine=1)
+    inputs = torch.ones(2, 9) * torch.tensor([[1.0], [2.0]])
+    explanation = mda.explain(inputs, baselines=torch.zeros(1, 9), tau=0.8)
+    facts = explanation.provenance
+    assert facts["ordering"] == "joint" and facts["tau"] == 0.8 and facts["refine"] == 1
+    assert facts["target"] is None and facts["seed"] == "none"
+    assert facts["deletion_baseline"] == "tensor of shape (1, 9)"
+    assert facts["captum_mda_version"] and facts["torch_version"]
+    named = replace(explanation, provenance={**facts, "image": ("a.png", "b.png")})
+    named.save(tmp_path / "a.safetensors")
+    assert MDAExplanation.load(tmp_path / "a.safetensors").provenance == (
+        named.provenance
+    )
+    again = rewritten(tmp_path / "a.safetensors", provenance="dropped")
+    assert again.provenance == {}  # as of files from before it
+    for wrong in ("fast", {"a": [1, 2]}, {1: "a"}):
+        with pytest.raises(TypeError, match="provenance: got"):
+            replace(explanation, provenance=wrong)
+
+
+def test_targets_of_each_example_are_told() -> None:
+    def two_classes(inputs: torch.Tensor) -> torch.Tensor:
+        return torch.stack([inputs.sum(1), inputs[:, 0]], dim=1)
+
+    mda = MetricDrivenAttribution(two_classes, score="identity", ordering="fast")
+    inputs = torch.ones(2, 3)
+    for target, told in ((torch.tensor([0, 1]), (0, 1)), ([1, 1], (1, 1)), (1, 1)):
+        facts = mda.explain(inputs, target=target).provenance
+        assert facts["target"] == told and facts["ordering"] == "fast"
+        assert str(facts["model"]).endswith("two_classes")
+
+
 def rewritten(
     path: Path, drop: tuple[str, ...] = (), **header: object
 ) -> MDAExplanation:

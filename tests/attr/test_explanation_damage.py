@@ -144,6 +144,9 @@ def test_what_searches_make_is_taken(magnitude: str) -> None:
         ({"dtype": ["float32"]}, "dtype: unknown dtype"),
         ({"is_tuple": "no"}, "is_tuple: got 'no', takes True or False"),
         ({"precision": {}}, "precision: got {}"),
+        ({"provenance": [1]}, "provenance: got list, takes an object"),
+        ({"provenance": {"tau": {}}}, "provenance: got 'tau' with dict, takes names"),
+        ({"provenance": {"target": [1]}}, "provenance: target has 1 entries for 2"),
         ({"version": 2}, "version: format version 2, this release reads 1"),
         ({"version": True}, "version: format version True"),
         ({"version": None}, "version: format version None"),
@@ -230,6 +233,7 @@ FIELDS = [
     "dtype",
     "is_tuple",
     "precision",
+    "provenance",
 ]
 
 
