@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
@@ -71,8 +72,6 @@ def facts_of_call(
     Returns:
         *dict*: facts for `MDAExplanation.provenance`.
     """
-    from captum_mda import __version__
-
     deleted = _described(0 if baselines is None else baselines)
     return {
         "model": _named(forward_func),
@@ -83,9 +82,14 @@ def facts_of_call(
             deleted if insertion_baselines is None else _described(insertion_baselines)
         ),
         "seed": "none" if seed_attributions is None else "given",
-        "captum_mda_version": __version__,
+        "captum_mda_version": _version(),
         "torch_version": str(torch.__version__),
     }
+
+
+def _version() -> str:
+    # Of the package itself, which no module within it imports.
+    return str(sys.modules["captum_mda"].__version__)
 
 
 def _target(target: object) -> Scalar | tuple[Scalar, ...]:
