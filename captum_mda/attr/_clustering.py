@@ -16,6 +16,6 @@ def require_scikit_learn(method: str) -> Any:
     except ImportError as error:
         raise ImportError(
             f"{method} clusters with scikit-learn, which is not installed; "
-            'pip install "captum_mda[cluster]"'
+            'pip install "captum_mda[methods]"'
         ) from error
     return cluster
