@@ -176,9 +176,11 @@ class ImageJob:
             explanation,
             title=question.title(self.picture.name),
             # The map that is scored is among those shown.
-            gammas=(0.0, gamma if 0.0 < gamma < 1.0 else 0.5, 1.0),
+            gammas=(0.0, gamma, 1.0) if 0.0 < gamma < 1.0 else (0.0, 1.0),
             kappa=self.search.kappa,
             scores=scores,
+            insertion_baseline=question.in_colours(question.blurred),
+            deletion_baseline=question.in_colours(question.deleted),
         )
         save_figure(figure, figure_path)
         explanation.save(explanation_path)

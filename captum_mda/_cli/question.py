@@ -62,8 +62,13 @@ class Question:
     @property
     def photo(self) -> Tensor:
         """The image in colours, (3, H, W) in [0, 1]."""
+        return self.in_colours(self.images)
+
+    def in_colours(self, images: Tensor) -> Tensor:
+        """Bring the image, or what replaces it, to colours: (3, H, W) in [0, 1]."""
         mean, std = self.classifier.mean, self.classifier.std
-        return denormalize(self.images[0], mean, std).expand(3, -1, -1)
+        whole = images.expand_as(self.images)[0]
+        return denormalize(whole, mean, std).expand(3, -1, -1)
 
     @property
     def mask(self) -> Tensor:

@@ -140,6 +140,38 @@ class MDAExplanation(Summarized):
         """How many inputs the model has seen for the whole batch."""
         return int(self.forwards.sum())
 
+    def sufficient_patches(self, share: float = 0.9) -> Tensor:
+        """Count the first patches of the order that restore most of the score.
+
+        With ``k`` of them inserted into the insertion baseline, the score first comes
+        within ``1 - share`` of the whole input's. Between points that a search has
+        interpolated (see ``insertion_responses``) the count is an estimate.
+
+        Args:
+            share (float, optional): What share of the input's score is to be restored,
+                in [0, 1]. Default: 0.9
+
+        Returns:
+            *Tensor*: int64 (B,), from 0, where the baseline scores as much, to N;
+            ``order[b, :k]`` are the patches.
+
+        Raises:
+            ValueError: ``share`` is outside [0, 1].
+
+        Example::
+
+            >>> import torch
+            >>> from captum_mda import MetricDrivenAttribution
+            >>> mda = MetricDrivenAttribution(lambda x: x.sum(1), score="identity")
+            >>> explanation = mda.explain(torch.tensor([[6.0, 1.0, 3.0]]))
+            >>> explanation.sufficient_patches(0.9), explanation.sufficient_patches(0.5)
+            (tensor([2]), tensor([1]))
+        """
+        require_in_unit_interval("share", share)
+        whole = self.insertion_responses[:, -1:]
+        needed = whole - (1.0 - share) * whole.abs()  # share x score, if positive
+        return (self.insertion_responses >= needed).int().argmax(1)
+
     def feature_attributions(self, gamma: float = 0.0, kappa: float = 0.005) -> Tensor:
         """Compute one attribution for each feature.
 

@@ -17,7 +17,8 @@ from captum_mda.visualize._images import FloatArray
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# Two colours that colour-blind readers tell apart (Okabe and Ito).
+# Colours that colour-blind readers tell apart (Okabe and Ito).
+_SUFFICIENT_COLOUR = "#009E73"
 _RESPONSE_COLOUR, _DENSITY_COLOUR = "#0072B2", "#D55E00"
 
 
@@ -119,7 +120,7 @@ def draw_curves(
         curve.density,
         color="0.88",
         linewidth=0.0,
-        label="alignment penalty",
+        label="gap that the magnitude-aligned score (MAS) penalises",
     )
     axes.plot(
         fraction,
@@ -134,16 +135,39 @@ def draw_curves(
         color=_DENSITY_COLOUR,
         linewidth=1.5,
         linestyle=(0, (4, 2)),
-        label="density response (DR)",
+        label=f"share of the map's total that is {_present(curve)}",
     )
     axes.axvline(
         n_inserted / n_features,
         color="0.5",
         linewidth=0.9,
         linestyle=":",
-        label=f"C = {n_inserted} of {n_features} patches",
+        label=f"search: {n_inserted} of {n_features} patches ordered by insertion, "
+        "the rest by deletion",
     )
     _label(axes, curve)
+
+
+def _present(curve: DrawnCurve) -> str:
+    return "inserted" if curve.mode == "insertion" else "left"
+
+
+def draw_sufficient(axes: Axes, count: int, n_features: int, share: float) -> None:
+    """Mark the smallest sufficient patches on the panel of insertion.
+
+    Args:
+        axes (Axes): Where to.
+        count (int): How many patches suffice.
+        n_features (int): How many there are (N).
+        share (float): What share of the score they restore.
+    """
+    axes.axvline(
+        count / n_features,
+        color=_SUFFICIENT_COLOUR,
+        linewidth=1.2,
+        linestyle=(0, (1, 1)),
+        label=f"patches that restore {100 * share:g} % of the score: {count}",
+    )
 
 
 def _label(axes: Axes, curve: DrawnCurve) -> None:
@@ -155,7 +179,7 @@ def _label(axes: Axes, curve: DrawnCurve) -> None:
     )
     axes.set_title(f"{curve.mode.capitalize()}{mas}", size=10, pad=5)
     axes.set_xlabel(f"fraction of {curve.steps_of} {verb}", size=9)
-    axes.set_ylabel("response, density", size=9)
+    axes.set_ylabel("response (0 baseline, 1 whole image)", size=9)
     axes.set_xlim(0.0, 1.0)
     axes.set_ylim(-0.03, 1.03)
     axes.tick_params(labelsize=8)
@@ -163,6 +187,10 @@ def _label(axes: Axes, curve: DrawnCurve) -> None:
     axes.set_axisbelow(True)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
+
+
+def draw_legend(axes: Axes) -> None:
+    """Name the lines of a panel, where they leave room."""
     axes.legend(
         loc="best",  # a poor map's curves may go through any corner
         fontsize=8,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from captum_mda.visualize._images import FloatArray
+from captum_mda.visualize._text import is_formula
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -16,6 +17,9 @@ COLOUR_MAP = "magma"
 
 SIGNED_COLOUR_MAP = "RdBu_r"
 """White at 0, red for and blue against, which colour-blind readers tell apart."""
+
+_LEAST_SIDE = 48  # pixels
+_NO_LINE, _LEAST_CHANGE = 0.92, 0.04  # share of the photo without lines; of white
 
 TITLE_SIZE, LABEL_SIZE, TICK_SIZE = 10, 9, 8  # points
 
@@ -31,14 +35,18 @@ def is_signed(values: FloatArray) -> bool:
     return bool(values.min() < 0)
 
 
-def draw_photo(axes: Axes, photo: FloatArray) -> None:
+def draw_photo(
+    axes: Axes, photo: FloatArray, title: str = "Image", below: str = ""
+) -> None:
     """Draw the photo (H, W, 3) as it is."""
     axes.imshow(photo, interpolation="antialiased", extent=_extent(photo))
-    _frame(axes, "Image")
+    _frame(axes, title)
+    if below:
+        axes.set_xlabel(below, size=TICK_SIZE, labelpad=3)
 
 
 def draw_map(axes: Axes, photo: FloatArray, values: FloatArray, title: str) -> None:
-    """Colour the grey photo by a map, the stronger the more a place matters.
+    """Draw a map in exactly the colours of its bar, under the photo's outlines.
 
     Args:
         axes (Axes): Where to.
@@ -47,15 +55,9 @@ def draw_map(axes: Axes, photo: FloatArray, values: FloatArray, title: str) -> N
             the signed colours.
         title (str): What stands above.
     """
-    grey = photo @ np.array([0.299, 0.587, 0.114])
     extent = _extent(photo)
     axes.imshow(
-        0.3 + 0.7 * grey,  # lifted, so that colours stay readable on shadows
-        cmap="gray",
-        vmin=0.0,
-        vmax=1.0,
-        interpolation="antialiased",
-        extent=extent,
+        _outlines(photo), interpolation="antialiased", extent=extent, zorder=1.0
     )
     signed = is_signed(values)
     axes.imshow(
@@ -63,12 +65,24 @@ def draw_map(axes: Axes, photo: FloatArray, values: FloatArray, title: str) -> N
         cmap=SIGNED_COLOUR_MAP if signed else COLOUR_MAP,
         vmin=-1.0 if signed else 0.0,
         vmax=1.0,
-        # What does not matter shows the photo.
-        alpha=0.45 + 0.35 * np.abs(values) if signed else 0.42 + 0.2 * values,
         interpolation="nearest",
         extent=extent,
+        zorder=0.0,
     )
     _frame(axes, title)
+
+
+def _outlines(photo: FloatArray) -> FloatArray:
+    """Draw where the photo's brightness changes most: RGBA (H, W, 4), grey lines."""
+    grey = photo @ np.array([0.299, 0.587, 0.114])
+    padded = np.pad(grey, 1, mode="edge")
+    across = padded[1:-1, 2:] - padded[1:-1, :-2]
+    down = padded[2:, 1:-1] - padded[:-2, 1:-1]
+    change = np.hypot(across, down)
+    is_line = (change > np.quantile(change, _NO_LINE)) & (change > _LEAST_CHANGE)
+    if min(grey.shape) < _LEAST_SIDE:  # lines would be as wide as patches
+        is_line[:] = False
+    return np.dstack([np.full((*grey.shape, 3), 0.55), 0.6 * is_line])
 
 
 def draw_colour_bar(axes: Axes, signed: bool = False, horizontal: bool = False) -> None:
@@ -103,7 +117,7 @@ def _extent(photo: FloatArray) -> tuple[float, float, float, float]:
 
 
 def _frame(axes: Axes, title: str) -> None:
-    axes.set_title(title, size=TITLE_SIZE, pad=5)
+    axes.set_title(title, size=TITLE_SIZE, pad=5, parse_math=is_formula(title))
     axes.set_xticks([])
     axes.set_yticks([])
     for spine in axes.spines.values():

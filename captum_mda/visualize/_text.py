@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from textwrap import wrap
+
 _MISSING = "\N{WHITE SQUARE}"
 
 
@@ -38,3 +40,35 @@ def drawable(text: str) -> str:
         else _MISSING
         for character in text
     )
+
+
+def literal(text: str, n_letters: int) -> str:
+    r"""Wrap text that holds no formulas, to be drawn with ``parse_math=False``.
+
+    Args:
+        text (str): What is to be drawn; its line breaks stay, ``\$`` is a dollar.
+        n_letters (int): The most letters on a line; longer words are broken.
+
+    Returns:
+        *str*: the text in lines that every font can show.
+
+    Example::
+
+        >>> literal("a cat for $5, and a dog for $6", 16)
+        'a cat for $5,\nand a dog for $6'
+    """
+    lines = drawable(text.replace(r"\$", "$")).split("\n")
+    return "\n".join("\n".join(wrap(line, max(n_letters, 1))) for line in lines)
+
+
+def is_formula(text: str) -> bool:
+    """Tell whether matplotlib can read all formulas between the text's dollars."""
+    from matplotlib.mathtext import MathTextParser
+
+    if "$" not in text:
+        return False
+    try:
+        MathTextParser("path").parse(text)
+    except ValueError:
+        return False
+    return True

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+import torch
 from torch import Tensor
 
 from captum_mda._checks import (
@@ -17,7 +20,13 @@ from captum_mda._checks import (
 from captum_mda._files import replacing
 from captum_mda.attr import MDAExplanation
 from captum_mda.metrics import PerturbationScores
-from captum_mda.visualize._curves import draw_curves, explanation_curves, scored_curves
+from captum_mda.visualize._curves import (
+    draw_curves,
+    draw_legend,
+    draw_sufficient,
+    explanation_curves,
+    scored_curves,
+)
 from captum_mda.visualize._images import as_photo, denormalize, FloatArray
 from captum_mda.visualize._panels import (
     draw_colour_bar,
@@ -25,7 +34,7 @@ from captum_mda.visualize._panels import (
     draw_photo,
     relative,
 )
-from captum_mda.visualize._text import drawable
+from captum_mda.visualize._text import drawable, is_formula, literal
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -34,12 +43,15 @@ if TYPE_CHECKING:
 
 __all__ = ["denormalize", "explanation_figure", "save_figure"]
 
+_GREY = 0.85  # of patches that are left out
+
 _NAMES = {0.0: "Sparse", 0.5: "Half", 1.0: "Dense"}
 
 # The layout, in inches. Everything is placed by hand: the panels of both rows share
 # their outer edges, whatever the labels are.
-_WIDTH, _LEFT, _RIGHT, _BOTTOM, _TOP, _TITLE = 10.0, 0.62, 0.62, 0.52, 0.32, 0.3
-_GAP, _BAR, _ROW_GAP, _CURVE_HEIGHT, _CURVE_GAP = 0.1, 0.11, 0.5, 2.35, 0.62
+_WIDTH, _LEFT, _RIGHT, _BOTTOM, _TOP, _TITLE = 12.0, 0.62, 0.62, 0.52, 0.32, 0.3
+_FOOT_LINE, _FOOT_PAD, _FOOT_LETTERS = 0.135, 0.15, 170  # letters of the full width
+_GAP, _BAR, _ROW_GAP, _CURVE_HEIGHT, _CURVE_GAP = 0.1, 0.11, 0.85, 2.35, 0.62
 
 
 def explanation_figure(
@@ -47,16 +59,23 @@ def explanation_figure(
     explanation: MDAExplanation,
     index: int = 0,
     title: str | None = None,
-    gammas: Sequence[float] = (0.0, 0.5, 1.0),
+    gammas: Sequence[float] = (0.0, 1.0),
     kappa: float = 0.005,
     scores: PerturbationScores | None = None,
+    caption: str | None = None,
+    share: float = 0.9,
+    insertion_baseline: Picture | None = None,
+    deletion_baseline: Picture | None = None,
 ) -> Figure:
-    r"""Draw a photo, its attribution maps, and the response and density curves.
+    r"""Draw a photo, its maps, its sufficient patches, and the response curves.
 
-    Each map is divided by its largest value and laid over the grey photo. A curve shows
-    the response, dashed the density response (the share of the attribution that is
-    present), and between them the alignment penalty. A dotted line marks where the
-    search went over from insertion to deletion.
+    Each map is divided by its largest value and drawn in exactly the colours of the
+    bar, under the photo's outlines. Beside the maps stand the photo with only the
+    smallest sufficient patches kept (`MDAExplanation.sufficient_patches`), and the
+    photo with them removed. A curve shows the response, dashed the density response
+    (the share of the map's total that is present), and between them the gap that the
+    magnitude-aligned score (MAS) penalises. A dotted line marks where the search went
+    over from insertion to deletion.
 
     The figure belongs to no window and to no `pyplot` state; it is freed like any
     object.
@@ -69,19 +88,32 @@ def explanation_figure(
         index (int, optional): Which example of the batch. Default: 0
         title (str, optional): Written over the figure. Default: None
         gammas (sequence of float, optional): The maps to draw, from sparse, 0, to
-            dense, 1. Default: (0.0, 0.5, 1.0)
+            dense, 1. Default: (0.0, 1.0)
         kappa (float, optional): As for `MDAExplanation.attributions`. Default: 0.005
         scores (PerturbationScores, optional): The metrics of a map of the same batch,
             whose curves are drawn. None: the curves that the search has met, patch by
             patch, with the density of the first map. Default: None
+        caption (str, optional): Written small at the foot, wrapped to the width, for
+            example the model, the method, its ordering, the baselines and the crop.
+            Dollars are dollars there. Default: None
+        share (float, optional): The share of the image's score that sufficient patches
+            restore, in [0, 1]. Default: 0.9
+        insertion_baseline (Tensor, ndarray or PIL.Image.Image, optional): What stands
+            in place of the patches that are not kept, in the photo's form and size.
+            None: grey, which the model has not seen. Default: None
+        deletion_baseline (Tensor, ndarray or PIL.Image.Image, optional): What stands in
+            place of the patches that are removed, alike. Default: None
 
     Returns:
-        *matplotlib.figure.Figure*: the figure, 10 inches wide; see `save_figure`.
+        *matplotlib.figure.Figure*: the figure, 12 inches wide, its axes in the order of
+        the photo, the maps, the kept and the removed patches, the colour bar, and the
+        two curves; see `save_figure`.
 
     Raises:
         IndexError: There is no such example.
         TypeError, ValueError: The image, or the explanation of something else than
-            images, cannot be drawn; or ``gammas`` or ``kappa`` is out of its range.
+            images, cannot be drawn; a baseline has another size than the image; or
+            ``gammas``, ``kappa`` or ``share`` is out of its range.
 
     Example::
 
@@ -104,28 +136,45 @@ def explanation_figure(
         if scores is None
         else scored_curves(scores, index)
     )
+    panels = _kept_and_removed(
+        photo, explanation, index, share, insertion_baseline, deletion_baseline
+    )
+    n_sufficient = int(explanation.sufficient_patches(share)[index])
+    n_features = explanation.features.n_features
+    foot = "" if caption is None else literal(caption, _FOOT_LETTERS)
     layout = _Layout(
-        n_panels=1 + len(maps),
+        n_panels=1 + len(maps) + len(panels),
         aspect=photo.shape[0] / photo.shape[1],
         has_title=title is not None,
+        n_foot_lines=foot.count("\n") + 1 if foot else 0,
     )
     figure = Figure(figsize=(_WIDTH, layout.height))
-    photo_axes, *map_axes = (
-        figure.add_axes(layout.panel(place)) for place in range(1 + len(maps))
+    photo_axes, *axes_of_panels = (
+        figure.add_axes(layout.panel(place)) for place in range(layout.n_panels)
     )
     draw_photo(photo_axes, photo)
-    for axes, values, gamma in zip(map_axes, maps, gammas, strict=True):
+    for axes, values, gamma in zip(axes_of_panels, maps, gammas, strict=False):
         name = _NAMES.get(gamma, "Blended")
         draw_map(axes, photo, values, rf"{name} map ($\gamma$ = {gamma:g})")
+    for axes, panel in zip(axes_of_panels[len(maps) :], panels, strict=True):
+        draw_photo(axes, panel.colours, panel.title, panel.below)
     draw_colour_bar(figure.add_axes(layout.colour_bar()))
-    n_features = explanation.features.n_features
     n_inserted = int(explanation.n_inserted[index])
     for place, curve in enumerate(curves):
         axes = figure.add_axes(layout.curve(place))
         draw_curves(axes, curve, n_inserted, n_features)
+        if curve.mode == "insertion":
+            draw_sufficient(axes, n_sufficient, n_features, share)
+        draw_legend(axes)
     if title is not None:
-        top = 1.0 - 0.2 / layout.height
-        figure.suptitle(drawable(title), x=0.5, y=top, va="center", size=12)
+        y = 1.0 - 0.09 / layout.height
+        head = drawable(title)
+        figure.suptitle(
+            head, x=0.5, y=y, va="top", size=12, parse_math=is_formula(head)
+        )
+    if foot:
+        x, y = _LEFT / _WIDTH, _FOOT_PAD / 2 / layout.height
+        figure.text(x, y, foot, va="bottom", size=8, parse_math=False)
     return figure
 
 
@@ -174,11 +223,17 @@ def save_figure(
 class _Layout:
     """Where things stand, in fractions of the figure as `Figure.add_axes` wants."""
 
-    def __init__(self, n_panels: int, aspect: float, has_title: bool) -> None:
+    def __init__(
+        self, n_panels: int, aspect: float, has_title: bool, n_foot_lines: int
+    ) -> None:
+        self.n_panels = n_panels
+        self.bottom = _BOTTOM
+        if n_foot_lines:
+            self.bottom += n_foot_lines * _FOOT_LINE + _FOOT_PAD
         inner = _WIDTH - _LEFT - _RIGHT
         self.panel_width = (inner - _BAR - n_panels * _GAP) / n_panels
         self.panel_height = self.panel_width * min(max(aspect, 0.5), 2.0)
-        self.row = _BOTTOM + _CURVE_HEIGHT + _ROW_GAP  # bottom of the upper row
+        self.row = self.bottom + _CURVE_HEIGHT + _ROW_GAP  # bottom of the upper row
         self.height = self.row + self.panel_height + _TOP + _TITLE * has_title
         self.curve_width = (inner - _CURVE_GAP) / 2
 
@@ -191,7 +246,7 @@ class _Layout:
 
     def curve(self, place: int) -> tuple[float, float, float, float]:
         left = _LEFT + place * (self.curve_width + _CURVE_GAP)
-        return self._box(left, _BOTTOM, self.curve_width, _CURVE_HEIGHT)
+        return self._box(left, self.bottom, self.curve_width, _CURVE_HEIGHT)
 
     def _box(
         self, left: float, bottom: float, width: float, height: float
@@ -248,3 +303,74 @@ def _relative_map(
     values = painted if isinstance(painted, Tensor) else painted[0]
     channels: FloatArray = values[index].detach().double().cpu().numpy()
     return relative(channels.mean(axis=0))
+
+
+@dataclass(frozen=True)
+class _Panel:
+    """A photo of which patches are missing: (H, W, 3), and its words."""
+
+    colours: FloatArray
+    title: str
+    below: str
+
+
+def _kept_and_removed(
+    photo: FloatArray,
+    explanation: MDAExplanation,
+    index: int,
+    share: float,
+    insertion_baseline: Picture | None,
+    deletion_baseline: Picture | None,
+) -> tuple[_Panel, _Panel]:
+    """Show the smallest sufficient patches alone, and all the others."""
+    count = int(explanation.sufficient_patches(share)[index])
+    kept = _mask_of(explanation, index, count, (photo.shape[0], photo.shape[1]))
+    hidden, rest = _replacement("insertion_baseline", insertion_baseline, photo)
+    gone, there = _replacement("deletion_baseline", deletion_baseline, photo)
+    n_features = explanation.features.n_features
+    return (
+        _Panel(
+            kept * photo + (1 - kept) * hidden,
+            f"Only {count} of {n_features} patches",
+            f"restore {100 * share:g} % of the score;\nrest: {rest}",
+        ),
+        _Panel(
+            (1 - kept) * photo + kept * gone,
+            f"Without these {count}",
+            f"removed patches:\n{there}",
+        ),
+    )
+
+
+def _mask_of(
+    explanation: MDAExplanation, index: int, count: int, size: tuple[int, int]
+) -> FloatArray:
+    """Mark the first patches of an order: (H, W, 1) at the photo's size, 1 if kept."""
+    marks = torch.zeros(explanation.order.shape)
+    marks[index, explanation.order[index, :count]] = 1.0
+    (painted,) = explanation.features.paint(
+        marks.to(explanation.features.masks[0].device)
+    )
+    plane = painted[index].double().mean(0).cpu().numpy()
+    rows = np.arange(size[0]) * plane.shape[0] // size[0]
+    columns = np.arange(size[1]) * plane.shape[1] // size[1]
+    marked: FloatArray = plane[rows][:, columns, None]
+    return marked
+
+
+def _replacement(
+    name: str, baseline: Picture | None, photo: FloatArray
+) -> tuple[FloatArray, str]:
+    """Read what stands in place of patches, and say what it is."""
+    if baseline is None:
+        return np.full_like(photo, _GREY), "left blank"
+    try:
+        colours = as_photo(baseline)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{name}: {str(error).removeprefix('image: ')}") from error
+    if colours.shape != photo.shape:
+        raise ValueError(
+            f"{name}: got {colours.shape[:2]} pixels, takes as many as the image has, "
+            f"{photo.shape[:2]}"
+        )
+    return colours, name.replace("_", " ")

@@ -21,7 +21,7 @@ from captum_mda.visualize._panels import (
     relative,
     TICK_SIZE,
 )
-from captum_mda.visualize._text import drawable
+from captum_mda.visualize._text import drawable, is_formula, literal
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -38,7 +38,7 @@ _PANEL, _GAP, _SIDE, _TOP = 2.0, 0.14, 0.15, 0.1
 _TITLE_LINE, _CAPTION_LINE, _PAD = 0.165, 0.135, 0.09
 _BAR, _BAR_HEIGHT, _BAR_GAP, _BOTTOM = 2.4, 0.1, 0.5, 0.57
 _TITLE_LETTERS, _CAPTION_LETTERS = 25, 31  # as many as a panel is wide
-_HEAD_LETTER, _HEAD_LINE = 0.105, 0.2
+_HEAD_LETTER, _HEAD_LINE, _FOOT_LETTER = 0.105, 0.2, 0.064
 
 
 def maps_figure(
@@ -47,6 +47,7 @@ def maps_figure(
     title: str | None = None,
     captions: Mapping[str, str] | None = None,
     n_columns: int | None = None,
+    caption: str | None = None,
 ) -> Figure:
     r"""Draw a photo and several attribution maps of it, in rows.
 
@@ -69,6 +70,9 @@ def maps_figure(
             below it. Default: None
         n_columns (int, optional): How many panels stand in a row. None: at most five,
             so that the rows are about equally long. Default: None
+        caption (str, optional): Written small at the foot, wrapped to the width, for
+            example the model, the target, the baselines and the crop. Dollars are
+            dollars there. Default: None
 
     Returns:
         *matplotlib.figure.Figure*: the figure, its axes in the order of the photo, the
@@ -111,20 +115,29 @@ def maps_figure(
         caption_lines=_lines_by_row(["", *below], n_columns),
         n_bars=len(kinds),
         text=title or "",
+        foot=caption or "",
     )
     figure = Figure(figsize=(layout.width, layout.height))
     draw_photo(figure.add_axes(layout.panel(0)), photo)
     panels = zip(planes.values(), titles, below, strict=True)
-    for place, (plane, name, caption) in enumerate(panels, 1):
+    for place, (plane, name, words) in enumerate(panels, 1):
         axes = figure.add_axes(layout.panel(place))
         draw_map(axes, photo, plane, name)
-        _write_below(axes, caption)
+        _write_below(axes, words)
     for place, signed in enumerate(kinds):
         axes = figure.add_axes(layout.colour_bar(place))
         draw_colour_bar(axes, signed, horizontal=True)
     if title is not None:
         top = 1.0 - _SIDE / layout.height
-        figure.suptitle(drawable(layout.title), x=0.5, y=top, va="top", size=12)
+        head = drawable(layout.title)
+        figure.suptitle(
+            head, x=0.5, y=top, va="top", size=12, parse_math=is_formula(head)
+        )
+    if caption:
+        left, bottom = _SIDE / layout.width, _SIDE / layout.height
+        figure.text(
+            left, bottom, layout.caption, va="bottom", size=TICK_SIZE, parse_math=False
+        )
     return figure
 
 
@@ -182,7 +195,7 @@ def _captions(
 
 def _wrapped(text: str, n_letters: int) -> str:
     """Break long lines between words, but never within a formula."""
-    if "$" in text:
+    if is_formula(text):
         return text
     return "\n".join("\n".join(wrap(line, n_letters)) for line in text.split("\n"))
 
@@ -211,6 +224,7 @@ class _Layout:
     caption_lines: Sequence[int]
     n_bars: int
     text: str
+    foot: str
 
     @property
     def width(self) -> float:
@@ -223,8 +237,22 @@ class _Layout:
         return _wrapped(self.text, int(self.width / _HEAD_LETTER))
 
     @property
+    def caption(self) -> str:
+        return literal(self.foot, int((self.width - 2 * _SIDE) / _FOOT_LETTER))
+
+    @property
     def height(self) -> float:
-        return self._below_row(len(self.title_lines) - 1) + _BOTTOM + _BAR_HEIGHT
+        return self._bars_end + _BOTTOM - _BAR_HEIGHT + self._foot_height
+
+    @property
+    def _bars_end(self) -> float:
+        return self._below_row(len(self.title_lines) - 1) + 2 * _BAR_HEIGHT
+
+    @property
+    def _foot_height(self) -> float:
+        if not self.foot:
+            return 0.0
+        return _CAPTION_LINE * (self.caption.count("\n") + 1) + _PAD + _SIDE
 
     @property
     def _panel_height(self) -> float:
@@ -252,8 +280,7 @@ class _Layout:
     def colour_bar(self, place: int) -> tuple[float, float, float, float]:
         bars = self.n_bars * (_BAR + _BAR_GAP) - _BAR_GAP
         left = (self.width - bars) / 2 + place * (_BAR + _BAR_GAP)
-        end = self.height - _BOTTOM + _BAR_HEIGHT
-        return self._box(left, end, _BAR, _BAR_HEIGHT)
+        return self._box(left, self._bars_end, _BAR, _BAR_HEIGHT)
 
     def _box(
         self, left: float, end: float, width: float, height: float
@@ -264,4 +291,6 @@ class _Layout:
 
 def _write_below(axes: Axes, caption: str) -> None:
     if caption:
-        axes.set_xlabel(caption, size=TICK_SIZE, labelpad=3)
+        axes.set_xlabel(
+            caption, size=TICK_SIZE, labelpad=3, parse_math=is_formula(caption)
+        )

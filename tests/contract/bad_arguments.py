@@ -384,6 +384,10 @@ def pictures(good: Tensor) -> Bad:
     return bad | {"None": None, "bytes": good.to(torch.uint8), "4-D": good[None]}
 
 
+def pictures_or_none(good: Any) -> Bad:
+    return {k: v for k, v in pictures(PHOTO).items() if k != "None"}
+
+
 def channel_numbers(good: Any) -> Bad:
     return {
         "None": None,
@@ -672,6 +676,13 @@ def explanation() -> captum_mda.MDAExplanation:
     return mda.explain(image)
 
 
+row(
+    "MDAExplanation.sufficient_patches",
+    captum_mda.MDAExplanation.sufficient_patches,
+    {},
+    {"self": free, "share": unit},
+    call=lambda **o: _some_explanation().sufficient_patches(**o),
+)
 for _name in ("feature_attributions", "attributions"):
     row(
         f"MDAExplanation.{_name}",
@@ -980,6 +991,10 @@ row(
         "gammas": numbers_in_unit,
         "kappa": unit,
         "scores": others_or_none,
+        "caption": free,
+        "share": unit,
+        "insertion_baseline": pictures_or_none,
+        "deletion_baseline": pictures_or_none,
     },
     call=lambda **o: visualize.explanation_figure(
         **(
@@ -1011,6 +1026,7 @@ row(
         "title": free,
         "captions": lambda good: {"unknown": {"b": "?"}, "list": ["a"], "word": "a"},
         "n_columns": positive,
+        "caption": free,
     },
 )
 row(

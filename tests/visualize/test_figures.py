@@ -53,11 +53,13 @@ def legend_texts(figure: Figure, place: int) -> list[str]:
 def test_panels_follow_the_gammas(images: Tensor, explanation: MDAExplanation) -> None:
     figure = explanation_figure(images[0], explanation, title="squares")
     titles = [axes.get_title() for axes in figure.axes]
+    count = int(explanation.sufficient_patches()[0])
     assert titles == [
         "Image",
         r"Sparse map ($\gamma$ = 0)",
-        r"Half map ($\gamma$ = 0.5)",
         r"Dense map ($\gamma$ = 1)",
+        f"Only {count} of 4 patches",
+        f"Without these {count}",
         "",  # the colour bar
         "Insertion",
         "Deletion",
@@ -70,7 +72,7 @@ def test_panels_follow_the_gammas(images: Tensor, explanation: MDAExplanation) -
 def test_maps_are_relative_to_their_largest_value(
     images: Tensor, explanation: MDAExplanation
 ) -> None:
-    figure = explanation_figure(images[0], explanation)
+    figure = explanation_figure(images[0], explanation, gammas=(0.0, 0.5, 1.0))
     for axes, gamma in zip(figure.axes[1:4], (0.0, 0.5, 1.0), strict=True):
         drawn = np.asarray(axes.images[-1].get_array())
         wanted = explanation.attributions(gamma)[0].mean(0)
@@ -83,15 +85,16 @@ def test_curves_are_those_of_the_search(
 ) -> None:
     figure = explanation_figure(images[1], explanation, index=1)
     insertion, deletion = figure.axes[-2:]
-    response, density, _ = (line.get_ydata() for line in insertion.lines)
+    response, density, _ = (line.get_ydata() for line in insertion.lines[:3])
     np.testing.assert_allclose(response, explanation.insertion_curve[1])
     assert density[0] == 0.0 and density[-1] == 1.0 and (np.diff(density) > 0).all()
     response, density, _ = (line.get_ydata() for line in deletion.lines)
     np.testing.assert_allclose(response, explanation.deletion_curve[1])
     assert density[0] == 1.0 and density[-1] == 0.0
-    assert f"C = {int(explanation.n_inserted[1])} of 4 patches" in legend_texts(
-        figure, -1
+    words = (
+        f"search: {int(explanation.n_inserted[1])} of 4 patches ordered by insertion"
     )
+    assert any(text.startswith(words) for text in legend_texts(figure, -1))
 
 
 def test_curves_of_scores_are_theirs(
@@ -99,7 +102,9 @@ def test_curves_of_scores_are_theirs(
 ) -> None:
     figure = explanation_figure(images[1], explanation, index=1, scores=scores)
     for place, curve in ((-2, scores.insertion_curve), (-1, scores.deletion_curve)):
-        response, density, _ = (line.get_ydata() for line in figure.axes[place].lines)
+        response, density, _ = (
+            line.get_ydata() for line in figure.axes[place].lines[:3]
+        )
         np.testing.assert_array_equal(response, curve.response[1])
         np.testing.assert_array_equal(density, curve.density[1])
         assert f"response, area {curve.area[1]:.3f}" in legend_texts(figure, place)
@@ -241,3 +246,54 @@ def test_denormalize_undoes_a_normalisation() -> None:
         denormalize(normalised, mean, (1.0,))
     with pytest.raises(TypeError, match="images: got"):
         denormalize(normalised.long(), mean, std)
+
+
+def test_sufficient_patches_are_the_first_that_restore_the_share() -> None:
+    rows = torch.tensor([[6.0, 1.0, 3.0], [-1.0, -4.0, 5.0]])
+    mda = MetricDrivenAttribution(lambda x: x.sum(1) + 10, score="identity")
+    explanation = mda.explain(rows[:1])
+    # 10, 16, 19, 20: half of 20 is there from the start, 0.8 with the first.
+    for share, count in ((0.5, 0), (0.8, 1), (0.9, 2), (0.951, 3), (1.0, 3)):
+        assert explanation.sufficient_patches(share).tolist() == [count]
+    below = MetricDrivenAttribution(lambda x: x.sum(1) - 20, score="identity")
+    # -20, -14, -11, -10: within a tenth of -10 with the second.
+    assert below.explain(rows[:1]).sufficient_patches().tolist() == [2]
+    with pytest.raises(ValueError, match=r"share: got 1\.5"):
+        explanation.sufficient_patches(1.5)
+
+
+def test_kept_and_removed_patches_share_the_image(explanation: MDAExplanation) -> None:
+    photo = torch.rand(3, 16, 16, generator=torch.Generator().manual_seed(0)).double()
+    black, white = torch.zeros_like(photo), torch.ones_like(photo)
+    figure = explanation_figure(
+        photo, explanation, insertion_baseline=black, deletion_baseline=black
+    )
+    kept, removed = (
+        np.asarray(axes.images[0].get_array()) for axes in figure.axes[3:5]
+    )
+    np.testing.assert_allclose(kept + removed, photo.permute(1, 2, 0))
+    count = int(explanation.sufficient_patches()[0])
+    assert (kept > 0).all(-1).sum() == count * 64  # patches of 4, at twice the size
+    first = int(explanation.order[0, 0])
+    row, column = 8 * (first // 2), 8 * (first % 2)
+    block = (slice(row, row + 8), slice(column, column + 8))
+    np.testing.assert_allclose(kept[block], photo.permute(1, 2, 0)[block])
+    with pytest.raises(ValueError, match=r"deletion_baseline: got \(8, 8\) pixels"):
+        explanation_figure(photo, explanation, deletion_baseline=white[:, :8, :8])
+
+
+@pytest.mark.parametrize("size", [(8, 8), (40, 8), (8, 40)])
+def test_captions_are_drawn_at_the_foot_and_literally(
+    explanation: MDAExplanation, size: tuple[int, int], tmp_path: Path
+) -> None:
+    caption = "deit_tiny for $5 and _x^ for $6; " * 12
+    title = r"cost $5 \frac and $6"
+    figure = explanation_figure(
+        torch.rand(3, *size), explanation, title=title, caption=caption
+    )
+    save_figure(figure, tmp_path / "a.png", dpi=40)
+    (foot,) = [text for text in figure.texts if "deit" in text.get_text()]
+    assert " ".join(foot.get_text().split()) == " ".join(caption.split())
+    box = foot.get_window_extent()
+    assert box.x0 >= 0 and box.y0 >= 0 and box.x1 <= figure.bbox.x1
+    assert all(box.y1 <= axes.get_tightbbox().y0 for axes in figure.axes)

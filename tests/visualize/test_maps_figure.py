@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from captum_mda.visualize import maps_figure, save_figure
@@ -148,11 +149,13 @@ def test_nothing_overlaps_or_leaves_the_figure(
     }
     captions = {name: f"below: {name}\nand one more line" for name in maps}
     title = "A photo with a title that is wider than two panels are, as it may happen"
-    figure = maps_figure(photo, maps, title, captions, n_columns)
+    foot = "a model, its target, $5 of ordering and $6 of baselines; " * 4
+    figure = maps_figure(photo, maps, title, captions, n_columns, foot)
     figure.draw_without_rendering()
     boxes = [axes.get_tightbbox() for axes in figure.axes]
     boxes += [text.get_window_extent() for text in figure.texts]
-    assert len(boxes) == len(figure.axes) + 1
+    assert len(boxes) == len(figure.axes) + 2
+    assert " ".join(figure.texts[-1].get_text().split()) == foot.strip()
     for index, box in enumerate(boxes):
         assert box.x0 >= 0 and box.y0 >= 0
         assert box.x1 <= figure.bbox.x1 and box.y1 <= figure.bbox.y1
@@ -207,3 +210,23 @@ def test_wrong_arguments_are_named(
     arguments: dict[str, Any] = {"image": PHOTO, "maps": {"a": POSITIVE}, **changes}
     with pytest.raises(error, match=message):
         maps_figure(**arguments)
+
+
+@pytest.mark.parametrize("values", [POSITIVE, SIGNED])
+def test_drawn_colours_are_those_of_the_bar(values: torch.Tensor) -> None:
+    figure = maps_figure(torch.rand(1, 1, 1).expand(3, 40, 40), {"a": values})
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    pixels = np.asarray(canvas.buffer_rgba())[::-1]  # rows upwards
+    _, panel, bar = figure.axes
+    inside, along = panel.get_window_extent(), bar.get_window_extent()
+    low, high = bar.get_xlim()
+    for (row, column), value in np.ndenumerate(values.numpy()):
+        relative = value / np.abs(values.numpy()).max()
+        x = inside.x0 + (column + 0.5) * inside.width / 2
+        y = inside.y1 - (row + 0.5) * inside.height / 2
+        part = np.clip((relative - low) / (high - low), 0.01, 0.99)
+        legend = pixels[
+            int((along.y0 + along.y1) / 2), int(along.x0 + part * along.width)
+        ]
+        np.testing.assert_allclose(pixels[int(y), int(x)], legend, atol=8)
