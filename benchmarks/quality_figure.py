@@ -63,7 +63,7 @@ def draw(sets: Mapping[str, Mapping[str, Sequence[Point]]], path: Path) -> list[
         for axis, (title, points) in zip(row, of.items(), strict=True):
             _draw_points(axis, points, styles)
             axis.set(title=f"{title}, {kind}", ylabel=title)
-            axis.set_xlabel("forwards for a map")
+            axis.set_xlabel("forwards per map")
     shown: dict[str, Any] = {}
     for axis in axes.flat:
         handles, names = axis.get_legend_handles_labels()
@@ -76,7 +76,7 @@ def draw(sets: Mapping[str, Mapping[str, Sequence[Point]]], path: Path) -> list[
         for axis, points in zip(row, of.values(), strict=True):
             boxes += _label(axis, points)
     with replacing(path) as beside:
-        figure.savefig(beside, dpi=110, format="png")
+        figure.savefig(beside, dpi=95, format="png")
     plt.close(figure)
     return boxes
 

@@ -140,6 +140,9 @@ def number_of(rows: Sequence[Row], kind: str) -> str:
     return f"Means of {counts.pop()} {kind}."
 
 
+_SEARCHES = ("mda", "mda fast", "mda joint", "mda relaxed")
+
+
 def points_of(rows: Sequence[Row]) -> dict[str, dict[str, list[Point]]]:
     """Gather what the figure shows: by set and metric, explainers that have a score."""
     titles = {"insertion_deletion": "Ins-Del", "mas_insertion_deletion": "MAS Ins-Del"}
@@ -153,6 +156,12 @@ def points_of(rows: Sequence[Row]) -> dict[str, dict[str, list[Point]]]:
                 for name, of in found.items()
                 if of
             ]
+            variants = [point for point in points if point.name.startswith("mda")]
+            # Eleven markers on one spot of all methods are a panel of their own.
             if points:
-                figure.setdefault(kind, {})[title] = points
+                figure.setdefault(kind, {})[title] = [
+                    p for p in points if p not in variants or p.name in _SEARCHES
+                ]
+            if variants:
+                figure.setdefault(f"{kind}, MDA alone", {})[title] = variants
     return figure

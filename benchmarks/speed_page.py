@@ -11,6 +11,7 @@ import matplotlib
 
 matplotlib.use("agg")
 from matplotlib import pyplot as plt
+from matplotlib.ticker import LogLocator
 
 from captum_mda._files import replacing
 
@@ -97,9 +98,11 @@ def draw(rows: Sequence[Row], path: Path) -> None:
     if 196 in known:
         bound = [known[196] * (n / 196) ** 1.1 for n in sizes]
         axis.loglog(sizes, bound, ":", color="0.5", label="N to the power of 1.1")
-    axis.set(xlabel="patches N", ylabel="forwards for an image", xticks=sizes)
+    axis.set(xlabel="number of patches N", ylabel="forwards per image", xticks=sizes)
     axis.set_xticklabels([f"{n}" for n in sizes])
     axis.minorticks_off()
+    axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.yaxis.set_major_formatter("{x:,.0f}")
     axis.margins(0.12, 0.16)
     axis.grid(alpha=0.25)
     axis.legend(fontsize=9)

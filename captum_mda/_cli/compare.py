@@ -165,7 +165,8 @@ class Comparison:
     ) -> None:
         figure = maps_figure(
             question.photo,
-            {TITLES[name]: values for name, values in maps.items()},
+            # MDA stands first, whatever the order of the names was.
+            {TITLES[name]: maps[name] for name in sorted(maps, key="mda".__ne__)},
             title=question.title(self.picture.name),
             captions={
                 TITLES[row.method]: caption(row) for row in rows if row.method in maps
