@@ -218,4 +218,4 @@ def test_sdist_holds_what_the_tests_and_pages_need(sdist: Path) -> None:
     missing = [str(path) for path in wanted if not (sdist / path).exists()]
     assert not missing
     text = (sdist / "PKG-INFO").read_text(encoding="utf-8")
-    assert "captum_mda" in text and "](docs/" not in text
+    assert "## Five lines" in text and "](docs/" not in text
