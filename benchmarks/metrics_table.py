@@ -173,7 +173,7 @@ def table(pictures: Sequence[Mapping[str, Any]], kind: str) -> str:
     for metric, column in columns.items():
         values = {name: _values(pictures, kind, name, metric) for name in TITLES}
         known = {name: each for name, each in values.items() if not _all_nan(each)}
-        found = statistics.compare(known, column.higher_is_better)
+        found = statistics.compare(known, column.higher_is_better, metric=metric)
         best = found[0].reference
         same = {each.method for each in found if not each.distinguishable}
         for name in TITLES:
@@ -197,7 +197,7 @@ def verdicts(pictures: Sequence[Mapping[str, Any]], kind: str) -> str:
             continue
         values = {name: _values(pictures, kind, name, metric) for name in TITLES}
         known = {name: each for name, each in values.items() if not _all_nan(each)}
-        found = statistics.compare(known, column.higher_is_better)
+        found = statistics.compare(known, column.higher_is_better, metric=metric)
         best = found[0].reference
         worse = [TITLES[each.method] for each in found if each.outcome == "worse"]
         told = f"worse: {'; '.join(worse)}" if worse else "no other can be told from it"

@@ -36,6 +36,7 @@ from captum_mda.metrics.segmentation import (
     SegmentationScores,
 )
 from captum_mda.metrics.sparseness import sparseness
+from captum_mda.metrics.table import Metric, METRICS
 from captum_mda.metrics.token_deletion import (
     lif_deletion,
     mif_deletion,
@@ -44,7 +45,9 @@ from captum_mda.metrics.token_deletion import (
 )
 
 __all__ = [
+    "METRICS",
     "MaskedHits",
+    "Metric",
     "PerturbationScores",
     "ResponseCurve",
     "SegmentationScores",

@@ -1,10 +1,18 @@
-"""Whether methods differ on the same examples."""
+"""Whether methods differ on the same examples.
+
+Two things are told of each pair of methods, and they can disagree. The interval is a
+BCa bootstrap of the mean difference, one comparison at a time: it is not corrected for
+their number, and too narrow for few examples (four differences of one sign never give
+an interval with 0 in it, at any level). The p-value is that of Wilcoxon's signed-rank
+test, corrected by Holm for the number of comparisons. Verdicts follow the test, and say
+so where the interval points elsewhere.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,12 +24,18 @@ from captum_mda.metrics.intervals import (
     MeanInterval,
     require_settings,
 )
+from captum_mda.metrics.scores import PerturbationScores
+from captum_mda.metrics.segmentation import SegmentationScores
 from captum_mda.metrics.signed_ranks import (
     holm,
     rank_biserial,
     signed_rank_p_value,
     smallest_p_value_of,
 )
+from captum_mda.metrics.table import DOWN, Metric, metric_named, METRICS, UP
+
+Scores: TypeAlias = Values | PerturbationScores | SegmentationScores
+"""The scores of one method's examples, or a result that holds them."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +45,8 @@ class Comparison:
     Args:
         method (str): The method's name.
         reference (str): The name of what it is compared with.
-        difference (MeanInterval): Of method minus reference, over the pairs.
+        difference (MeanInterval): Of method minus reference, over the pairs; its
+            bootstrap interval is not corrected for the number of comparisons.
         p_value (float): Of the two-sided Wilcoxon signed-rank test, in [0, 1].
         adjusted_p_value (float): By Holm over all comparisons of the call, in [0, 1].
         effect_size (float): Matched-pairs rank-biserial correlation, in [-1, 1];
@@ -42,6 +57,7 @@ class Comparison:
         smallest_p_value (float): The adjusted p-value if all differences had one sign
             and the other comparisons were as they are.
         higher_is_better (bool): Whether a higher score is a better one.
+        metric (Metric, optional): What was compared. Default: None
     """
 
     method: str
@@ -55,6 +71,7 @@ class Comparison:
     n_comparisons: int
     smallest_p_value: float
     higher_is_better: bool
+    metric: Metric | None = None
 
     @property
     def distinguishable(self) -> bool:
@@ -73,23 +90,67 @@ class Comparison:
         return "better" if scores_higher == self.higher_is_better else "worse"
 
     @property
+    def interval_agrees(self) -> bool:
+        """Whether the interval leaves out 0 where the test rejects, and only there."""
+        leaves_out_0 = self.difference.low > 0 or self.difference.high < 0
+        return leaves_out_0 == self.distinguishable
+
+    @property
     def verdict(self) -> str:
-        """The verdict in a sentence, with the adjusted p-value and an unsigned "by"."""
-        outcome, p_value = self.outcome, f"p = {self.adjusted_p_value:.2g}"
-        record = f"(n = {self.n}, {p_value}, effect {self.effect_size:.2f})"
+        """The verdict in a sentence: what differs, by how much, and how that is known.
+
+        It follows the test, and says so where the interval points elsewhere.
+        """
+        outcome, pair = self.outcome, f"{self.reference}{self._of_metric}"
         if outcome == "mixed":
             return (
-                f"{self.method} differs from {self.reference}, but ranks and mean "
-                f"point apart: difference {self.difference} {record}"
+                f"{self.method} differs from {pair}, but ranks and mean point apart: "
+                f"difference {self.difference} {self._record}"
             )
         if outcome == "not distinguishable":
             return (
-                f"{self.method} is not distinguishable from {self.reference} at n = "
-                f"{self.n}: difference {self.difference}, {p_value}{self._hopelessness}"
+                f"{self.method} is not distinguishable from {pair} at n = {self.n}: "
+                f"difference {self.difference} {self._record}"
+                f"{self._disagreement}{self._hopelessness}"
             )
         upwards = self.difference.mean > 0
         margin = self.difference if upwards else _negated(self.difference)
-        return f"{self.method} is {outcome} than {self.reference} by {margin} {record}"
+        return (
+            f"{self.method} is {outcome} than {pair} by {margin} {self._record}"
+            f"{self._disagreement}"
+        )
+
+    @property
+    def _of_metric(self) -> str:
+        """Say which scores were compared, and which of them are better."""
+        if self.metric is None:
+            return ""
+        return f" in {self.metric.heading} ({self.metric.direction} is better)"
+
+    @property
+    def _record(self) -> str:
+        """Say what the interval is, and what the test found."""
+        return (
+            f"({_percent(self.difference.confidence)} bootstrap interval of the mean, "
+            f"not corrected; Holm-corrected Wilcoxon p = {self.adjusted_p_value:.2g}, "
+            f"n = {self.n}, effect {self.effect_size:.2f})"
+        )
+
+    @property
+    def _disagreement(self) -> str:
+        """Say which to go by where interval and test point apart."""
+        if self.interval_agrees:
+            return ""
+        if self.distinguishable:
+            return (
+                "; the interval includes 0, but it is of the mean and the test is of "
+                "the ranks: the verdict follows the test"
+            )
+        return (
+            "; the interval leaves out 0, but it is not corrected for "
+            f"{_counted(self.n_comparisons, 'comparison')} and is too narrow for few "
+            "examples: the verdict follows the test"
+        )
 
     @property
     def _hopelessness(self) -> str:
@@ -100,20 +161,27 @@ class Comparison:
         if self.n_nonzero < self.n:
             examples += f" of which {self.n_nonzero} differ"
         return (
-            f"; no result could be, with {_counted(self.n_comparisons, 'comparison')} "
-            f"of {examples}"
+            "; no result could be significant, with "
+            f"{_counted(self.n_comparisons, 'comparison')} of {examples}"
         )
 
 
 def compare(
-    scores: Mapping[str, Values],
-    higher_is_better: bool = True,
+    scores: Mapping[str, Scores],
+    higher_is_better: bool | None = None,
     reference: str | None = None,
     confidence: float = 0.95,
     n_resamples: int = 9999,
     seed: int = 0,
+    *,
+    metric: str | Metric | None = None,
 ) -> list[Comparison]:
     """Compare every method with a reference, paired over the same examples.
+
+    Which scores are better comes from the metric. Whether two methods differ is said by
+    the test, Wilcoxon's, corrected by Holm for the number of comparisons. The bootstrap
+    interval of each mean difference is not corrected; a verdict says so, and says in
+    words where the interval points elsewhere than the test.
 
     The Wilcoxon test is exact for up to 50 differing pairs, or up to 13 where absolute
     differences are tied, and its normal approximation beyond. With ties among 11 to 13
@@ -121,24 +189,30 @@ def compare(
     mean is chosen with the data at hand, which flatters it.
 
     Args:
-        scores (Mapping[str, Tensor, array or sequence]): For each of at least two
-            methods the scores of the same examples in the same order, (B,); a pair with
-            a NaN is left out and counted.
-        higher_is_better (bool, optional): Default: True
+        scores (Mapping[str, Tensor, array, sequence or result]): For each of at least
+            two methods the scores of the same examples in the same order, (B,), or
+            `PerturbationScores` or `SegmentationScores` that hold the metric's; a pair
+            with a NaN is left out and counted.
+        higher_is_better (bool, optional): For scores of a metric of your own, in place
+            of ``metric``. Default: None
         reference (str, optional): The method that all others are compared with. None:
             the one with the best mean, the first of those. Default: None
         confidence (float, optional): Of the intervals; one minus it is the level of the
             tests after correction. Default: 0.95
         n_resamples (int, optional): As in `mean_interval`. Default: 9999
         seed (int, optional): As in `mean_interval`. Default: 0
+        metric (str or Metric, optional): What the scores are of, by its name in
+            `captum_mda.metrics.METRICS`, which knows whether higher or lower is better.
+            Default: None
 
     Returns:
         *list[Comparison]*: One for each method but the reference, in order.
 
     Raises:
-        TypeError: An argument of the wrong type.
-        ValueError: There are fewer than two methods, their lengths differ, a pair of
-            methods shares no example, or as `mean_interval`.
+        TypeError: An argument of the wrong type, or neither ``metric`` nor
+            ``higher_is_better`` is given.
+        ValueError: Both are given and disagree, there are fewer than two methods, their
+            lengths differ, a pair of methods shares no example, or as `mean_interval`.
 
     Reference:
         Wilcoxon, Individual Comparisons by Ranking Methods, 1945; Holm, A Simple
@@ -148,14 +222,19 @@ def compare(
     Example::
 
         >>> from captum_mda.metrics.statistics import compare
-        >>> ours, theirs = [0.5, 0.7, 0.9, 0.8], [0.4, 0.5, 0.6, 0.4]
-        >>> print(compare({"ours": ours, "theirs": theirs})[0].verdict)
-        theirs is not distinguishable from ours at n = 4: difference -0.250
-        [-0.350, -0.150], p = 0.12; no result could be, with 1 comparison of 4 examples
+        >>> scores = {"ours": [0.2, 0.1, 0.3, 0.2], "theirs": [0.3, 0.3, 0.6, 0.6]}
+        >>> print(compare(scores, metric="deletion")[0].verdict)
+        theirs is not distinguishable from ours in Del (lower is better) at n = 4:
+        difference 0.250 [0.125, 0.350] (95 % bootstrap interval of the mean, not
+        corrected; Holm-corrected Wilcoxon p = 0.12, n = 4, effect 1.00); the interval
+        leaves out 0, but it is not corrected for 1 comparison and is too narrow for few
+        examples: the verdict follows the test; no result could be
+        significant, with 1 comparison of 4 examples
     """
     require_settings(confidence, n_resamples, seed)
-    higher_is_better = require_flag("higher_is_better", higher_is_better)
-    values = _paired_values(scores)
+    found = None if metric is None else metric_named("metric", metric)
+    higher_is_better = _direction(found, higher_is_better)
+    values = _paired_values(scores, found)
     chosen = _chosen_reference(values, higher_is_better, reference)
     differences = {
         name: array - values[chosen] for name, array in values.items() if name != chosen
@@ -176,34 +255,40 @@ def compare(
             n_comparisons=len(pairs),
             smallest_p_value=smallest_p_value_of(p_values, index, pairs[index]),
             higher_is_better=higher_is_better,
+            metric=found,
         )
         for index, name in enumerate(differences)
     ]
 
 
 def comparison_table(
-    scores: Mapping[str, Values],
-    higher_is_better: bool = True,
+    scores: Mapping[str, Scores],
+    higher_is_better: bool | None = None,
     reference: str | None = None,
     confidence: float = 0.95,
     n_resamples: int = 9999,
     seed: int = 0,
+    *,
+    metric: str | Metric | None = None,
 ) -> str:
     """Write the means of all methods and their comparisons as a Markdown table.
 
     Args:
-        scores (Mapping[str, Tensor, array or sequence]): As all arguments, see
+        scores (Mapping[str, Tensor, array, sequence or result]): As all arguments, see
             `compare`.
-        higher_is_better (bool, optional): Default: True
+        higher_is_better (bool, optional): Default: None
         reference (str, optional): Default: None
         confidence (float, optional): Default: 0.95
         n_resamples (int, optional): Default: 9999
         seed (int, optional): Default: 0
+        metric (str or Metric, optional): Default: None
 
     Returns:
         *str*: A row for each method, in order: its mean, the difference to the
-        reference, both with their intervals, the p-value after Holm's correction, the
-        effect size, the number of pairs and the outcome in a word.
+        reference, both with bootstrap intervals that are not corrected, Wilcoxon's
+        p-value after Holm's correction, the effect size, the number of pairs and the
+        outcome in a word, which follows the test; where the interval points elsewhere,
+        that is said. An arrow shows which means are better.
 
     Raises:
         TypeError, ValueError: As `compare`.
@@ -211,42 +296,96 @@ def comparison_table(
     Example::
 
         >>> from captum_mda.metrics.statistics import comparison_table
-        >>> scores = {"ours": [0.5, 0.7, 0.9], "theirs": [0.4, 0.5, 0.6]}
-        >>> print(comparison_table(scores))
-        | method | mean [95%] | difference [95%] | Holm p | effect | n | verdict |
+        >>> scores = {"ours": [0.5, 0.7, 0.9], "theirs": [0.4, 0.8, 0.6]}
+        >>> print(comparison_table(scores, metric="insertion"))
+        | method | Ins ↑, mean [95 % bootstrap] | difference [95 % bootstrap, not
+        corrected] | Wilcoxon p, Holm-corrected | effect | n | verdict |
         | --- | --- | --- | --- | --- | --- | --- |
         | ours | 0.700 [0.567, 0.900] |  |  |  | 3 | reference |
-        | theirs | 0.500 [0.400, 0.600] | -0.200 [-0.300, -0.100] | 0.25 | -1.00 | 3 |
+        | theirs | 0.600 [0.467, 0.800] | -0.100 [-0.300, 0.100] | 0.75 | -0.33 | 3 |
         not distinguishable |
     """
     comparisons = {
         comparison.method: comparison
         for comparison in compare(
-            scores, higher_is_better, reference, confidence, n_resamples, seed
+            scores,
+            higher_is_better,
+            reference,
+            confidence,
+            n_resamples,
+            seed,
+            metric=metric,
         )
     }
-    level = f"[{100 * confidence:g}%]"
-    header = f"method|mean {level}|difference {level}|Holm p|effect|n|verdict".split(
-        "|"
-    )
-    rows = [header, ["---"] * len(header)]
-    for name, values in scores.items():
+    known = next(iter(comparisons.values()))
+    rows = [_header(known), ["---"] * 7]
+    for name, values in _paired_values(scores, known.metric).items():
         mean = mean_interval(values, confidence, n_resamples, seed)
         cells = ["", "", "", str(mean.n), "reference"]
         if name in comparisons:
-            found = comparisons[name]
-            cells = [
-                str(found.difference),
-                f"{found.adjusted_p_value:.2g}",
-                f"{found.effect_size:.2f}",
-                str(found.n),
-                found.outcome,
-            ]
+            cells = _cells(comparisons[name])
         rows.append([name.replace("|", r"\|"), str(mean), *cells])
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
-def _paired_values(scores: Mapping[str, Values]) -> dict[str, NDArray[np.float64]]:
+def _header(comparison: Comparison) -> list[str]:
+    level = f"{_percent(comparison.difference.confidence)} bootstrap"
+    arrow = UP if comparison.higher_is_better else DOWN
+    metric = comparison.metric
+    return [
+        "method",
+        f"{arrow if metric is None else metric.head}, mean [{level}]",
+        f"difference [{level}, not corrected]",
+        "Wilcoxon p, Holm-corrected",
+        "effect",
+        "n",
+        "verdict",
+    ]
+
+
+def _cells(comparison: Comparison) -> list[str]:
+    outcome: str = comparison.outcome
+    if not comparison.interval_agrees and outcome != "mixed":
+        leaves = "includes" if comparison.distinguishable else "leaves out"
+        outcome = f"{outcome} by the test; the interval {leaves} 0"
+    return [
+        str(comparison.difference),
+        f"{comparison.adjusted_p_value:.2g}",
+        f"{comparison.effect_size:.2f}",
+        str(comparison.n),
+        outcome,
+    ]
+
+
+def _direction(metric: Metric | None, higher_is_better: bool | None) -> bool:
+    """Tell whether higher is better; raise unless that is known and undisputed."""
+    if isinstance(higher_is_better, str):
+        raise TypeError(
+            f"higher_is_better: got {higher_is_better!r}, takes True or False; a "
+            f"metric's name is passed as metric={higher_is_better!r}"
+        )
+    if higher_is_better is not None:
+        higher_is_better = require_flag("higher_is_better", higher_is_better)
+    if metric is None:
+        if higher_is_better is None:
+            raise TypeError(
+                "metric: got neither it nor higher_is_better, so which scores are "
+                'better is not known; pass the metric\'s name, as in metric="deletion" '
+                "(captum_mda.metrics.METRICS lists all), or for scores of a metric of "
+                "your own higher_is_better=True or False"
+            )
+        return higher_is_better
+    if higher_is_better not in (None, metric.higher_is_better):
+        raise ValueError(
+            f"higher_is_better: got {higher_is_better}, but {metric.direction} is "
+            f"better in {metric.name!r}; leave it out"
+        )
+    return metric.higher_is_better
+
+
+def _paired_values(
+    scores: Mapping[str, Scores], metric: Metric | None
+) -> dict[str, NDArray[np.float64]]:
     """Read the scores of at least two methods on the same number of examples."""
     if not isinstance(scores, Mapping):
         raise TypeError(
@@ -256,7 +395,7 @@ def _paired_values(scores: Mapping[str, Values]) -> dict[str, NDArray[np.float64
     if len(scores) < 2:
         raise ValueError(f"scores: got {len(scores)} methods, takes at least two")
     values = {
-        name: example_values(f"scores[{name!r}]", given)
+        name: example_values(f"scores[{name!r}]", _read(name, given, metric))
         for name, given in scores.items()
     }
     lengths = {name: array.size for name, array in values.items()}
@@ -267,6 +406,22 @@ def _paired_values(scores: Mapping[str, Values]) -> dict[str, NDArray[np.float64
     for name, array in values.items():
         if np.isnan(array).all():
             raise ValueError(f"scores[{name!r}]: got no score that is not NaN")
+    return values
+
+
+def _read(name: str, given: Scores, metric: Metric | None) -> Values:
+    """Read the metric's scores off a result that holds those of several."""
+    if not isinstance(given, PerturbationScores | SegmentationScores):
+        return given
+    kind = type(given)
+    held = [each.name for each in METRICS.values() if each.result is kind]
+    if metric is None or metric.name not in held:
+        got = "no metric" if metric is None else repr(metric.name)
+        raise ValueError(
+            f"metric: got {got} for the {kind.__name__} of {name!r}, takes one of "
+            f"{', '.join(held)}"
+        )
+    values: Values = getattr(given, metric.name)
     return values
 
 
@@ -300,6 +455,10 @@ def _negated(interval: MeanInterval) -> MeanInterval:
     return replace(
         interval, mean=-interval.mean, low=-interval.high, high=-interval.low
     )
+
+
+def _percent(confidence: float) -> str:
+    return f"{100 * confidence:g} %"
 
 
 def _counted(number: int, noun: str) -> str:

@@ -43,7 +43,10 @@ class MeanInterval:
     method: Literal["BCa", "percentile", "exact", "none"]
 
     def __str__(self) -> str:
-        """Write ``0.812 [0.790, 0.834]``, with more decimals for a narrow interval."""
+        """Write ``0.812 [0.790, 0.834]``, with more decimals for a narrow interval.
+
+        One score has no interval: ``0.812 (n = 1)``.
+        """
         width = self.high - self.low
         finite = 0 < width < math.inf
         decimals = min(max(3, 1 - math.floor(math.log10(width))), 15) if finite else 3
@@ -52,7 +55,11 @@ class MeanInterval:
             f"{round(value, decimals) + 0.0:.{decimals}f}"
             for value in (self.mean, self.low, self.high)
         )
-        return f"{mean} [{low}, {high}]"
+        return f"{mean} (n = 1)" if self.n == 1 else f"{mean} [{low}, {high}]"
+
+    def __float__(self) -> float:
+        """Return the mean."""
+        return self.mean
 
 
 def mean_interval(

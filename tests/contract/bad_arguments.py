@@ -364,6 +364,14 @@ def paired(good: Any) -> Bad:
     }
 
 
+def flag_or_none(good: Any) -> Bad:
+    return {what: value for what, value in flag(good).items() if what != "None"}
+
+
+def metric_names(good: Any) -> Bad:
+    return {"word": "loud", "number": 3, "list": ["deletion"], "None": None}
+
+
 def references(good: Any) -> Bad:
     return {"other": "c", "number": 3, "list": ["a"]}
 
@@ -583,12 +591,21 @@ row(
     {"values": [0.5, 0.75, 1.0], "n_resamples": 99},
     SETTINGS | {"values": example_scores},
 )
-PAIRS = SETTINGS | {"scores": paired, "higher_is_better": flag, "reference": references}
+PAIRS = SETTINGS | {
+    "scores": paired,
+    "higher_is_better": flag_or_none,
+    "reference": references,
+    "metric": metric_names,
+}
 for _name in ("compare", "comparison_table"):
     row(
         f"metrics.statistics.{_name}",
         getattr(statistics, _name),
-        {"scores": {"a": [0.1, 0.2, 0.4], "b": [0.3, 0.1, 0.2]}, "n_resamples": 99},
+        {
+            "scores": {"a": [0.1, 0.2, 0.4], "b": [0.3, 0.1, 0.2]},
+            "n_resamples": 99,
+            "metric": "insertion",
+        },
         PAIRS,
     )
 row(
@@ -1067,6 +1084,7 @@ WITHOUT_ARGUMENTS = {
     "demo.DemoSamples",
     "demo.load_model",
     "metrics.MaskedHits",
+    "metrics.Metric",
     "metrics.PerturbationScores",
     "metrics.ResponseCurve",
     "metrics.SegmentationScores",

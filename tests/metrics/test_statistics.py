@@ -16,6 +16,11 @@ import torch
 from hypothesis import given, settings, strategies as st
 from scipy import stats
 
+from captum_mda.metrics import (
+    METRICS,
+    perturbation_scores_of_maps,
+    segmentation_scores,
+)
 from captum_mda.metrics.statistics import (
     compare,
     Comparison,
@@ -28,6 +33,9 @@ from captum_mda.metrics.statistics import (
 NAN = math.nan
 SCORES = np.random.default_rng(7).beta(5, 2, size=24)
 FEW = 199  # resamples, where the interval does not matter
+
+
+WHAT = "95 % bootstrap interval of the mean, not corrected; Holm-corrected Wilcoxon"
 
 
 def interval(mean: float, low: float, high: float, n: int = 24) -> MeanInterval:
@@ -111,7 +119,7 @@ def test_one_value_says_nothing_about_the_spread() -> None:
     found = mean_interval([NAN, 0.5])
     assert (found.mean, found.low, found.high) == (0.5, -math.inf, math.inf)
     assert (found.n, found.n_missing, found.method) == (1, 1, "none")
-    assert str(found) == "0.500 [-inf, inf]"
+    assert str(found) == "0.500 (n = 1)"
 
 
 def test_where_bca_is_undefined_percentiles_are_taken_without_a_warning() -> None:
@@ -152,6 +160,7 @@ def test_an_interval_is_never_nan_and_counts_every_value(values: list[float]) ->
         (interval(2e-5, 1e-5, 4e-5), "0.000020 [0.000010, 0.000040]"),
         (interval(0.25, 0.25, 0.25), "0.250 [0.250, 0.250]"),
         (interval(120.5, 90.0, 150.0), "120.500 [90.000, 150.000]"),
+        (interval(0.5, -math.inf, math.inf, n=1), "0.500 (n = 1)"),
     ],
 )
 def test_an_interval_is_shown_with_as_many_decimals_as_it_needs(
@@ -169,11 +178,11 @@ def test_results_are_reproducible_and_no_global_generator_is_touched() -> None:
         return [str(random.getstate()), str(numpys), str(torchs)]
 
     before = states()
-    first = mean_interval(SCORES), compare(scores, n_resamples=FEW)
+    first = mean_interval(SCORES), compare(scores, True, n_resamples=FEW)
     np.random.random()
     changed = states()
     assert changed != before
-    again = mean_interval(SCORES), compare(scores, n_resamples=FEW)
+    again = mean_interval(SCORES), compare(scores, True, n_resamples=FEW)
     assert first == again
     assert states() == changed
     assert mean_interval(SCORES, seed=1) != first[0]
@@ -197,6 +206,7 @@ def test_p_value_and_effect_are_those_of_all_sign_patterns(
     expected = float((abs(statistics) >= abs(observed) - 1e-9).mean())
     found = compare(
         {"base": [0.0] * len(differences), "new": differences},
+        higher_is_better=True,
         reference="base",
         n_resamples=9,
     )[0]
@@ -210,7 +220,7 @@ def test_a_long_comparison_agrees_with_scipy() -> None:
     rng = np.random.default_rng(2)
     base, new = rng.random((2, 80))
     new += 0.1
-    found = compare({"new": new, "base": base}, reference="base", n_resamples=FEW)[0]
+    found = compare({"new": new, "base": base}, True, "base", n_resamples=FEW)[0]
     assert found.p_value == stats.wilcoxon(new - base).pvalue
     assert found.difference == mean_interval(new - base, n_resamples=FEW)
 
@@ -221,7 +231,7 @@ def test_the_smallest_p_value_is_that_of_a_perfect_record(n: int, tied: bool) ->
     record = np.ones(n) if tied else np.arange(1.0, n + 1)
     signs = np.where(np.arange(n) % 3 == 0, -1, 1)
     found = compare(
-        {"new": record * signs, "base": np.zeros(n)}, reference="base", n_resamples=FEW
+        {"new": record * signs, "base": np.zeros(n)}, True, "base", n_resamples=FEW
     )[0]
     assert found.smallest_p_value == stats.wilcoxon(record).pvalue < found.p_value
 
@@ -229,28 +239,29 @@ def test_the_smallest_p_value_is_that_of_a_perfect_record(n: int, tied: bool) ->
 def test_the_effect_by_hand() -> None:
     # Differences 3, -1, 2, 0: ranks 3, 1, 2; (5 - 1) / 6.
     scores = {"old": [1.0, 1, 1, 1], "new": [4.0, 0, 3, 1]}
-    found = compare(scores, reference="old", n_resamples=FEW)[0]
+    found = compare(scores, True, reference="old", n_resamples=FEW)[0]
     assert found.effect_size == pytest.approx(2 / 3)
     assert (found.n, found.n_nonzero) == (4, 3)
-    assert compare(scores, reference="new", n_resamples=FEW)[
+    assert compare(scores, True, reference="new", n_resamples=FEW)[
         0
     ].effect_size == pytest.approx(-2 / 3)
 
 
 def test_methods_that_never_differ() -> None:
-    found = compare({"a": [0.5, 0.7], "b": [0.5, 0.7]})[0]
+    found = compare({"a": [0.5, 0.7], "b": [0.5, 0.7]}, True)[0]
     assert (found.p_value, found.adjusted_p_value, found.effect_size) == (1, 1, 0)
     assert (found.difference.low, found.difference.high) == (0, 0)
     assert not found.distinguishable
     assert found.verdict.endswith(
-        "at n = 2: difference 0.000 [0.000, 0.000], p = 1; no result could be, with 1 "
-        "comparison of 2 examples of which 0 differ"
+        f"at n = 2: difference 0.000 [0.000, 0.000] ({WHAT} p = 1, n = 2, effect "
+        "0.00); no result could be significant, with 1 comparison of 2 examples of "
+        "which 0 differ"
     )
 
 
 def test_pairs_with_a_missing_score_are_left_out() -> None:
     scores = {"a": [NAN, 0.5, 0.25, 0.75, 1.0], "b": [1.0, NAN, 0.5, 0.5, 0.5]}
-    found = compare(scores, reference="b")[0]
+    found = compare(scores, True, reference="b")[0]
     assert (found.n, found.difference.n, found.difference.n_missing) == (3, 3, 2)
     assert found.difference.mean == pytest.approx(0.5 / 3)
 
@@ -303,12 +314,93 @@ def test_p_values_of_a_call_are_adjusted_together() -> None:
     scores = {"base": base} | {
         f"{shift}": base + shift + rng.normal(0, 0.3, 30) for shift in (0.05, 0.1, 0.2)
     }
-    found = compare(scores, reference="base", n_resamples=FEW)
+    found = compare(scores, True, reference="base", n_resamples=FEW)
     assert [each.adjusted_p_value for each in found] == holm(
         [each.p_value for each in found]
     )
     smallest = min(found, key=lambda each: each.p_value)
     assert smallest.adjusted_p_value == 3 * smallest.p_value < 1
+
+
+# --- which scores are better -------------------------------------------------
+
+
+def test_the_metric_says_which_scores_are_better() -> None:
+    scores = {"low": [0.1, 0.2], "high": [0.8, 0.9]}
+    for metric, best in (("deletion", "low"), ("insertion", "high")):
+        (found,) = compare(scores, metric=metric, n_resamples=FEW)
+        assert found.reference == best
+        assert found.higher_is_better == METRICS[metric].higher_is_better
+        assert found.metric is METRICS[metric]
+        assert compare(scores, metric=METRICS[metric], n_resamples=FEW) == [found]
+
+
+@pytest.mark.parametrize("function", [compare, comparison_table])
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({}, TypeError, "metric: got neither it nor higher_is_better.*=True or False"),
+        (
+            {"metric": "deletion", "higher_is_better": True},
+            ValueError,
+            "higher_is_better: got True, but lower is better in 'deletion'; leave it",
+        ),
+        (
+            {"metric": "insertion", "higher_is_better": False},
+            ValueError,
+            "higher_is_better: got False, but higher is better in 'insertion'",
+        ),
+        (
+            {"higher_is_better": "deletion"},
+            TypeError,
+            "higher_is_better: got 'deletion', .* passed as metric='deletion'",
+        ),
+        ({"metric": True}, TypeError, "metric: got True, takes the name of a metric"),
+        ({"metric": "delition"}, ValueError, "metric: .*did you mean 'deletion'"),
+        ({"metric": "Del"}, ValueError, "metric: got 'Del', did you mean 'deletion'"),
+        ({"metric": "MAS Del"}, ValueError, "metric: .*did you mean 'mas_deletion'"),
+        ({"metric": "accuracy of dogs"}, ValueError, "metric: .*takes one of insertio"),
+    ],
+)
+def test_a_wrong_direction_cannot_be_passed_unseen(
+    function: Callable[..., object],
+    changes: dict[str, Any],
+    error: type[Exception],
+    message: str,
+) -> None:
+    with pytest.raises(error, match=f"^{message}"):
+        function({"a": [0.5, 0.6], "b": [0.4, 0.3]}, **changes)
+
+
+def test_a_direction_that_agrees_with_the_metric_is_taken() -> None:
+    scores = {"a": [0.5, 0.6], "b": [0.4, 0.3]}
+    told = compare(scores, False, metric="deletion", n_resamples=FEW)
+    assert told == compare(scores, metric="deletion", n_resamples=FEW)
+
+
+def test_scores_are_read_off_results() -> None:
+    inputs = torch.rand(5, 6, generator=torch.Generator().manual_seed(0)) + 0.1
+    maps = {"true": inputs, "reversed": -inputs}
+    results = perturbation_scores_of_maps(
+        lambda x: x.sum(dim=1), inputs, maps, convention="rise", least_first=True
+    )
+    for metric in ("deletion", "insertion", "symmetric_relevance_gain", "aopc"):
+        of_values = {name: getattr(each, metric) for name, each in results.items()}
+        found = compare(results, metric=metric, n_resamples=FEW)
+        assert found == compare(of_values, metric=metric, n_resamples=FEW)
+        assert found[0].reference == "true"
+        table = comparison_table(results, metric=metric, n_resamples=FEW)
+        assert METRICS[metric].head in table.splitlines()[0]
+    with pytest.raises(ValueError, match=r"^metric: got no metric for the Perturbatio"):
+        compare(results, higher_is_better=True)
+    with pytest.raises(ValueError, match=r"^metric: got 'iou' .*takes one of inserti"):
+        compare(results, metric="iou")
+    masks = torch.tensor([[[True, False], [True, False]]]).expand(3, 2, 2)
+    found_objects = {
+        name: segmentation_scores(map_, masks)
+        for name, map_ in {"on": masks.double(), "off": 1 - masks.double()}.items()
+    }
+    assert compare(found_objects, metric="iou", n_resamples=FEW)[0].reference == "on"
 
 
 # --- in words ---------------------------------------------------------------
@@ -320,26 +412,26 @@ def test_p_values_of_a_call_are_adjusted_together() -> None:
         (
             {},
             "better",
-            "legrad is better than rollout by 0.031 [0.012, 0.050] "
-            "(n = 24, p = 0.004, effect 0.71)",
+            f"legrad is better than rollout by 0.031 [0.012, 0.050] ({WHAT} "
+            "p = 0.004, n = 24, effect 0.71)",
         ),
         (
             {"higher_is_better": False},
             "worse",
-            "legrad is worse than rollout by 0.031 [0.012, 0.050] "
-            "(n = 24, p = 0.004, effect 0.71)",
+            f"legrad is worse than rollout by 0.031 [0.012, 0.050] ({WHAT} "
+            "p = 0.004, n = 24, effect 0.71)",
         ),
         (
             {"difference": interval(-0.031, -0.05, -0.012), "effect_size": -0.71},
             "worse",
-            "legrad is worse than rollout by 0.031 [0.012, 0.050] "
-            "(n = 24, p = 0.004, effect -0.71)",
+            f"legrad is worse than rollout by 0.031 [0.012, 0.050] ({WHAT} "
+            "p = 0.004, n = 24, effect -0.71)",
         ),
         (
             {"effect_size": -0.4},
             "mixed",
             "legrad differs from rollout, but ranks and mean point apart: difference "
-            "0.031 [0.012, 0.050] (n = 24, p = 0.004, effect -0.40)",
+            f"0.031 [0.012, 0.050] ({WHAT} p = 0.004, n = 24, effect -0.40)",
         ),
         (
             {
@@ -350,7 +442,28 @@ def test_p_values_of_a_call_are_adjusted_together() -> None:
             },
             "not distinguishable",
             "legrad is not distinguishable from rollout at n = 8: difference "
-            "0.010 [-0.020, 0.040], p = 0.31",
+            f"0.010 [-0.020, 0.040] ({WHAT} p = 0.31, n = 8, effect 0.71)",
+        ),
+        (
+            {"metric": METRICS["deletion"], "higher_is_better": False},
+            "worse",
+            "legrad is worse than rollout in Del (lower is better) by 0.031 [0.012, "
+            f"0.050] ({WHAT} p = 0.004, n = 24, effect 0.71)",
+        ),
+        (
+            {"adjusted_p_value": 0.12},
+            "not distinguishable",
+            "legrad is not distinguishable from rollout at n = 24: difference 0.031 "
+            f"[0.012, 0.050] ({WHAT} p = 0.12, n = 24, effect 0.71); the interval "
+            "leaves out 0, but it is not corrected for 2 comparisons and is too narrow "
+            "for few examples: the verdict follows the test",
+        ),
+        (
+            {"difference": interval(0.031, -0.002, 0.060)},
+            "better",
+            f"legrad is better than rollout by 0.031 [-0.002, 0.060] ({WHAT} p = "
+            "0.004, n = 24, effect 0.71); the interval includes 0, but it is of the "
+            "mean and the test is of the ranks: the verdict follows the test",
         ),
     ],
 )
@@ -372,10 +485,12 @@ def test_a_verdict_says_where_even_a_perfect_record_is_not_enough(
     scores = {"base": base} | {
         f"method {i}": base + np.linspace(0.1, 0.2, 8) for i in range(methods)
     }
-    found = compare(scores, reference="base", n_resamples=FEW)[0]
+    found = compare(scores, True, reference="base", n_resamples=FEW)[0]
     assert found.smallest_p_value == pytest.approx(methods * 2 / 2**8)
     assert found.distinguishable != hopeless
-    ending = f"; no result could be, with {methods} comparisons of 8 examples"
+    ending = (
+        f"; no result could be significant, with {methods} comparisons of 8 examples"
+    )
     assert found.verdict.endswith(ending) == hopeless
 
 
@@ -385,7 +500,7 @@ def test_other_comparisons_that_fall_first_leave_a_record_its_chance() -> None:
     base = SCORES
     perfect = np.where(np.arange(24) < 6, base + np.linspace(0.1, 0.2, 24), NAN)
     scores = {"base": base, "six": perfect, "all": base + np.linspace(0.1, 0.2, 24)}
-    found = compare(scores, reference="base", n_resamples=FEW)[0]
+    found = compare(scores, True, reference="base", n_resamples=FEW)[0]
     assert (found.n, found.difference.n_missing) == (6, 18)
     assert found.smallest_p_value == found.adjusted_p_value == 2 / 2**6
     assert found.outcome == "better"
@@ -394,7 +509,7 @@ def test_other_comparisons_that_fall_first_leave_a_record_its_chance() -> None:
 def test_outliers_against_the_ranks_give_a_mixed_outcome() -> None:
     differences = np.append(np.linspace(0.01, 0.02, 29), -9.0)
     found = compare(
-        {"new": differences, "base": np.zeros(30)}, reference="base", n_resamples=FEW
+        {"new": differences, "base": np.zeros(30)}, True, "base", n_resamples=FEW
     )[0]
     assert found.distinguishable and found.effect_size > 0 > found.difference.mean
     assert found.outcome == "mixed"
@@ -407,13 +522,15 @@ def test_the_table_has_a_row_for_each_method_in_order() -> None:
         "base": base,
         "same": np.append(base[:23], NAN),
     }
-    table = comparison_table(scores, reference="base", confidence=0.9, n_resamples=FEW)
+    table = comparison_table(scores, True, "base", 0.9, n_resamples=FEW)
     header, rule, worse, reference, same = table.splitlines()
     assert header == (
-        "| method | mean [90%] | difference [90%] | Holm p | effect | n | verdict |"
+        "| method | ↑, mean [90 % bootstrap] | difference [90 % "
+        "bootstrap, not corrected] | Wilcoxon p, Holm-corrected | effect | n | "
+        "verdict |"
     )
     assert rule == "|" + " --- |" * 7
-    found = compare(scores, reference="base", confidence=0.9, n_resamples=FEW)
+    found = compare(scores, True, reference="base", confidence=0.9, n_resamples=FEW)
     mean = mean_interval(scores["a|b"], 0.9, FEW)
     p_value = f"{found[0].adjusted_p_value:.2g}"
     assert worse == (
@@ -424,6 +541,34 @@ def test_the_table_has_a_row_for_each_method_in_order() -> None:
     assert same.endswith(
         "| 0.000 [0.000, 0.000] | 1 | 0.00 | 23 | not distinguishable |"
     )
+
+
+def test_the_table_says_where_interval_and_test_point_apart() -> None:
+    few = {"base": SCORES[:4], "new": SCORES[:4] + np.linspace(0.1, 0.2, 4)}
+    table = comparison_table(few, metric="deletion", n_resamples=FEW)
+    assert table.startswith("| method | Del ↓, mean [95 % bootstrap]")
+    assert table.endswith(
+        "| not distinguishable by the test; the interval leaves out 0 |"
+    )
+
+
+@given(st.lists(st.floats(-1, 1), min_size=2, max_size=12), st.floats(0.5, 0.99))
+@settings(max_examples=40, deadline=None)
+def test_no_verdict_leaves_a_disagreement_unsaid(
+    differences: list[float], confidence: float
+) -> None:
+    (found,) = compare(
+        {"base": [0.0] * len(differences), "new": differences},
+        True,
+        "base",
+        confidence,
+        n_resamples=49,
+    )
+    leaves_out_0 = not found.difference.low <= 0 <= found.difference.high
+    rejects = found.adjusted_p_value < 1 - confidence
+    said = "the verdict follows the test" in found.verdict
+    assert found.interval_agrees == (leaves_out_0 == rejects)
+    assert said == (leaves_out_0 != rejects and found.outcome != "mixed")
 
 
 # --- what is refused --------------------------------------------------------
@@ -498,7 +643,7 @@ def test_a_comparison_refuses(
 ) -> None:
     scores = {"a": [0.5, 0.6], "b": [0.4, 0.3]}
     with pytest.raises(error, match=f"^{message}"):
-        function(**{"scores": scores, **changes})
+        function(**{"scores": scores, "higher_is_better": True, **changes})
 
 
 def test_the_table_takes_what_a_comparison_takes() -> None:
