@@ -87,7 +87,14 @@ def explain(tmp_path: Path) -> Callable[..., Any]:
     """Run ``captum-mda explain --model patches`` with output into tmp_path/out."""
 
     def run(*arguments: object, model: str = "patches") -> Any:
-        command = ["explain", "--model", model, "--out", tmp_path / "out"]
+        command = [
+            "explain",
+            "--model",
+            model,
+            "--out",
+            tmp_path / "out",
+            "--overwrite",
+        ]
         return CliRunner().invoke(app, [str(word) for word in (*command, *arguments)])
 
     return run
@@ -108,7 +115,7 @@ def test_files_table_and_csv(
     result = explain(photo)
     assert result.exit_code == 0, result.output
     assert written(tmp_path) == ["photo.png", "photo.safetensors", "scores.csv"]
-    assert Image.open(tmp_path / "out" / "photo.png").size[0] == 1500
+    assert Image.open(tmp_path / "out" / "photo.png").size[0] == 1800
     explanation = MDAExplanation.load(tmp_path / "out" / "photo.safetensors")
     assert explanation.order[0, :4].tolist() == [0, 1, 2, 3]
     header, rule, line = result.stdout.splitlines()[:3]
@@ -146,11 +153,13 @@ def test_the_fast_search_asks_less(
     explain: Callable[..., Any], photo: Path, tmp_path: Path
 ) -> None:
     forwards = {}
-    for ordering in ("paper", "fast", "relaxed"):
+    for ordering in ("paper", "fast", "joint", "relaxed", "auto"):
         explain(photo, "--ordering", ordering, "--no-progress")
         (row,) = rows_of(tmp_path)
         forwards[ordering] = int(row["forwards"])
+        assert row["ordering"] == ("joint" if ordering == "auto" else ordering)
     assert forwards["fast"] < min(forwards["paper"], forwards["relaxed"])
+    assert forwards["auto"] == forwards["joint"]
 
 
 def test_csv_scores_are_those_of_the_library(
@@ -273,10 +282,11 @@ def test_a_seed_map_saves_forwards(
     seed = np.arange(N_PATCHES, 0.0, -1.0)
     np.save(tmp_path / "grid.npy", seed.reshape(4, 4))
     np.save(tmp_path / "map.npy", seed.reshape(4, 4).repeat(8, 0).repeat(8, 1))
-    explain(photo)
+    explain(photo, "--ordering", "paper")
     (without,) = rows_of(tmp_path)
     for name in ("grid.npy", "map.npy"):
-        result = explain(photo, "--seed-map", tmp_path / name)
+        words = ("--ordering", "paper", "--seed-map", tmp_path / name)
+        result = explain(photo, *words)
         assert result.exit_code == 0, result.output
         assert int(rows_of(tmp_path)[0]["forwards"]) < int(without["forwards"])
 
@@ -439,7 +449,9 @@ def test_no_temporary_files_after_an_error(
 
 
 def test_many_patches_are_warned_of(explain: Callable[..., Any], photo: Path) -> None:
-    result = explain(photo, "--patch-size", 2, "--tau", 0)
+    words = (photo, "--patch-size", 2, "--tau", 0)
+    assert "without a seed" not in explain(*words).stderr
+    result = explain(*words, "--ordering", "paper")
     assert "note: without a seed all 256 patches" in result.stderr
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -82,7 +83,14 @@ def compare(tmp_path: Path) -> Callable[..., Any]:
     """Run ``captum-mda compare --model bright`` with output into tmp_path/out."""
 
     def run(*arguments: object, model: str = "bright") -> Any:
-        command = ["compare", "--model", model, "--out", tmp_path / "out"]
+        command = [
+            "compare",
+            "--model",
+            model,
+            "--out",
+            tmp_path / "out",
+            "--overwrite",
+        ]
         return CliRunner().invoke(app, [str(word) for word in (*command, *arguments)])
 
     return run
@@ -128,13 +136,16 @@ def test_demo_files_table_csv_and_figure(
     rows = rows_of(tmp_path)
     wanted = [(f"demo-2-{index}", name) for index in range(2) for name in names]
     assert [(row["name"], row["method"]) for row in rows] == wanted
-    header, rule, *lines = result.stdout.splitlines()
-    assert header.split()[:4] == ["image", "method", "seconds", "Ins"]
+    header, rule, *lines, model = result.stdout.splitlines()
+    titles_of_columns = ["image", "class", "method", "prob.", "seconds", "Ins"]
+    assert header.split()[:6] == titles_of_columns and model == "model demo"
     assert set(rule) == {"-"} and len(lines) == 6
     for line, row in zip(lines, rows, strict=True):
-        cells = line.split()
-        assert cells[:2] == [row["name"], row["method"]] and row["error"] == ""
-        assert cells[3:] == [f"{float(row[name]):.4f}" for name in SCORES]
+        name, classified, method, probability, _, *cells = re.split(r" {2,}", line)
+        assert (name, method) == (row["name"], row["method"]) and row["error"] == ""
+        assert classified == f"{row['class_index']} {row['class_name']}"
+        assert probability == f"{float(row['probability']):.4f}"
+        assert cells == [f"{float(row[name]):.4f}" for name in SCORES]
         assert float(row["seconds"]) > 0.0
     first = rows[0]
     head = f"demo-2-0: {first['class_name']} ({first['class_index']}), probability "
@@ -216,7 +227,7 @@ def test_a_method_that_fails_is_left_out(
     stand_in(monkeypatch, "rollout", fail)
     result = compare(photos[0], "--methods", "legrad", "rollout", "caap")
     assert result.exit_code == 1
-    assert "\na*     rollout  error: no map here\n" in result.stdout
+    assert "\na*     1      rollout  error: no map here\n" in result.stdout
     assert [row["error"] for row in rows_of(tmp_path)] == ["", "no map here", ""]
     assert [titles(figure) for figure in figures] == [["Image", "LeGrad", "CAAP"]]
 

@@ -372,7 +372,14 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     monkeypatch.setattr("timm.is_model", lambda name: name == "bright")
 
     def invoke(command: str, *arguments: object) -> Any:
-        words: list[object] = [command, "--model", "bright", "--out", tmp_path / "out"]
+        words: list[object] = [
+            command,
+            "--model",
+            "bright",
+            "--out",
+            tmp_path / "out",
+            "--overwrite",
+        ]
         words += ["--no-progress", "--target", 1, *arguments]
         if command == "compare":
             words += ["--methods", "occlusion"]
@@ -496,7 +503,7 @@ def test_any_name_of_a_photo(
     (row,) = rows_of(tmp_path, command)
     ending = "-compare.png" if command == "compare" else ".png"
     assert (tmp_path / "out" / f"{row['name']}{ending}").is_file()
-    assert row["error"] == "" and len(result.stdout.splitlines()) in (3, 4)
+    assert row["error"] == "" and len(result.stdout.splitlines()) in (4, 5)
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
@@ -505,7 +512,7 @@ def test_tables_on_any_terminal(
 ) -> None:
     path = photo(tmp_path / "猫 é.png")
     words = ["explain", str(path), "--model", "bright", "--target", "1"]
-    words += ["--no-progress", "--out", str(tmp_path / "out")]
+    words += ["--no-progress", "--out", str(tmp_path / "out"), "--overwrite"]
     result = CliRunner(charset=encoding).invoke(app, words)
     assert result.exit_code == 0, result.output
     shown = "猫 é".encode(encoding, "backslashreplace").decode(encoding)

@@ -601,7 +601,15 @@ def as_input(photo: Path) -> Tensor:
 
 
 def run(tmp_path: Path, *arguments: object) -> Any:
-    command = [*arguments, "--model", NAME, *WORDS, "--out", tmp_path / "out"]
+    command = [
+        *arguments,
+        "--model",
+        NAME,
+        *WORDS,
+        "--out",
+        tmp_path / "out",
+        "--overwrite",
+    ]
     words = [str(word) for word in (*command, "--no-progress", "--device", "cpu")]
     return CliRunner().invoke(app, words)
 

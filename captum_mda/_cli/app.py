@@ -29,8 +29,10 @@ from captum_mda._cli.options import (
     Model,
     ModelArgs,
     NumClasses,
+    ORDERING_HELP,
     OUT,
     Out,
+    Overwrite,
     PatchSize,
     Pretrained,
     Progress,
@@ -99,7 +101,7 @@ def _say(text: str, stream: TextIO) -> None:
 @app.command()
 def explain(
     images: Images = None,
-    model: Model = "demo",
+    model: Model = None,
     weights: Weights = None,
     weights_key: WeightsKey = None,
     pretrained: Pretrained = None,
@@ -157,10 +159,9 @@ def explain(
         str,
         typer.Option(
             metavar="paper|fast|joint|relaxed|auto",
-            help="The published search, one for a seventh of its forwards, one by "
-            "both metrics that scores higher, or one whose seed gradients find.",
+            help=ORDERING_HELP,
         ),
-    ] = "paper",
+    ] = "auto",
     precision: Annotated[
         str | None,
         typer.Option(
@@ -184,6 +185,7 @@ def explain(
     sample_seed: SampleSeed = 2,
     progress: Progress = True,
     out: Out = OUT,
+    overwrite: Overwrite = False,
 ) -> None:
     """Explain the class of each image by its patches.
 
@@ -221,6 +223,7 @@ def explain(
             sample_seed=sample_seed,
             show_progress=progress,
             out=out,
+            overwrite=overwrite,
         )
         search = Search(
             tau=tau,
@@ -252,7 +255,7 @@ def compare(
             show_default=False,
         ),
     ] = None,
-    model: Model = "demo",
+    model: Model = None,
     weights: Weights = None,
     weights_key: WeightsKey = None,
     pretrained: Pretrained = None,
@@ -261,6 +264,21 @@ def compare(
     labels: Labels = None,
     target: Target = None,
     score: Score = "softmax",
+    ordering: Annotated[
+        str | None,
+        typer.Option(
+            metavar="paper|fast|joint|relaxed|auto",
+            help=f"Of the method mda. {ORDERING_HELP}  [default: auto]",
+            show_default=False,
+        ),
+    ] = None,
+    scores: Annotated[
+        bool,
+        typer.Option(
+            "--scores/--no-scores",
+            help="Score each map, by some 450 forwards; or only draw the maps.",
+        ),
+    ] = True,
     background: Background = "white",
     deletion_baseline: DeletionBaseline = "mean",
     patch_size: PatchSize = None,
@@ -270,6 +288,7 @@ def compare(
     sample_seed: SampleSeed = 2,
     progress: Progress = True,
     out: Out = OUT,
+    overwrite: Overwrite = False,
 ) -> None:
     """Compare the maps of several methods on each image.
 
@@ -310,8 +329,9 @@ def compare(
             sample_seed=sample_seed,
             show_progress=progress,
             out=out,
+            overwrite=overwrite,
         )
-        rows = compare_images(CompareOptions(common, chosen), _note)
+        rows = compare_images(CompareOptions(common, chosen, ordering, scores), _note)
         _say(format_comparison(rows), sys.stdout)
         _note(f"figures and comparison.csv are in {out}")
     if any(row.error for row in rows):

@@ -5,21 +5,30 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, TypeAlias
 
 from torch import Tensor
 
 from captum_mda._captum import progress_bar
 from captum_mda._cli.comparison import caption, ComparisonRow
+from captum_mda._cli.facts import common_facts, demo_note, figure_caption
 from captum_mda._cli.method_option import TITLES
-from captum_mda._cli.methods import compute_map, Map, METHODS
+from captum_mda._cli.methods import build, compute_map, Map, MDA, MdaMap
 from captum_mda._cli.models import Classifier
 from captum_mda._cli.notes import Note
 from captum_mda._cli.preparation import CommonOptions, find_pictures, Picture
 from captum_mda._cli.question import ask, FAILURES, in_one_line, Question
 from captum_mda._cli.table import score_fields, write_csv
+from captum_mda.ordering import ORDERINGS
+from captum_mda.perturbation.inputs import require_choice
 from captum_mda.visualize import maps_figure, save_figure
+
+TABLE = "comparison.csv"
+ENDING = "-compare.png"
+"""Of the figure that is written of each image."""
+
+_SEARCH_FACTS = ("magnitude", "tau", "solver", "seed", "refine", "precision")
+"""What of MDA's provenance becomes columns."""
 
 _MAX_NAME = 20  # characters of a file's name beside the bar
 
@@ -30,6 +39,23 @@ class CompareOptions:
 
     common: CommonOptions
     methods: tuple[str, ...]
+    ordering: str | None = None  # of MDA; None: "auto"
+    scores: bool = True
+
+    def check(self) -> None:
+        """Find what is wrong with the options before any work.
+
+        Raises:
+            ValueError: An option is out of its range, or no image can be read.
+        """
+        if self.ordering is not None:
+            require_choice("--ordering", self.ordering, tuple(ORDERINGS))
+            if MDA not in self.methods:
+                raise ValueError(
+                    f"--ordering: is for {MDA}, which is none of the --methods "
+                    f"{' '.join(self.methods)}; add it to them"
+                )
+        self.common.check()
 
 
 Built: TypeAlias = Mapping[str, Map | str]
@@ -50,38 +76,37 @@ def compare_images(options: CompareOptions, note: Note) -> list[ComparisonRow]:
     Raises:
         TypeError, ValueError, OSError: The command cannot be run as it was given.
     """
+    options.check()
     common = options.common
-    common.check()
+    common.check_outputs(TABLE, [ENDING])
     classifier = common.model.load(note)
     target = common.target_of(classifier)
     pictures = find_pictures(common, classifier, note)
-    table = common.out / "comparison.csv"
-    common.require_nothing_read_is_written(
-        [table, *(figure_of(picture, common.out) for picture in pictures)]
-    )
+    toy = demo_note(common)
+    if toy is not None:
+        note(toy)
     common.out.mkdir(parents=True, exist_ok=True)
-    methods = {name: _built(name, classifier) for name in options.methods}
+    ordering = options.ordering or "auto"
+    methods = {name: _built(name, classifier, ordering) for name in options.methods}
     rows: list[ComparisonRow] = []
     total = len(pictures) * len(options.methods)
     with progress_bar(total, "Comparison", common.show_progress) as bar:
         for picture in pictures:
-            job = Comparison(common, methods, classifier, picture, target, bar)
+            job = Comparison(
+                common, methods, classifier, picture, target, bar, options.scores
+            )
             rows += job.run()
-            write_csv(ComparisonRow, rows, table)  # an interrupted run keeps these
+            # An interrupted run keeps these.
+            write_csv(ComparisonRow, rows, common.out / TABLE)
     return rows
 
 
-def _built(name: str, classifier: Classifier) -> Map | str:
+def _built(name: str, classifier: Classifier, ordering: str) -> Map | str:
     """Build a method for the model, once for all images."""
     try:
-        return METHODS[name](classifier)
+        return build(name, classifier, ordering)
     except FAILURES as error:
         return in_one_line(error)
-
-
-def figure_of(picture: Picture, folder: Path) -> Path:
-    """Name the figure that is written."""
-    return folder / f"{picture.name}-compare.png"
 
 
 @dataclass(frozen=True)
@@ -95,6 +120,7 @@ class Comparison:
         picture (Picture): What to explain.
         target (int, optional): The class. None: the likeliest.
         bar: Captum's progress bar; counts maps.
+        scores (bool): Whether maps are scored, or only drawn.
     """
 
     options: CommonOptions
@@ -103,6 +129,7 @@ class Comparison:
     picture: Picture
     target: int | None
     bar: Any
+    scores: bool
 
     def run(self) -> list[ComparisonRow]:
         """Compute and score all maps and draw the figure.
@@ -110,18 +137,29 @@ class Comparison:
         Returns:
             *list[ComparisonRow]*: one for each method, or one with the image's error.
         """
-        row = ComparisonRow(self.picture.origin, self.picture.name)
+        row = ComparisonRow(
+            self.picture.origin,
+            self.picture.name,
+            self.options.model.name,
+            self.options.model.weights_name,
+            facts=common_facts(self.options, self.classifier),
+        )
         try:
             question = self._question()
             row = self._described(row, question)
-            question.require_response()
+            if self.scores or MDA in self.methods:  # these alone need the baselines
+                row = self._with_baselines(row, question)
+            if self.scores:
+                question.require_response()
         except FAILURES as error:
             self.bar.update(len(self.methods))
             return [replace(row, error=in_one_line(error))]
         rows, maps = [], {}
         for name, method in self.methods.items():
             self._announce(name)
-            method_row, values = _scored(replace(row, method=name), method, question)
+            method_row, values = _scored(
+                replace(row, method=name), method, question, self.scores
+            )
             rows.append(method_row)
             if values is not None:
                 maps[name] = values
@@ -141,13 +179,19 @@ class Comparison:
 
     def _described(self, row: ComparisonRow, question: Question) -> ComparisonRow:
         """Tell of the image what all methods share."""
-        blurred, deleted = question.baseline_probabilities
         return replace(
             row,
             class_index=question.target,
             class_name=self.classifier.class_name(question.target),
             probability=question.probability,
             score=question.score_name,
+        )
+
+    def _with_baselines(self, row: ComparisonRow, question: Question) -> ComparisonRow:
+        """Tell of the baselines, which cost forwards."""
+        blurred, deleted = question.baseline_probabilities
+        return replace(
+            row,
             kernel=question.kernel,
             max_confidence=self.classifier.max_confidence,
             insertion_baseline_probability=blurred,
@@ -168,15 +212,16 @@ class Comparison:
             # MDA stands first, whatever the order of the names was.
             {TITLES[name]: maps[name] for name in sorted(maps, key="mda".__ne__)},
             title=question.title(self.picture.name),
+            caption=figure_caption(self.options, self.classifier, rows[0], None),
             captions={
                 TITLES[row.method]: caption(row) for row in rows if row.method in maps
             },
         )
-        save_figure(figure, figure_of(self.picture, self.options.out))
+        save_figure(figure, self.options.out / f"{self.picture.name}{ENDING}")
 
 
 def _scored(
-    row: ComparisonRow, method: Map | str, question: Question
+    row: ComparisonRow, method: Map | str, question: Question, with_scores: bool
 ) -> tuple[ComparisonRow, Tensor | None]:
     """Compute and score one map; None where the method fails."""
     if isinstance(method, str):
@@ -185,6 +230,20 @@ def _scored(
     try:
         values = compute_map(method, question)
         row = replace(row, seconds=time.perf_counter() - start)
+        if isinstance(method, MdaMap):
+            row = _with_search(row, method.provenance)
+        if not with_scores:
+            return row, values
         return replace(row, **score_fields(question.scores(values))), values
     except FAILURES as error:
         return replace(row, error=in_one_line(error)), None
+
+
+def _with_search(row: ComparisonRow, provenance: Mapping[str, Any]) -> ComparisonRow:
+    """Tell of MDA what its search was."""
+    further = {name: provenance[name] for name in _SEARCH_FACTS}
+    return replace(
+        row,
+        ordering=str(provenance["ordering"]),
+        facts={**row.facts, **further, "gamma": 0.0, "kappa": 0.005},
+    )

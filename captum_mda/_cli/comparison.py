@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 from captum_mda._cli.table import (
+    class_cell,
     HEADINGS,
     is_weak,
+    model_line,
+    probability_heading,
     SCORES,
     set_in_columns,
     weak_note,
 )
 
-_WORDS = ("image", "method")
+_WORDS = ("image", "class", "method")
 
 
 @dataclass(frozen=True)
@@ -23,6 +27,8 @@ class ComparisonRow:
     Args:
         image (str): Where the image comes from.
         name (str): What its files are called, without their endings.
+        model (str): The model's name.
+        weights (str): The name of the file of its weights, "pretrained", or "random".
         class_index (int): The explained class.
         class_name (str): Its name.
         probability (float): Its score, which is a probability but under "identity".
@@ -32,14 +38,18 @@ class ComparisonRow:
         insertion_baseline_probability (float): What the blurred image scores.
         deletion_baseline_probability (float): What the deletion baseline scores.
         method (str): The method; None where the image itself is the error's cause.
+        ordering (str): MDA's search, which "auto" has chosen; None for other methods.
         seconds (float): How long its map took, without the scores.
         insertion, deletion, insertion_deletion, mas_insertion, mas_deletion,
             mas_insertion_deletion (float): The scores.
         error (str): Why there are none.
+        facts (mapping): What the results were made with, each a column of the CSV.
     """
 
     image: str
     name: str
+    model: str | None = None
+    weights: str | None = None
     class_index: int | None = None
     class_name: str | None = None
     probability: float | None = None
@@ -49,6 +59,7 @@ class ComparisonRow:
     insertion_baseline_probability: float | None = None
     deletion_baseline_probability: float | None = None
     method: str | None = None
+    ordering: str | None = None
     seconds: float | None = None
     insertion: float | None = None
     deletion: float | None = None
@@ -57,6 +68,7 @@ class ComparisonRow:
     mas_deletion: float | None = None
     mas_insertion_deletion: float | None = None
     error: str | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
 
 def format_comparison(rows: Sequence[ComparisonRow]) -> str:
@@ -64,28 +76,44 @@ def format_comparison(rows: Sequence[ComparisonRow]) -> str:
 
     Args:
         rows (sequence of ComparisonRow): One for each image and method. Images whose
-            blur has left too high a probability get a mark and a footnote.
+            blur has left too high a probability get a mark and a footnote. Without
+            scores in any, they have no columns.
 
     Returns:
         *str*: lines without a trailing newline.
 
     Example::
 
-        >>> row = ComparisonRow("a/dog.png", "dog", method="lime", error="no samples")
+        >>> row = ComparisonRow(
+        ...     "a/dog.png",
+        ...     "dog",
+        ...     class_index=3,
+        ...     class_name="collie",
+        ...     method="lime",
+        ...     error="no samples",
+        ... )
         >>> print(format_comparison([row]))
-        image  method  seconds  ...
-        -----------------------...
-        dog    lime    error: no samples
+        image  class     method  prob.  seconds  ...
+        ----------------------------------------...
+        dog    3 collie  lime    error: no samples
     """
-    header = (*_WORDS, "seconds", *HEADINGS)
+    scored = any(row.insertion is not None for row in rows)
+    scored = scored or all(row.error is not None for row in rows)
+    header = (
+        *_WORDS,
+        probability_heading(rows),
+        "seconds",
+        *(HEADINGS if scored else ()),
+    )
     text = set_in_columns(header, [_cells(row) for row in rows], len(_WORDS))
+    text += model_line(rows)
     if any(_is_marked(row) for row in rows):
         text.append(weak_note(rows))
     return "\n".join(text)
 
 
 def caption(row: ComparisonRow) -> str:
-    """Write a method's scores as they stand below its map, on two lines.
+    """Write a method's scores as they stand below its map, or its time without them.
 
     Example::
 
@@ -95,13 +123,18 @@ def caption(row: ComparisonRow) -> str:
         Ins 0.750, Del 0.500, Δ 0.250
         MAS 0.375, 0.250, Δ 0.125
     """
+    ordering = [] if row.ordering is None else [f"ordering {row.ordering}"]
+    if row.insertion is None:
+        return "\n".join([f"{row.seconds:.1f} s", *ordering])
     insertion, deletion, difference, *mas = (
         f"{getattr(row, name):.3f}".replace("-", "\N{MINUS SIGN}") for name in SCORES
     )
-    return (
-        f"Ins {insertion}, Del {deletion}, Δ {difference}\n"
-        f"MAS {mas[0]}, {mas[1]}, Δ {mas[2]}"
+    lines = (
+        f"Ins {insertion}, Del {deletion}, Δ {difference}",
+        f"MAS {mas[0]}, {mas[1]}, Δ {mas[2]}",
+        *ordering,
     )
+    return "\n".join(lines)
 
 
 def _is_marked(row: ComparisonRow) -> bool:
@@ -113,11 +146,14 @@ def _is_marked(row: ComparisonRow) -> bool:
 def _cells(row: ComparisonRow) -> tuple[str, ...]:
     name = f"{row.name}*" if _is_marked(row) else row.name
     if row.error is not None:
-        words = (name,) if row.method is None else (name, row.method)
-        return *words, f"error: {row.error}"
+        known = () if row.method is None else (class_cell(row), row.method)
+        return name, *known, f"error: {row.error}"
+    scores = () if row.insertion is None else SCORES
     return (
         name,
+        class_cell(row),
         f"{row.method}",
+        "" if row.probability is None else f"{row.probability:.4f}",
         f"{row.seconds:.1f}",
-        *(f"{getattr(row, score):.4f}" for score in SCORES),
+        *(f"{getattr(row, score):.4f}" for score in scores),
     )

@@ -6,12 +6,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from captum_mda._cli.image import files_of, ImageJob, Search
+from captum_mda._cli.facts import common_facts, demo_note
+from captum_mda._cli.file_names import showable
+from captum_mda._cli.image import ENDINGS, ImageJob, Search
 from captum_mda._cli.inputs import read_seed_map
 from captum_mda._cli.preparation import CommonOptions, find_pictures
 from captum_mda._cli.seeds import make_seeds, require_one_seed, SEED_METHODS
 from captum_mda._cli.table import Row, write_csv
 from captum_mda.perturbation.inputs import require_choice
+
+TABLE = "scores.csv"
 
 
 @dataclass(frozen=True)
@@ -50,27 +54,33 @@ def explain_images(options: ExplainOptions, note: Callable[[str], None]) -> list
     """
     options.check()
     common = options.common
-    seed_values = None if options.seed_map is None else read_seed_map(options.seed_map)
+    seed_file = options.seed_map
+    seed_values = None if seed_file is None else read_seed_map(seed_file)
+    common.check_outputs(TABLE, ENDINGS, [] if seed_file is None else [seed_file])
     classifier = common.model.load(note)
     target = common.target_of(classifier)
     pictures = find_pictures(common, classifier, note)
-    table = common.out / "scores.csv"
-    common.require_nothing_read_is_written(
-        [table, *(path for p in pictures for path in files_of(p, common.out))],
-        [] if options.seed_map is None else [options.seed_map],
-    )
+    toy = demo_note(common)
+    if toy is not None:
+        note(toy)
     seeds = make_seeds(
         options.seed_method,
         seed_values,
         len(pictures),
         classifier,
         note,
+        needs_one=options.search.ordering == "paper",
     )
+    facts = {
+        **common_facts(common, classifier),
+        **options.search.facts,
+        "seed_map": None if seed_file is None else showable(seed_file.name),
+    }
     common.out.mkdir(parents=True, exist_ok=True)
     rows: list[Row] = []
     for number, (picture, seed) in enumerate(zip(pictures, seeds, strict=True), 1):
         note(f"[{number}/{len(pictures)}] {picture.origin}")
-        job = ImageJob(common, options.search, classifier, picture, target, seed)
+        job = ImageJob(common, options.search, classifier, picture, target, seed, facts)
         rows.append(job.run())
-        write_csv(Row, rows, table)  # an interrupted run keeps these
+        write_csv(Row, rows, common.out / TABLE)  # an interrupted run keeps these
     return rows

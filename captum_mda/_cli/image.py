@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from torch import Tensor
 
+from captum_mda._cli.facts import Facts, figure_caption
 from captum_mda._cli.models import Classifier
 from captum_mda._cli.preparation import CommonOptions, Picture
 from captum_mda._cli.question import (
@@ -46,6 +46,13 @@ class Search:
     precision: str | None
     refine: int
 
+    @property
+    def facts(self) -> dict[str, Any]:
+        """The settings by name; of the ordering, what ran is told elsewhere."""
+        settings = vars(self).copy()
+        del settings["ordering"]
+        return settings
+
     def check(self) -> None:
         """Raise a ValueError if one of the settings is out of its range."""
         for name in ("tau", "gamma", "kappa"):
@@ -58,9 +65,8 @@ class Search:
         require_count("--refine", self.refine)
 
 
-def files_of(picture: Picture, folder: Path) -> tuple[Path, Path]:
-    """Name the figure and the explanation that are written."""
-    return folder / f"{picture.name}.png", folder / f"{picture.name}.safetensors"
+ENDINGS = (".png", ".safetensors")
+"""Of the figure and the explanation that are written of each image."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +80,7 @@ class ImageJob:
         picture (Picture): What to explain.
         target (int, optional): The class. None: the likeliest.
         seed (Seed): What the candidates are chosen by.
+        facts (mapping): What all results are made with, by columns' names.
     """
 
     options: CommonOptions
@@ -82,6 +89,7 @@ class ImageJob:
     picture: Picture
     target: int | None
     seed: Seed
+    facts: Facts
 
     def run(self) -> Row:
         """Explain the picture, score the map and write the files.
@@ -89,7 +97,13 @@ class ImageJob:
         Returns:
             *Row*: the figures, or what kept them from being computed.
         """
-        row = Row(self.picture.origin, self.picture.name)
+        row = Row(
+            self.picture.origin,
+            self.picture.name,
+            self.options.model.name,
+            self.options.model.weights_name,
+            facts=self.facts,
+        )
         try:
             question = ask(
                 self.classifier,
@@ -124,6 +138,7 @@ class ImageJob:
         deleted = float(explanation.deletion_responses[0, -1])
         row = replace(
             row,
+            ordering=str(explanation.provenance["ordering"]),
             forwards=explanation.n_forwards,
             forwards_bf16=int(explanation.forwards_bf16),
             seconds=time.perf_counter() - start,
@@ -136,7 +151,7 @@ class ImageJob:
             explanation.attributions(self.search.gamma, self.search.kappa),
             self.options.show_progress,
         )
-        self._write(question, explanation, scores)
+        self._write(question, explanation, scores, row)
         return replace(row, **score_fields(scores))
 
     def _explanation(self, question: Question, seed: Tensor | None) -> MDAExplanation:
@@ -168,13 +183,19 @@ class ImageJob:
         question: Question,
         explanation: MDAExplanation,
         scores: PerturbationScores,
+        row: Row,
     ) -> None:
         gamma = self.search.gamma
-        figure_path, explanation_path = files_of(self.picture, self.options.out)
+        figure_path, explanation_path = (
+            self.options.out / f"{self.picture.name}{ending}" for ending in ENDINGS
+        )
         figure = explanation_figure(
             question.photo,
             explanation,
             title=question.title(self.picture.name),
+            caption=figure_caption(
+                self.options, self.classifier, row, self._method(row)
+            ),
             # The map that is scored is among those shown.
             gammas=(0.0, gamma, 1.0) if 0.0 < gamma < 1.0 else (0.0, 1.0),
             kappa=self.search.kappa,
@@ -183,4 +204,32 @@ class ImageJob:
             deletion_baseline=question.in_colours(question.deleted),
         )
         save_figure(figure, figure_path)
-        explanation.save(explanation_path)
+        replace(explanation, provenance=self._provenance(explanation, row)).save(
+            explanation_path
+        )
+
+    def _method(self, row: Row) -> str:
+        """Describe the method for the figure's caption."""
+        seed = {"none": "without a seed", "file": "seed from a file"}
+        refined = f", {self.search.refine} refining passes" * bool(self.search.refine)
+        return (
+            f"method MDA, ordering {row.ordering}{refined}, "
+            f"{seed.get(self.seed.name, f'seed {self.seed.name}')}, magnitude "
+            f"{self.search.magnitude}, tau {self.search.tau:g}"
+        )
+
+    def _provenance(self, explanation: MDAExplanation, row: Row) -> dict[str, Any]:
+        """Tell what the explanation's file keeps of how it was made."""
+        return {
+            **explanation.provenance,
+            **self.facts,
+            "image": row.image,
+            "model": row.model,
+            "weights": row.weights,
+            "target": row.class_index,
+            "class_name": row.class_name,
+            "probability": row.probability,
+            "score": row.score,
+            "seed": row.seed,
+            "insertion_baseline": f"blur, kernel {row.kernel}",
+        }

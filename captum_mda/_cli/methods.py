@@ -27,6 +27,8 @@ _PERMUTATIONS = 5  # of Shapley sampling, with one forward a patch each
 _SAMPLES = 1000  # forwards of Kernel SHAP and LIME
 
 
+MDA = "mda"
+
 Map: TypeAlias = Callable[[Question], Tensor]
 """From a question to a map, (1, 1 or C, h, w)."""
 
@@ -138,23 +140,45 @@ def _rows(question: Question) -> int:
     return question.batch_size or default_rows(question.images.device)
 
 
-def _mda(classifier: Classifier) -> Map:
-    """Search as ``captum-mda explain`` does without further options."""
-    (seed,) = make_seeds("auto", None, 1, classifier, silent)
+class MdaMap:
+    """MDA's sparse map, searched as ``captum-mda explain`` does.
 
-    def attribute(question: Question) -> Tensor:
-        mda = attr.MetricDrivenAttribution(classifier.model, score=classifier.score)
-        return mda.attribute(
+    Args:
+        classifier (Classifier): The model.
+        ordering (str, optional): The search; that of the published tables, unless
+            another is asked for. Default: "paper"
+    """
+
+    def __init__(self, classifier: Classifier, ordering: str = "paper") -> None:
+        self.classifier, self.ordering = classifier, ordering
+        (self.seed,) = make_seeds("auto", None, 1, classifier, silent)
+        self.provenance: Mapping[str, Any] = {}
+        """What the last map was made with."""
+
+    def __call__(self, question: Question) -> Tensor:
+        """Search the order, and return the map, (1, 1, H, W)."""
+        mda = attr.MetricDrivenAttribution(
+            self.classifier.model, score=self.classifier.score, ordering=self.ordering
+        )
+        explanation = mda.explain(
             question.images,
             baselines=question.deleted,
             target=question.target,
             feature_mask=question.mask,
             insertion_baselines=question.blurred,
-            seed_attributions=seed.compute(question),
+            seed_attributions=self.seed.compute(question),
             perturbations_per_eval=question.batch_size,
-        )[:, :1]
+        )
+        self.provenance = {**explanation.provenance, "seed": self.seed.name}
+        painted = explanation.attributions()
+        assert isinstance(painted, Tensor)  # as the images are
+        return painted[:, :1]
 
-    return attribute
+
+def build(name: str, classifier: Classifier, ordering: str) -> Map:
+    """Build a method for a model; MDA with an ordering."""
+    make = METHODS[name]
+    return MdaMap(classifier, ordering) if make is MdaMap else make(classifier)
 
 
 METHODS: Mapping[str, Callable[[Classifier], Map]] = {
@@ -177,6 +201,6 @@ METHODS: Mapping[str, Callable[[Classifier], Map]] = {
     "shapley": _perturbing(captum.attr.ShapleyValueSampling, n_samples=_PERMUTATIONS),
     "kernel-shap": _perturbing(captum.attr.KernelShap, n_samples=_SAMPLES),
     "lime": _perturbing(captum.attr.Lime, n_samples=_SAMPLES),
-    "mda": _mda,
+    MDA: MdaMap,
 }
 """For each name, what builds the method for a model."""

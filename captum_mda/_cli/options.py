@@ -11,14 +11,20 @@ Images = Annotated[
     list[Path] | None,
     typer.Argument(
         metavar="IMAGE",
-        help="Photos to explain, or folders of photos; with the demo model none are "
-        "needed.",
+        help="Photos to explain, or folders of photos; without any, the demo model "
+        "explains samples of its own.",
         show_default=False,
     ),
 ]
 Model = Annotated[
-    str,
-    typer.Option(metavar="NAME", help="A timm model, or the embedded one, 'demo'."),
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="A timm model, such as deit_tiny_patch16_224; images of your own need it. "
+        "The embedded toy model, 'demo', knows the shapes of its samples alone.  "
+        "[default: demo, where no IMAGE is given]",
+        show_default=False,
+    ),
 ]
 ModelArgs = Annotated[
     list[str] | None,
@@ -128,5 +134,17 @@ Out = Annotated[
     Path,
     typer.Option(metavar="DIR", help="Where the files go; it is made if missing."),
 ]
+Overwrite = Annotated[
+    bool,
+    typer.Option(
+        "--overwrite",
+        help="Replace files that an earlier run has left in --out; else it is refused.",
+    ),
+]
+ORDERING_HELP = (
+    "The search: paper, the published one; fast, a seventh of its forwards; relaxed, a "
+    "fifth, from a seed that gradients find; joint, two fifths, by both metrics again "
+    "and again; auto: relaxed for more than 100 patches, else joint."
+)
 OUT = Path("captum-mda-output")
 """The default of `Out`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -14,6 +14,7 @@ from captum_mda._cli.file_names import showable, unique_names
 from captum_mda._cli.images import find_images, read_image
 from captum_mda._cli.models import Classifier, DEMO, load_classifier
 from captum_mda._cli.notes import Note
+from captum_mda._cli.outputs import require_outputs
 from captum_mda._cli.pixels import background_colour
 from captum_mda._cli.question import DELETION_BASELINES
 from captum_mda._cli.timm_models import parse_model_args
@@ -25,7 +26,7 @@ from captum_mda.perturbation.scores import Score, SCORES
 class ModelOptions:
     """Which model, and what its outputs mean; see ``captum-mda explain --help``."""
 
-    model: str
+    model: str | None
     weights: Path | None
     weights_key: str | None
     pretrained: bool | None
@@ -35,6 +36,47 @@ class ModelOptions:
     score: str
     patch_size: int | None
     device: str
+
+    @property
+    def name(self) -> str:
+        """The model's name; the demo model, unless one is named."""
+        return DEMO if self.model is None else self.model
+
+    @property
+    def weights_name(self) -> str:
+        """Where the weights are from: a file's name, "pretrained" or "random"."""
+        if self.name == DEMO:
+            return DEMO
+        if self.weights is not None:
+            return showable(self.weights.name)
+        return "random" if self.pretrained is False else "pretrained"
+
+    def require_named(self, has_images: bool) -> None:
+        """Raise a ValueError if images or options belong to a model without a name."""
+        if self.model is not None:
+            return
+        if has_images:
+            raise ValueError(
+                "--model: got none, and images of your own need one; pass "
+                "--model NAME, such as --model deit_tiny_patch16_224 (with --weights "
+                f"FILE for weights of your own), or --model {DEMO} for the toy model, "
+                "which knows only the shapes of its samples"
+            )
+        given = {
+            "--weights": self.weights,
+            "--weights-key": self.weights_key,
+            "--pretrained/--no-pretrained": self.pretrained,
+            "--num-classes": self.num_classes,
+            "--model-arg": self.model_args or None,
+            "--labels": self.labels,
+        }
+        for option, value in given.items():
+            if value is not None:
+                raise ValueError(
+                    f"{option}: got no model that it is for; pass --model NAME, such "
+                    "as --model deit_tiny_patch16_224, and IMAGE, as the demo model's "
+                    "samples are for it alone"
+                )
 
     def check(self) -> None:
         """Raise a ValueError if an option is out of its range."""
@@ -53,7 +95,7 @@ class ModelOptions:
             ValueError: It cannot be had.
         """
         return load_classifier(
-            self.model,
+            self.name,
             self.weights,
             self.pretrained,
             self.patch_size,
@@ -86,6 +128,7 @@ class CommonOptions:
     sample_seed: int
     show_progress: bool
     out: Path
+    overwrite: bool = False
 
     @cached_property
     def files(self) -> list[Path]:
@@ -98,6 +141,7 @@ class CommonOptions:
         Raises:
             ValueError: An option is out of its range, or no image can be read.
         """
+        self.model.require_named(has_images=bool(self.images))
         self.model.check()
         require_choice(
             "--deletion-baseline", self.deletion_baseline, DELETION_BASELINES
@@ -106,11 +150,9 @@ class CommonOptions:
         require_positive_integer("--samples", self.samples)
         if self.batch_size is not None:
             require_positive_integer("--batch-size", self.batch_size)
-        if self.out.exists() and not self.out.is_dir():
-            raise ValueError(f"--out: {self.out} is a file, takes a folder")
-        if self.model.model != DEMO and not self.images:
+        if self.model.name != DEMO and not self.images:
             raise ValueError(
-                f"IMAGE: got none, and {self.model.model} needs at least one; only "
+                f"IMAGE: got none, and {self.model.name} needs at least one; only "
                 f"--model {DEMO} brings pictures of its own"
             )
         self._require_a_readable_image()
@@ -137,32 +179,27 @@ class CommonOptions:
         """
         return None if self.target is None else classifier.find_class(self.target)
 
-    def require_nothing_read_is_written(
-        self, written: Iterable[Path], more_read: Iterable[Path] = ()
+    @cached_property
+    def names(self) -> list[str]:
+        """What the images' files are called, without their endings."""
+        if self.images:
+            return unique_names(self.files)
+        return [f"demo-{self.sample_seed}-{index}" for index in range(self.samples)]
+
+    def check_outputs(
+        self, table: str, endings: Sequence[str], more_read: Iterable[Path] = ()
     ) -> None:
-        """Raise a ValueError if a file would be overwritten that is also read.
+        """Raise a ValueError if the files cannot be written, or one would be lost.
 
         Args:
-            written (iterable of Path): All files that the command writes.
-            more_read (iterable of Path, optional): What it reads besides the images and
-                the model's files. Default: ()
+            table (str): What the table is called.
+            endings (sequence of str): What follows an image's name in its files'.
+            more_read (iterable of Path, optional): What the command reads besides the
+                images and the model's files. Default: ()
         """
-        read = {
-            _resolved(path) for path in (*self.files, *self.model.files, *more_read)
-        }
-        for path in written:
-            if _resolved(path) in read:
-                raise ValueError(
-                    f"--out: {self.out} would have {path} overwritten, which is "
-                    "read; name another folder"
-                )
-
-
-def _resolved(path: Path) -> Path:
-    try:
-        return path.resolve()
-    except OSError:  # a name that is too long, of an image that has its error
-        return path.absolute()
+        written = [table, *(name + ending for name in self.names for ending in endings)]
+        read = (*self.files, *self.model.files, *more_read)
+        require_outputs(self.out, written, read, self.overwrite)
 
 
 @dataclass(frozen=True)
@@ -179,27 +216,26 @@ def find_pictures(
 ) -> list[Picture]:
     """List the pictures: the files, or without any the demo model's samples."""
     if not options.images:
-        return _demo_pictures(options.samples, options.sample_seed)
+        return _demo_pictures(options)
 
     def from_file(path: Path) -> Callable[[], Tensor]:
         return lambda: classifier.transform(read_image(path, options.background, note))
 
-    names = unique_names(options.files)
     return [
         Picture(showable(str(path)), name, from_file(path))
-        for path, name in zip(options.files, names, strict=True)
+        for path, name in zip(options.files, options.names, strict=True)
     ]
 
 
-def _demo_pictures(n_samples: int, seed: int) -> list[Picture]:
+def _demo_pictures(options: CommonOptions) -> list[Picture]:
     from captum_mda import demo
 
-    images = demo.make_samples(n_samples, seed).images
+    images = demo.make_samples(options.samples, options.sample_seed).images
     return [
         Picture(
-            f"demo sample {index} of seed {seed}",
-            f"demo-{seed}-{index}",
+            f"demo sample {index} of seed {options.sample_seed}",
+            name,
             partial(images.__getitem__, index),
         )
-        for index in range(n_samples)
+        for index, name in enumerate(options.names)
     ]

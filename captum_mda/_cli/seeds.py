@@ -55,6 +55,7 @@ def make_seeds(
     n_images: int,
     classifier: Classifier,
     note: Callable[[str], None],
+    needs_one: bool = True,
 ) -> Sequence[Seed]:
     """Decide where the seeds of all images come from.
 
@@ -65,6 +66,8 @@ def make_seeds(
         n_images (int): How many images there are.
         classifier (Classifier): The model.
         note (callable): Told when there is no seed and the search takes long.
+        needs_one (bool, optional): Whether the search takes long without a seed, as the
+            published one does; the others make one. Default: True
 
     Returns:
         *sequence of Seed*: one for each image.
@@ -78,7 +81,8 @@ def make_seeds(
         return [_read(values) for values in maps]
     attribution = None if method == "none" else _attribution(method, classifier.model)
     if attribution is None:
-        _note_cost(classifier, note)
+        if needs_one:
+            _note_cost(classifier, note)
         return [Seed("none", lambda question: None)] * n_images
     name = _DEFAULT if method == "auto" else method
     return [_computed(name, attribution, classifier.grid)] * n_images

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +35,14 @@ class Row:
     Args:
         image (str): Where the image comes from.
         name (str): What its files are called, without their endings.
+        model (str): The model's name.
+        weights (str): The name of the file of its weights, "pretrained", or "random".
         class_index (int): The explained class.
         class_name (str): Its name.
         probability (float): Its score, which is a probability but under "identity".
         score (str): What was made of the model's outputs, "softmax" for example.
         seed (str): What the search's candidates were chosen by.
+        ordering (str): The search that ran, which "auto" has chosen.
         forwards (int): How many inputs the model has seen in the search.
         forwards_bf16 (int): How many of them in bfloat16.
         seconds (float): How long the search took.
@@ -50,15 +53,19 @@ class Row:
         insertion, deletion, insertion_deletion, mas_insertion, mas_deletion,
             mas_insertion_deletion (float): The scores.
         error (str): Why there are none.
+        facts (mapping): What the results were made with, each a column of the CSV.
     """
 
     image: str
     name: str
+    model: str | None = None
+    weights: str | None = None
     class_index: int | None = None
     class_name: str | None = None
     probability: float | None = None
     score: str | None = None
     seed: str | None = None
+    ordering: str | None = None
     forwards: int | None = None
     forwards_bf16: int | None = None
     seconds: float | None = None
@@ -73,6 +80,7 @@ class Row:
     mas_deletion: float | None = None
     mas_insertion_deletion: float | None = None
     error: str | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
 
 def score_fields(scores: PerturbationScores) -> dict[str, Any]:
@@ -84,16 +92,20 @@ def write_csv(kind: type, rows: Sequence[Any], path: Path) -> None:
     """Write rows with all their digits; the file is whole, or not there.
 
     Args:
-        kind (type): The dataclass that they are of, whose fields are the columns.
+        kind (type): The dataclass that they are of, whose fields are the columns;
+            behind them stand those of the rows' ``facts``.
         rows (sequence of dataclass instances): The lines.
         path (Path): Where to.
     """
-    names = [field.name for field in fields(kind)]
+    names = [each.name for each in fields(kind) if each.name != "facts"]
+    further = dict.fromkeys(name for row in rows for name in row.facts)
     with replacing(path) as beside:
         with open(beside, "w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
-            writer.writerow(names)
-            writer.writerows([getattr(row, name) for name in names] for row in rows)
+            writer.writerow([*names, *further])
+            for row in rows:
+                values = [getattr(row, name) for name in names]
+                writer.writerow([*values, *(row.facts.get(name) for name in further)])
 
 
 def set_in_columns(
@@ -161,6 +173,37 @@ def _is_identity(rows: Sequence[Any]) -> bool:
     return any(row.score == "identity" for row in rows)
 
 
+def model_words(model: str | None, weights: str | None) -> str:
+    """Name a model and its weights, as for a table or a figure.
+
+    Example::
+
+        >>> model_words("deit_tiny_patch16_224", "best.pth")
+        'model deit_tiny_patch16_224, weights best.pth'
+        >>> model_words("demo", "demo")
+        'model demo'
+    """
+    if weights is None or weights == model:
+        return f"model {model}"
+    return f"model {model}, weights {weights}"
+
+
+def model_line(rows: Sequence[Any]) -> list[str]:
+    """Write the line below a table: the model, and the orderings that ran.
+
+    Args:
+        rows (sequence of Row or ComparisonRow): All of one model; without a name, there
+            is no line.
+    """
+    if not rows or rows[0].model is None:
+        return []
+    words = model_words(rows[0].model, rows[0].weights)
+    orderings = dict.fromkeys(row.ordering for row in rows if row.ordering is not None)
+    if orderings:
+        words += f"; ordering of MDA: {', '.join(orderings)}"
+    return [words]
+
+
 def format_table(rows: Sequence[Row]) -> str:
     """Set rows in columns.
 
@@ -180,10 +223,11 @@ def format_table(rows: Sequence[Row]) -> str:
         dog    error: scores too low
     """
     in_bf16 = ("in bf16",) if any(row.forwards_bf16 for row in rows) else ()
-    heading = "score" if _is_identity(rows) else "prob."
+    heading = probability_heading(rows)
     header = (*_WORDS, heading, "forwards", *in_bf16, "seconds", "kernel", *HEADINGS)
     cells = [_cells(row, bool(in_bf16)) for row in rows]
     text = set_in_columns(header, cells, len(_WORDS))
+    text += model_line(rows)
     if any(_is_marked(row) for row in rows):
         text.append(weak_note(rows))
     return "\n".join(text)
@@ -200,7 +244,7 @@ def _cells(row: Row, with_bf16: bool) -> tuple[str, ...]:
         return row.name, f"error: {row.error}"
     return (
         row.name,
-        _shortened(f"{row.class_index} {row.class_name}"),
+        class_cell(row),
         f"{row.seed}",
         f"{row.probability:.4f}",
         f"{row.forwards:,}",
@@ -209,6 +253,16 @@ def _cells(row: Row, with_bf16: bool) -> tuple[str, ...]:
         f"{row.kernel}{'*' if _is_marked(row) else ' '}",
         *(f"{getattr(row, name):.4f}" for name in SCORES),
     )
+
+
+def class_cell(row: Any) -> str:
+    """Write a row's class, by index and name."""
+    return _shortened(f"{row.class_index} {row.class_name}".rstrip())
+
+
+def probability_heading(rows: Sequence[Any]) -> str:
+    """Name the column of the class's score."""
+    return "score" if _is_identity(rows) else "prob."
 
 
 def _shortened(text: str) -> str:
