@@ -15,7 +15,7 @@ if TYPE_CHECKING:
         metrics,
         ordering as ordering,
         perturbation as perturbation,
-        visualize as visualize,
+        visualize,
         vit as vit,
     )
     from captum_mda.attr import (
@@ -65,6 +65,7 @@ __all__ = [
     "confidence_blur_baseline",
     "metrics",
     "patch_feature_mask",
+    "visualize",
 ]
 
 # Public names are imported when they are first read: PyTorch takes seconds, which the

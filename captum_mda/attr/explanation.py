@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any, TYPE_CHECKING
 
 import torch
 from safetensors.torch import save_file
@@ -13,7 +14,8 @@ from torch import Tensor
 
 from captum_mda._captum import format_output
 from captum_mda._files import replacing
-from captum_mda._summaries import Columns, examples, Summarized
+from captum_mda._results import BatchResult, device_and_dtype, example_rows
+from captum_mda._summaries import Columns, examples
 from captum_mda.attr.explanation_checks import CURVES, require_consistent
 from captum_mda.attr.explanation_file import (
     FORMAT,
@@ -33,9 +35,12 @@ from captum_mda.perturbation import Features
 from captum_mda.perturbation.inputs import require_in_unit_interval
 from captum_mda.perturbation.precision import Precision
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 
 @dataclass(frozen=True, eq=False, repr=False)
-class MDAExplanation(Summarized):
+class MDAExplanation(BatchResult):
     """The order of a batch's patches, its response curves, and their density.
 
     Maps for any ``gamma`` and ``kappa`` follow from it without the model. All tensors
@@ -134,6 +139,74 @@ class MDAExplanation(Summarized):
             "deletion": area(self.deletion_curve),
             "status": ["degenerate" if each else "ok" for each in self.degenerate],
         }
+
+    def __getitem__(self, index: Any) -> MDAExplanation:
+        """Take some of the examples, at least one; see `BatchResult`.
+
+        Example::
+
+            >>> import torch
+            >>> from captum_mda import MetricDrivenAttribution
+            >>> mda = MetricDrivenAttribution(lambda x: x.sum(1), score="identity")
+            >>> x = torch.tensor([[3.0, 1.0, 2.0], [1.0, 2.0, 3.0]])
+            >>> explanation = mda.explain(x)
+            >>> len(explanation), explanation[-1].order
+            (2, tensor([[2, 1, 0]]))
+        """
+        rows = example_rows(index, len(self))
+        if not len(rows):
+            raise IndexError(
+                "index: takes no example, and an explanation is of at least one"
+            )
+        return super().__getitem__(rows)
+
+    def to(
+        self, *where: torch.device | str | int | torch.dtype, **named: Any
+    ) -> MDAExplanation:
+        """Say where attributions are returned, and in which dtype.
+
+        The order and the curves stay on the CPU, in float64.
+
+        Args:
+            *where (torch.device, str, int or torch.dtype): By position; the dtype is
+                float32 or float64.
+            **named: The same as ``device`` and ``dtype``.
+
+        Returns:
+            *MDAExplanation*: with the features on that device.
+
+        Raises:
+            TypeError, ValueError: An argument is none of these.
+        """
+        device, dtype = device_and_dtype(where, named)
+        features = self.features if device is None else self.features.to(device)
+        return replace(self, features=features, dtype=dtype or self.dtype)
+
+    def plot(  # type: ignore[override]
+        self,
+        image: Any = None,
+        index: int = 0,
+        title: str | None = None,
+        **options: Any,
+    ) -> Figure:
+        """Draw an image, its maps and its curves.
+
+        Args:
+            image (Tensor, ndarray or PIL.Image.Image, optional): The photo of that
+                example, in [0, 1]. None: maps are laid over a plain grey.
+                Default: None
+            index (int, optional): Which example; negative from the end. Default: 0
+            title (str, optional): Written over the figure. Default: None
+            **options: As `captum_mda.visualize.explanation_figure` takes them.
+
+        Returns:
+            *matplotlib.figure.Figure*: see `captum_mda.visualize.save_figure`.
+
+        Raises:
+            IndexError: There is no such example.
+            TypeError, ValueError: As `captum_mda.visualize.explanation_figure`.
+        """
+        return self._drawn(image, index, title, options)
 
     @property
     def n_forwards(self) -> int:

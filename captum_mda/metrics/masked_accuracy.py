@@ -13,7 +13,8 @@ from torch.nn import functional as F
 from captum_mda import curves
 from captum_mda._captum import BaselineType, log_usage, TargetType
 from captum_mda._checks import is_number, require_choice
-from captum_mda._summaries import Columns, examples, Summarized
+from captum_mda._results import BatchResult
+from captum_mda._summaries import Columns, examples
 from captum_mda.metrics.degenerate import OK, OnDegenerate
 from captum_mda.metrics.questions import Maps, Question
 from captum_mda.metrics.ranked_maps import RankedMap
@@ -29,7 +30,7 @@ FRACTIONS = tuple(tenths / 10 for tenths in range(1, 10))
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class MaskedHits(Summarized):
+class MaskedHits(BatchResult):
     """Whether the model's first class is still the target, with features masked.
 
     Args:
@@ -38,6 +39,8 @@ class MaskedHits(Summarized):
             for an example whose map is constant.
         status (tuple[str, ...]): Of each example "ok" or "constant map".
     """
+
+    _shared = ("fractions",)
 
     fractions: Tensor
     hits: Tensor

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from captum_mda._checks import require_examples, require_tensor
 from captum_mda.metrics.degenerate import OK
+from captum_mda.perturbation.maps import AnyMaps, as_tensors, over_cells
 
 
 def require_values(name: str, value: object) -> None:
@@ -14,22 +15,48 @@ def require_values(name: str, value: object) -> None:
     require_examples(name, require_tensor(name, value))
 
 
-def as_maps(attributions: Tensor) -> Tensor:
+def maps_and_masks(attributions: AnyMaps, masks: Tensor) -> tuple[Tensor, Tensor]:
+    """Check attributions and masks, and bring a grid to the masks' size.
+
+    Args:
+        attributions (Tensor, tuple of one, or MDAExplanation): (B, C, H, W), whose
+            channels are summed, or (B, H, W); or a grid of patches, (B, C, h, w) or
+            (B, h, w), which is painted onto equal cells.
+        masks (Tensor): bool, or integers 0 and 1, (B, H, W) or (B, 1, H, W).
+
+    Returns:
+        *tuple[Tensor, Tensor]*: maps, float64 (B, H, W), and masks, bool (B, H, W), on
+        the attributions' device.
+    """
+    maps = as_maps(attributions)
+    if isinstance(masks, Tensor) and masks.dim() in (3, 4):
+        painted = over_cells(maps, masks.shape[-2:])
+        maps = maps if painted is None else painted
+    return maps, as_masks(masks, maps)
+
+
+def as_maps(attributions: AnyMaps) -> Tensor:
     """Check attributions of images and sum their channels.
 
     Args:
-        attributions (Tensor): (B, C, H, W) or (B, H, W).
+        attributions (Tensor, tuple of one, or MDAExplanation): (B, C, H, W) or
+            (B, H, W).
 
     Returns:
         *Tensor*: float64 (B, H, W), on the attributions' device.
     """
-    require_values("attributions", attributions)
-    if attributions.dim() not in (3, 4):
+    given, *others = as_tensors("attributions", attributions)
+    if others:
         raise ValueError(
-            f"attributions: got shape {tuple(attributions.shape)}, takes (B, C, H, W) "
+            f"attributions: got {1 + len(others)} tensors, takes one map of each image"
+        )
+    require_examples("attributions", given)
+    if given.dim() not in (3, 4):
+        raise ValueError(
+            f"attributions: got shape {tuple(given.shape)}, takes (B, C, H, W) "
             "or (B, H, W); give a single map its batch with unsqueeze(0)"
         )
-    maps = attributions.detach().double()
+    maps = given.double()
     return maps.sum(dim=1) if maps.dim() == 4 else maps
 
 
@@ -55,7 +82,8 @@ def as_masks(masks: Tensor, maps: Tensor) -> Tensor:
         examples, height, width = maps.shape
         raise ValueError(
             f"masks: got shape {tuple(masks.shape)}, takes one mask for each map, "
-            f"{tuple(maps.shape)} or {(examples, 1, height, width)}; bring maps to the "
+            f"{tuple(maps.shape)} or {(examples, 1, height, width)}, or maps of "
+            "patches whose rows and columns divide the masks'; bring others to the "
             "size of the masks with torch.nn.functional.interpolate"
         )
     other = (flat != 0) & (flat != 1)

@@ -8,10 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from captum_mda._checks import broadcasts_to, require_finite, require_tensor
+from captum_mda._checks import require_finite
 from captum_mda.metrics.degenerate import require_ranking
-from captum_mda.metrics.questions import Maps, Question
+from captum_mda.metrics.questions import Question
 from captum_mda.perturbation import Features
+from captum_mda.perturbation.maps import AnyMaps, as_tensors, over_inputs
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,10 +31,10 @@ class RankedMap:
 
     @classmethod
     def of(
-        cls, attributions: Maps, features: Features, question: Question, name: str
+        cls, attributions: AnyMaps, features: Features, question: Question, name: str
     ) -> RankedMap:
         """Check a map, and rank its features by the question's convention."""
-        scores = feature_scores(attributions, question.tensors, features, name)
+        scores = feature_scores(attributions, features, name)
         if question.convention == "mas":
             # As published: ascending and reversed, so ties go to the higher index.
             ranked = scores.abs()
@@ -51,27 +52,11 @@ class RankedMap:
 
 
 def feature_scores(
-    attributions: Maps,
-    inputs: tuple[Tensor, ...],
-    features: Features,
-    name: str = "attributions",
+    attributions: AnyMaps, features: Features, name: str = "attributions"
 ) -> Tensor:
     """Sum attributions over each feature's elements, channels included: (B, N)."""
-    maps = attributions if isinstance(attributions, tuple) else (attributions,)
-    if len(maps) != len(inputs):
-        raise ValueError(
-            f"{name}: got {len(maps)} tensors for {len(inputs)} inputs, takes "
-            "one for each"
-        )
-    for value, tensor in zip(maps, inputs, strict=True):
-        require_tensor(name, value)
-        if value.dim() != tensor.dim() or not broadcasts_to(value, tensor):
-            raise ValueError(
-                f"{name}: shape {tuple(value.shape)} does not broadcast to the "
-                f"input's {tuple(tensor.shape)}; give 1 or the input's size in each "
-                "dimension"
-            )
-    scores = features.sum(tuple(value.detach() for value in maps))
+    maps = over_inputs(name, as_tensors(name, attributions), features)
+    scores = features.sum(maps)
     require_finite(f"{name}, summed over each feature", scores)
     return scores
 

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from captum_mda import curves
 from captum_mda._checks import require_choice
+from captum_mda._results import BatchResult
 from captum_mda._state import warn_caller
-from captum_mda._summaries import Columns, examples, Summarized
+from captum_mda._summaries import Columns, examples
 from captum_mda.curves import Mode
 from captum_mda.metrics.degenerate import CONSTANT_MAP, OK
 from captum_mda.metrics.questions import Direction, Maps, Question
@@ -24,7 +25,7 @@ NO_CONTRAST = "input scores no higher than its baseline"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class ResponseCurve(Summarized):
+class ResponseCurve(BatchResult):
     """The responses of a batch to inserting or deleting its features in their ranking.
 
     Args:
@@ -100,7 +101,7 @@ class ResponseCurve(Summarized):
     def _ranked(self, values: Tensor) -> Tensor:
         """Leave values of examples that a map has not ranked out: NaN."""
         constant = [status == CONSTANT_MAP for status in self.status]
-        return values.masked_fill(_mask(constant)[:, None], torch.nan)
+        return values.masked_fill(_mask(constant)[:, None].to(values.device), torch.nan)
 
 
 def sweep(

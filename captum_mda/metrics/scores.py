@@ -12,7 +12,8 @@ from torch import Tensor
 
 from captum_mda._captum import BaselineType, log_usage
 from captum_mda._checks import require_flag
-from captum_mda._summaries import Columns, examples, Summarized
+from captum_mda._results import BatchResult
+from captum_mda._summaries import Columns, examples
 from captum_mda.metrics.degenerate import OnDegenerate
 from captum_mda.metrics.questions import Convention, Direction, Maps, Question
 from captum_mda.metrics.response_curves import ResponseCurve, sweep
@@ -20,7 +21,7 @@ from captum_mda.perturbation import Score, Target
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class PerturbationScores(Summarized):
+class PerturbationScores(BatchResult):
     """The six scores of a batch of attributions, each float64 (B,), and their curves.
 
     Insertion scores are better when higher, deletion scores when lower, and differences

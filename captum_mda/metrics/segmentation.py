@@ -27,7 +27,8 @@ from torch import Tensor
 
 from captum_mda._captum import log_usage
 from captum_mda._checks import is_number, require_choice
-from captum_mda._summaries import Columns, examples, Summarized
+from captum_mda._results import BatchResult
+from captum_mda._summaries import Columns, examples
 from captum_mda.metrics.degenerate import (
     map_status,
     OK,
@@ -35,9 +36,8 @@ from captum_mda.metrics.degenerate import (
     report_degenerate,
 )
 from captum_mda.metrics.masked_maps import (
-    as_maps,
-    as_masks,
     distance_to_object,
+    maps_and_masks,
     mask_status,
 )
 from captum_mda.metrics.thresholds import foreground, require_threshold, Threshold
@@ -49,7 +49,7 @@ _NO_MASK = "there is nothing to tell apart; drop such examples"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class SegmentationScores(Summarized):
+class SegmentationScores(BatchResult):
     """The segmentation scores of a batch of maps; all are better when higher.
 
     Scores are float64 (B,) on the CPU, in [0, 1], and NaN for a degenerate example.
@@ -113,7 +113,8 @@ def segmentation_scores(
 
     Args:
         attributions (Tensor): Maps (B, C, H, W), whose channels are summed, or
-            (B, H, W), of the masks' height and width.
+            (B, H, W), of the masks' height and width; or grids of patches, which are
+            painted onto equal cells of the masks.
         masks (Tensor): Where the object is: bool, or integers 0 and 1, (B, H, W) or
             (B, 1, H, W).
         threshold (str or float, optional): Above what a pixel is foreground, always
@@ -159,8 +160,7 @@ def segmentation_scores(
     require_choice("convention", convention, get_args(Convention))
     require_choice("on_degenerate", on_degenerate, get_args(OnDegenerate))
     require_threshold(threshold)
-    maps = as_maps(attributions)
-    truth = as_masks(masks, maps)
+    maps, truth = maps_and_masks(attributions, masks)
     of_maps, of_masks = map_status(maps.flatten(1)), mask_status(truth)
     report_degenerate("attributions", of_maps, on_degenerate, _NO_MAP)
     report_degenerate("masks", of_masks, on_degenerate, _NO_MASK)
@@ -179,8 +179,9 @@ def pointing_game(
 
     Args:
         attributions (Tensor): Maps (B, C, H, W), whose channels are summed, or
-            (B, H, W), of the masks' height and width. Of several largest values the
-            first in raster order counts.
+            (B, H, W), of the masks' height and width; or grids of patches, which are
+            painted onto equal cells of the masks. Of several largest values the first
+            in raster order counts.
         masks (Tensor): Where the object is: bool, or integers 0 and 1, (B, H, W) or
             (B, 1, H, W). A mask without background is always hit.
         tolerance (float, optional): How far from the object, in pixels between centres,
@@ -210,8 +211,7 @@ def pointing_game(
     """
     require_choice("on_degenerate", on_degenerate, get_args(OnDegenerate))
     _require_tolerance(tolerance)
-    maps = as_maps(attributions)
-    truth = as_masks(masks, maps)
+    maps, truth = maps_and_masks(attributions, masks)
     of_maps = map_status(maps.flatten(1))
     of_masks = [OK if word == "full mask" else word for word in mask_status(truth)]
     report_degenerate("attributions", of_maps, on_degenerate, _NO_MAP)

@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 
 from captum_mda._captum import log_usage
+from captum_mda._checks import broadcasts_to, require_examples
 from captum_mda.metrics.degenerate import OK, OnDegenerate, report_degenerate
-from captum_mda.metrics.masked_maps import require_values
 from captum_mda.perturbation import Features
 from captum_mda.perturbation.inputs import require_choice
+from captum_mda.perturbation.maps import AnyMaps, as_tensors, over_inputs
 
 
 @log_usage(part_of_slo=True)
@@ -31,7 +32,9 @@ def sparseness(
             dimension 0, with the inputs' dimensions: an image's map without channels is
             (B, 1, H, W).
         feature_mask (Tensor or tuple[Tensor, ...], optional): Integers that broadcast
-            to the attributions. A feature weighs the absolute sum of its attributions.
+            to the attributions; or to the images, where attributions are of patches,
+            (B, 1, h, w), or of features, (B, N). A feature weighs the absolute sum of
+            its attributions.
             None: every position is a feature, its channels (dimension 1 of three or
             more) summed. Default: None
         on_degenerate (str, optional): What becomes of a map that is zero on all
@@ -59,11 +62,11 @@ def sparseness(
     """
     require_choice("on_degenerate", on_degenerate, get_args(OnDegenerate))
     maps = _validated(attributions)
-    features = (
-        Features.positions(maps)
-        if feature_mask is None
-        else Features.from_mask(maps, feature_mask)
-    )
+    if feature_mask is None:
+        features = Features.positions(maps)
+    else:
+        features = Features.from_mask(_inputs_of(maps, feature_mask), feature_mask)
+        maps = over_inputs("attributions", maps, features)
     weights = features.sum(maps).abs()  # (B, N)
     empty = (weights == 0).all(dim=1).tolist()
     report_degenerate(
@@ -75,19 +78,38 @@ def sparseness(
     return _gini_index(weights).cpu()
 
 
-def _validated(attributions: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+def _validated(attributions: AnyMaps) -> tuple[Tensor, ...]:
     """Check the attributions and return them as a tuple of detached tensors."""
-    maps = attributions if isinstance(attributions, tuple) else (attributions,)
-    if not maps:
-        raise ValueError("attributions: got an empty tuple, takes at least one tensor")
+    maps = as_tensors("attributions", attributions)
     for each in maps:
-        require_values("attributions", each)
+        require_examples("attributions", each)
         if each.shape[0] != maps[0].shape[0]:
             raise ValueError(
                 f"attributions: the tensors hold {maps[0].shape[0]} and "
                 f"{each.shape[0]} examples along dimension 0; give them the same number"
             )
-    return tuple(each.detach() for each in maps)
+    return maps
+
+
+def _inputs_of(
+    maps: tuple[Tensor, ...], feature_mask: Tensor | tuple[Tensor, ...]
+) -> tuple[Tensor, ...]:
+    """Make tensors of the shapes that maps are of: theirs, or those of larger masks."""
+    masks = feature_mask if isinstance(feature_mask, tuple) else (feature_mask,)
+    if len(maps) == 1 < len(masks):  # one number for each feature
+        maps = maps * len(masks)
+    if len(masks) != len(maps):
+        return maps
+    return tuple(_shaped_as(each, mask) for each, mask in zip(maps, masks, strict=True))
+
+
+def _shaped_as(values: Tensor, mask: object) -> Tensor:
+    if not isinstance(mask, Tensor) or mask.dim() < 2 or broadcasts_to(mask, values):
+        return values
+    shape = [len(values), *mask.shape[1:]]
+    if values.dim() == mask.dim() > 3:
+        shape[1] = max(shape[1], values.shape[1])
+    return values.new_zeros(()).expand(shape)
 
 
 def _gini_index(weights: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from captum_mda._checks import require_count, require_positive_integer
 from captum_mda._summaries import Brief
 from captum_mda.metrics.degenerate import map_status, OK
 from captum_mda.metrics.exact_means import require_same_type, require_state
-from captum_mda.metrics.masked_maps import as_maps, as_masks
+from captum_mda.metrics.masked_maps import maps_and_masks
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -80,7 +80,8 @@ class HistogramAccumulator:
         """Take in maps, (B, C, H, W), their channels summed, or (B, H, W), with masks.
 
         Args:
-            attributions (Tensor): Finite maps, none of them constant.
+            attributions (Tensor): Finite maps, none of them constant; grids of patches
+                are painted onto equal cells of the masks.
             masks (Tensor): Where the object is: bool, or integers 0 and 1, (B, H, W) or
                 (B, 1, H, W).
 
@@ -88,8 +89,7 @@ class HistogramAccumulator:
             TypeError: An argument is of the wrong type.
             ValueError: A shape or a value does not fit, or a map is constant.
         """
-        maps = as_maps(attributions)
-        truth = as_masks(masks, maps)
+        maps, truth = maps_and_masks(attributions, masks)
         status = map_status(maps.flatten(1))
         if status != [OK] * len(status):
             example = next(i for i, word in enumerate(status) if word != OK)

@@ -19,9 +19,9 @@ from captum_mda._checks import (
     require_choice,
     require_flag,
     require_positive_integer_or_none,
-    require_tensor,
 )
-from captum_mda._summaries import Columns, examples, Summarized
+from captum_mda._results import BatchResult
+from captum_mda._summaries import Columns, examples
 from captum_mda.metrics.degenerate import OK, OnDegenerate, require_ranking
 from captum_mda.metrics.masked_accuracy import (
     counts_of,
@@ -37,6 +37,7 @@ from captum_mda.metrics.token_runs import (
 )
 from captum_mda.perturbation import format_baselines, validate_inputs
 from captum_mda.perturbation.inputs import require_images
+from captum_mda.perturbation.maps import AnyMaps, as_tensors
 from captum_mda.perturbation.targets import require_classes, target_indices
 from captum_mda.vit import CannotDropError, find_adapter, ViTAdapter
 
@@ -44,7 +45,7 @@ Removal = Literal["auto", "tokens", "mask"]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class TokenDeletion(Summarized):
+class TokenDeletion(BatchResult):
     """What a model says with growing shares of its patches taken away.
 
     Args:
@@ -56,6 +57,8 @@ class TokenDeletion(Summarized):
         status (tuple[str, ...]): Of each example "ok" or "constant map"; all values of
             the latter are NaN but its full probability.
     """
+
+    _shared = ("fractions",)
 
     fractions: Tensor
     probabilities: Tensor
@@ -333,19 +336,25 @@ def _images(inputs: Tensor) -> Tensor:
     return images
 
 
-def _patch_scores(attributions: Tensor, images: Tensor, adapter: ViTAdapter) -> Tensor:
+def _patch_scores(attributions: AnyMaps, images: Tensor, adapter: ViTAdapter) -> Tensor:
     """Average a map over patches: float64 (B, P)."""
-    require_tensor("attributions", attributions)
+    given, *others = as_tensors("attributions", attributions)
     grid = adapter.patch_grid(images)
-    sizes = (tuple(images.shape[-2:]), grid)
-    fits = attributions.dim() == 4 and len(attributions) == len(images)
-    if not fits or tuple(attributions.shape[-2:]) not in sizes:
+    size, n = tuple(images.shape[-2:]), len(images)
+    values = given
+    if given.shape == (n, grid[0] * grid[1]):  # one number for each patch
+        values = given.reshape(n, 1, *grid)
+    elif given.dim() == 3:
+        values = given[:, None]
+    fits = values.dim() == 4 and len(values) == n and not others
+    if not fits or tuple(values.shape[-2:]) not in (size, grid):
+        got = f"{1 + len(others)} tensors" if others else f"shape {tuple(given.shape)}"
         raise ValueError(
-            f"attributions: got shape {tuple(attributions.shape)}, takes a map of each "
-            f"of {len(images)} images, {sizes[0]} pixels or {grid} patches: "
-            "(B, 1, H, W)"
+            f"attributions: got {got}, takes a map of each of {n} images, {size} "
+            f"pixels or {grid} patches: (B, 1, H, W), (B, H, W), or one number for "
+            f"each patch, {(n, grid[0] * grid[1])}"
         )
-    values = attributions.detach().double().sum(dim=1, keepdim=True)
+    values = values.double().sum(dim=1, keepdim=True)
     if values.shape[-2:] != grid:
         values = adapter.patch_means(values, images)
     return values.flatten(1)

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from captum_mda._checks import require_tensor, type_of
 from captum_mda.ordering.base import (
     complete,
     EndPoints,
@@ -18,18 +17,17 @@ from captum_mda.ordering.base import (
 from captum_mda.ordering.relaxed import RelaxedOrdering
 from captum_mda.ordering.validation import validated_result
 from captum_mda.perturbation import Features, SubsetResponses
+from captum_mda.perturbation.maps import AnyMaps, as_tensors, of_features, over_inputs
 from captum_mda.perturbation.subsets import require_differentiable
 
 
-def seed_scores(
-    seed: Tensor | tuple[Tensor, ...] | None, features: Features
-) -> Tensor | None:
+def seed_scores(seed: AnyMaps | None, features: Features) -> Tensor | None:
     """Read a seed attribution.
 
     Args:
-        seed (Tensor or tuple[Tensor, ...], optional): One score for each feature,
-            (B, N), or maps that broadcast to the inputs and are averaged over each
-            feature.
+        seed (Tensor, tuple[Tensor, ...] or MDAExplanation, optional): One score for
+            each feature, (B, N); or maps that are laid out over the inputs, see
+            `over_inputs`, and averaged over each feature.
         features (Features): The features of the inputs.
 
     Returns:
@@ -41,25 +39,13 @@ def seed_scores(
     """
     if seed is None:
         return None
-    maps = seed if isinstance(seed, tuple) else (seed,)
-    for value in maps:
-        if not isinstance(value, Tensor):
-            raise TypeError(
-                f"seed_attributions: got {type_of(value)}, takes a tensor or a tuple "
-                "of tensors"
-            )
-        require_tensor("seed_attributions", value)
-    scores_shape = (features.batch_size, features.n_features)
-    if len(maps) == 1 and maps[0].shape in (scores_shape, (1, features.n_features)):
-        return maps[0].detach().double().cpu().expand(scores_shape)
-    try:
-        return features.mean(tuple(value.detach() for value in maps)).cpu()
-    except (RuntimeError, ValueError) as error:
-        raise ValueError(
-            f"seed_attributions: got {[tuple(value.shape) for value in maps]}, takes "
-            f"one score for each feature, {scores_shape}, or maps that broadcast to "
-            f"the inputs, {[tuple(shape) for shape in features.shapes]}"
-        ) from error
+    maps = as_tensors("seed_attributions", seed)
+    values = of_features(maps, features)
+    if values is not None:
+        shape = (features.batch_size, features.n_features)
+        return values.double().cpu().expand(shape)
+    laid = over_inputs("seed_attributions", maps, features, broadcasts=True)
+    return features.mean(laid).cpu()
 
 
 def measure_end_points(responses: SubsetResponses) -> tuple[EndPoints, torch.dtype]:

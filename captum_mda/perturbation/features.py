@@ -169,6 +169,24 @@ class Features(Brief):
         ones = tuple(torch.ones((1,) * len(shape)) for shape in self.shapes)
         return self.sum(maps) / self.sum(ones)
 
+    def of_examples(self, rows: Tensor) -> Features:
+        """Take the features of some examples.
+
+        Args:
+            rows (Tensor): int64 (K,), which of the examples; at least one.
+        """
+        masks = tuple(
+            mask if mask.shape[0] == 1 else mask[rows.to(mask.device)]
+            for mask in self.masks
+        )
+        shapes = tuple(torch.Size((len(rows), *shape[1:])) for shape in self.shapes)
+        return Features(masks, self.n_features, shapes)
+
+    def to(self, device: torch.device) -> Features:
+        """Move the masks, and what is painted with them."""
+        masks = tuple(mask.to(device) for mask in self.masks)
+        return Features(masks, self.n_features, self.shapes)
+
     def _add(self, values: tuple[Tensor, ...]) -> Tensor:
         """Sum values of the masks' own, or the inputs' full, shapes over features."""
         device = self.masks[0].device

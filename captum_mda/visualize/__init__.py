@@ -2,5 +2,12 @@
 
 from captum_mda.visualize.figures import denormalize, explanation_figure, save_figure
 from captum_mda.visualize.maps import maps_figure
+from captum_mda.visualize.scores import scores_figure
 
-__all__ = ["denormalize", "explanation_figure", "maps_figure", "save_figure"]
+__all__ = [
+    "denormalize",
+    "explanation_figure",
+    "maps_figure",
+    "save_figure",
+    "scores_figure",
+]

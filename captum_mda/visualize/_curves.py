@@ -11,7 +11,7 @@ import torch
 from captum_mda import curves
 from captum_mda.attr import MDAExplanation
 from captum_mda.curves import Mode
-from captum_mda.metrics import PerturbationScores
+from captum_mda.metrics import PerturbationScores, ResponseCurve
 from captum_mda.visualize._images import FloatArray
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 # Colours that colour-blind readers tell apart (Okabe and Ito).
 _SUFFICIENT_COLOUR = "#009E73"
-_RESPONSE_COLOUR, _DENSITY_COLOUR = "#0072B2", "#D55E00"
+RESPONSE_COLOUR, DENSITY_COLOUR = "#0072B2", "#D55E00"
 
 
 @dataclass(frozen=True)
@@ -89,29 +89,35 @@ def scored_curves(
         *tuple[DrawnCurve, DrawnCurve]*: insertion and deletion.
     """
     inserted, deleted = (
-        DrawnCurve(
-            curve.mode,
-            curve.response[index].cpu().numpy(),
-            curve.density[index].cpu().numpy(),
-            float(curve.area[index]),
-            float(curve.mas_area[index]),
-            "pixels",
-        )
+        scored_curve(curve, index, "pixels")
         for curve in (scores.insertion_curve, scores.deletion_curve)
     )
     return inserted, deleted
 
 
+def scored_curve(curve: ResponseCurve, index: int, steps_of: str) -> DrawnCurve:
+    """Take one example of a response curve; its steps are of pixels or features."""
+    return DrawnCurve(
+        curve.mode,
+        curve.response[index].cpu().numpy(),
+        curve.density[index].cpu().numpy(),
+        float(curve.area[index]),
+        float(curve.mas_area[index]),
+        steps_of,
+    )
+
+
 def draw_curves(
-    axes: Axes, curve: DrawnCurve, n_inserted: int, n_features: int
+    axes: Axes, curve: DrawnCurve, n_inserted: int | None = None, n_features: int = 1
 ) -> None:
     """Draw one panel of the lower row.
 
     Args:
         axes (Axes): Where to.
         curve (DrawnCurve): What to draw.
-        n_inserted (int): How many features were ordered by insertion (C).
-        n_features (int): How many there are (N).
+        n_inserted (int, optional): How many features were ordered by insertion (C).
+            None: no search has ordered them. Default: None
+        n_features (int, optional): How many there are (N). Default: 1
     """
     fraction = np.linspace(0.0, 1.0, len(curve.response))
     axes.fill_between(
@@ -125,26 +131,27 @@ def draw_curves(
     axes.plot(
         fraction,
         curve.response,
-        color=_RESPONSE_COLOUR,
+        color=RESPONSE_COLOUR,
         linewidth=1.8,
         label=f"response, area {curve.area:.3f}",
     )
     axes.plot(
         fraction,
         curve.density,
-        color=_DENSITY_COLOUR,
+        color=DENSITY_COLOUR,
         linewidth=1.5,
         linestyle=(0, (4, 2)),
         label=f"share of the map's total that is {_present(curve)}",
     )
-    axes.axvline(
-        n_inserted / n_features,
-        color="0.5",
-        linewidth=0.9,
-        linestyle=":",
-        label=f"search: {n_inserted} of {n_features} patches ordered by insertion, "
-        "the rest by deletion",
-    )
+    if n_inserted is not None:
+        axes.axvline(
+            n_inserted / n_features,
+            color="0.5",
+            linewidth=0.9,
+            linestyle=":",
+            label=f"search: {n_inserted} of {n_features} patches ordered by insertion, "
+            "the rest by deletion",
+        )
     _label(axes, curve)
 
 
@@ -177,9 +184,16 @@ def _label(axes: Axes, curve: DrawnCurve) -> None:
         if curve.mas_area is None
         else f", magnitude-aligned area {curve.mas_area:.3f}"
     )
-    axes.set_title(f"{curve.mode.capitalize()}{mas}", size=10, pad=5)
-    axes.set_xlabel(f"fraction of {curve.steps_of} {verb}", size=9)
-    axes.set_ylabel("response (0 baseline, 1 whole image)", size=9)
+    title, below = f"{curve.mode.capitalize()}{mas}", curve.steps_of
+    beside = "response (0 baseline, 1 whole image)"
+    frame_curves(axes, title, f"fraction of {below} {verb}", beside)
+
+
+def frame_curves(axes: Axes, title: str, below: str, beside: str) -> None:
+    """Write a panel's title and the names of its axes, which run from 0 to 1."""
+    axes.set_title(title, size=10, pad=5)
+    axes.set_xlabel(below, size=9)
+    axes.set_ylabel(beside, size=9)
     axes.set_xlim(0.0, 1.0)
     axes.set_ylim(-0.03, 1.03)
     axes.tick_params(labelsize=8)

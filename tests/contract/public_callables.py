@@ -31,7 +31,7 @@ PACKAGES = (
 
 # What calls return, what types look like, constants and packages.
 NO_CALLS = {
-    *("MDAExplanation", "metrics", "accumulators", "statistics"),
+    *("MDAExplanation", "metrics", "accumulators", "statistics", "visualize"),
     *("MaskedHits", "PerturbationScores", "ResponseCurve", "SegmentationScores"),
     *(
         "METRICS",
@@ -386,6 +386,9 @@ CALLS: dict[str, Call] = {
     ),
     "maps_figure": lambda w: visualize.maps_figure(w.photo, {"one": w.map[0]}),
     "save_figure": _save_figure,
+    "scores_figure": lambda w: visualize.scores_figure(
+        metrics.segmentation_scores(w.map, w.masks)
+    ),
     "denormalize": lambda w: demo.denormalize(w.images),
     "load_model": lambda w: demo.load_model(),
     "make_samples": lambda w: demo.make_samples(n=1, seed=0),
