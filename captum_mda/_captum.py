@@ -18,9 +18,11 @@ from captum._utils.typing import (
     TargetType,
     TensorOrTupleOfTensorsGeneric,
 )
+from captum.attr import NoiseTunnel
 from captum.log import log_usage as _log_usage
+from torch import Tensor
 
-from captum_mda._state import restores_modes
+from captum_mda._state import frames_inside, restores_modes
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -31,6 +33,7 @@ __all__ = [
     "TensorOrTupleOfTensorsGeneric",
     "format_additional_forward_args",
     "format_output",
+    "inputs_of_noise_tunnel",
     "is_tuple",
     "log_usage",
     "progress_bar",
@@ -49,3 +52,25 @@ def log_usage(*, part_of_slo: bool = False) -> Callable[[Function], Function]:
     """
     logged = cast(Callable[[Function], Function], _log_usage(part_of_slo=part_of_slo))
     return lambda function: logged(restores_modes(function))
+
+
+def inputs_of_noise_tunnel() -> int | None:
+    """Count the inputs of the NoiseTunnel that has called a method of this package.
+
+    NoiseTunnel repeats inputs, baselines, targets, feature masks and additional forward
+    arguments before it calls a method, but no arguments that it does not know; and it
+    does not say how often.
+
+    Returns:
+        *int* or None: the number of examples before they were repeated; None where the
+        caller is no NoiseTunnel.
+    """
+    for frame in frames_inside():
+        caller = frame.f_locals
+        if frame.f_code.co_name == "attribute" and isinstance(
+            caller.get("self"), NoiseTunnel
+        ):
+            inputs = caller.get("inputs")
+            first = inputs[0] if isinstance(inputs, tuple) else inputs
+            return len(first) if isinstance(first, Tensor) else None
+    return None

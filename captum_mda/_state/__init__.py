@@ -4,7 +4,7 @@
 itself, and `undone` around every change in between, so that Ctrl-C leaves nothing.
 """
 
-from captum_mda._state.callers import warn_caller
+from captum_mda._state.callers import frames_inside, warn_caller
 from captum_mda._state.hooks import remove_hooks
 from captum_mda._state.preserve import preserved_state
 from captum_mda._state.training import draws_at_random
@@ -12,6 +12,7 @@ from captum_mda._state.undo import restores_modes, undone
 
 __all__ = [
     "draws_at_random",
+    "frames_inside",
     "preserved_state",
     "remove_hooks",
     "restores_modes",

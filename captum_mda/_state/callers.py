@@ -4,9 +4,21 @@ from __future__ import annotations
 
 import sys
 import warnings
+from collections.abc import Iterator
 from types import FrameType
 
 _INSIDE = ("captum", "captum_mda", "torch", "contextlib", "functools")
+
+
+def frames_inside() -> Iterator[FrameType]:
+    """Give the frames of this package, Captum and PyTorch that are above, inner first.
+
+    They end where the caller's own code begins.
+    """
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and _package(frame) in _INSIDE:
+        yield frame
+        frame = frame.f_back
 
 
 def caller_frame() -> FrameType | None:

@@ -109,6 +109,11 @@ class CausalActivationPatching(ViTAttribution):
         adapter = find_adapter(model)
         self.layers = _layer_range(layers, adapter.depth)
         ViTAttribution.__init__(self, adapter, score)
+        self._subject = model
+
+    def _call_defaults(self) -> dict[str, Any]:
+        layers = _layer_range(None, self.adapter.depth)
+        return super()._call_defaults() | {"layers": layers}
 
     def _reads_attention(self) -> bool:
         """Tell that no attention map is read: any model with blocks will do."""

@@ -53,6 +53,7 @@ class AttentionRollout(ViTAttribution):
         adapter = find_adapter(model)
         self.start_layer = require_index("start_layer", start_layer, adapter.depth)
         ViTAttribution.__init__(self, adapter, score)
+        self._subject = model
 
     def _token_map(self, batch: Batch, **options: Any) -> Tensor:
         with torch.no_grad():

@@ -65,10 +65,15 @@ class BidirectionalAttention(PathAttribution):
         require_choice("mode", mode, ("head", "token"))
         adapter = find_adapter(model)
         if start_layer is None:
-            start_layer = min(_START_LAYERS[mode], adapter.depth - 1)
+            start_layer = _start_layer(mode, adapter.depth)
         self.start_layer = require_index("start_layer", start_layer, adapter.depth)
         self.mode = mode
         PathAttribution.__init__(self, adapter, score)
+        self._subject = model
+
+    def _call_defaults(self) -> dict[str, Any]:
+        start_layer = _start_layer(self.mode, self.adapter.depth)
+        return super()._call_defaults() | {"start_layer": start_layer}
 
     def _token_map(self, batch: Batch, **options: Any) -> Tensor:
         decision = mean_path_gradient(batch, options["n_steps"])  # W (B, T, T)
@@ -118,3 +123,7 @@ def _by_heads(attention: Tensor, gradient: Tensor) -> Tensor:
     even = torch.full_like(importance, 1.0 / importance.shape[1])
     importance = torch.where(total > 0, importance / total, even)
     return (attention * importance[:, :, None, None]).sum(dim=1)
+
+
+def _start_layer(mode: Literal["head", "token"], depth: int) -> int:
+    return min(_START_LAYERS[mode], depth - 1)

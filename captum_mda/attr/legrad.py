@@ -80,6 +80,11 @@ class LeGrad(ViTAttribution):
         adapter = find_adapter(model)
         self.layers = _layer_indices(layers, adapter.depth)
         ViTAttribution.__init__(self, adapter, score)
+        self._subject = model
+
+    def _call_defaults(self) -> dict[str, Any]:
+        layers = _layer_indices(_LAST_TWO, self.adapter.depth)
+        return super()._call_defaults() | {"layers": layers}
 
     def _token_map(self, batch: Batch, **options: Any) -> Tensor:
         first = self.layers[0]

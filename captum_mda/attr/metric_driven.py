@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import cast, Literal
+from typing import Any, cast, Literal
 
 import torch
 from captum.attr import PerturbationAttribution
 from torch import Tensor
 
+from captum_mda._calls import MadeByCall
 from captum_mda._captum import (
     BaselineType,
+    inputs_of_noise_tunnel,
     is_tuple,
     log_usage,
     progress_bar,
@@ -25,6 +27,7 @@ from captum_mda._checks import (
 )
 from captum_mda._state import preserved_state, restores_modes, warn_caller
 from captum_mda.attr.explanation import MDAExplanation
+from captum_mda.attr.noise_tunnel import repeated
 from captum_mda.attr.provenance import facts_of_call, Provenance
 from captum_mda.curves import monotone_response
 from captum_mda.magnitude import (
@@ -39,6 +42,7 @@ from captum_mda.magnitude import (
 )
 from captum_mda.ordering import (
     EndPoints,
+    forwards_of_paper,
     measure_end_points,
     order_examples,
     Ordering,
@@ -64,6 +68,7 @@ from captum_mda.perturbation import (
     Target,
     validate_inputs,
 )
+from captum_mda.perturbation.maps import AnyMaps
 from captum_mda.perturbation.precision import (
     Precision,
     PRECISIONS,
@@ -71,11 +76,14 @@ from captum_mda.perturbation.precision import (
 )
 from captum_mda.perturbation.scores import how_to_credit, require_scorer, ScoredAs
 
+MANY_FORWARDS = 5000
+"""From how many forwards of an example on a search says how to do with fewer."""
+
 PIXEL_STEPS = 224
 """The steps of the authors' metrics, and so of a mean curve of single positions."""
 
 
-class MetricDrivenAttribution(PerturbationAttribution):
+class MetricDrivenAttribution(MadeByCall, PerturbationAttribution):
     r"""Metric-Driven Attribution (MDA) for any model that scores its inputs.
 
     MDA asks the metrics that judge attributions. First it orders the features (for a
@@ -188,6 +196,7 @@ class MetricDrivenAttribution(PerturbationAttribution):
         if precision is not None:
             require_choice("precision", precision, PRECISIONS)
         refine = require_count("refine", refine)
+        self._subject = forward_func
         self.solver = solver
         self.ordering: Ordering = (
             ORDERINGS[ordering]() if isinstance(ordering, str) else ordering
@@ -199,6 +208,7 @@ class MetricDrivenAttribution(PerturbationAttribution):
         self.on_degenerate = on_degenerate
         self.mean_steps = mean_steps
         self.precision = precision
+        self._cost_is_said = False
 
     @log_usage(part_of_slo=True)
     def attribute(
@@ -209,7 +219,7 @@ class MetricDrivenAttribution(PerturbationAttribution):
         additional_forward_args: object = None,
         feature_mask: Tensor | tuple[Tensor, ...] | None = None,
         insertion_baselines: BaselineType = None,
-        seed_attributions: Tensor | tuple[Tensor, ...] | None = None,
+        seed_attributions: AnyMaps | None = None,
         tau: float = 0.9,
         gamma: float = 0.0,
         kappa: float = 0.005,
@@ -242,11 +252,15 @@ class MetricDrivenAttribution(PerturbationAttribution):
             insertion_baselines (Tensor, number, tuple of those, optional): What stands
                 where a feature is not yet inserted; the paper blurs the inputs, see
                 `confidence_blur_baseline`. None: ``baselines``. Default: None
-            seed_attributions (Tensor or tuple[Tensor, ...], optional): An attribution
-                to choose candidates by: (B, N), one signed score for each feature, or
-                maps that broadcast to the inputs and are averaged over each feature.
-                None: all features are candidates at each step, which costs more.
-                Default: None
+            seed_attributions (Tensor, tuple of those, or MDAExplanation, optional): An
+                attribution to choose candidates by, as any method returns it: (B, N),
+                one signed score for each feature; the grid of patches (B, 1, h, w) or
+                (B, h, w) that a method of this package returns with
+                ``interpolate_mode=None``, where the feature mask is a raster of such
+                patches or its features do not cut the grid's cells; or maps that
+                broadcast to the inputs and are averaged over each feature. Of forms
+                that a shape fits, the first is taken. None: all features are
+                candidates at each step, which costs more. Default: None
             tau (float, optional): The normalised response in [0, 1] at which insertion
                 hands over to deletion; 1 uses insertion alone, 0 deletion alone.
                 Default: 0.9
@@ -276,14 +290,15 @@ class MetricDrivenAttribution(PerturbationAttribution):
         require_in_unit_interval("gamma", gamma)
         require_in_unit_interval("kappa", kappa)
         require_flag("return_input_shape", return_input_shape)
+        n_inputs = inputs_of_noise_tunnel()
         explanation = self.explain(
             inputs,
             baselines,
             target,
             additional_forward_args,
             feature_mask,
-            insertion_baselines,
-            seed_attributions,
+            repeated("insertion_baselines", insertion_baselines, inputs, n_inputs),
+            repeated("seed_attributions", seed_attributions, inputs, n_inputs),
             tau,
             perturbations_per_eval,
             show_progress,
@@ -309,7 +324,7 @@ class MetricDrivenAttribution(PerturbationAttribution):
         additional_forward_args: object = None,
         feature_mask: Tensor | tuple[Tensor, ...] | None = None,
         insertion_baselines: BaselineType = None,
-        seed_attributions: Tensor | tuple[Tensor, ...] | None = None,
+        seed_attributions: AnyMaps | None = None,
         tau: float = 0.9,
         perturbations_per_eval: int | None = None,
         show_progress: bool = False,
@@ -323,7 +338,8 @@ class MetricDrivenAttribution(PerturbationAttribution):
             additional_forward_args (any, optional): Default: None
             feature_mask (Tensor or tuple[Tensor, ...], optional): Default: None
             insertion_baselines (Tensor, number, tuple, optional): Default: None
-            seed_attributions (Tensor or tuple[Tensor, ...], optional): Default: None
+            seed_attributions (Tensor, tuple, or MDAExplanation, optional): Default:
+                None
             tau (float, optional): Default: 0.9
             perturbations_per_eval (int, optional): Default: None
             show_progress (bool, optional): Default: False
@@ -348,6 +364,8 @@ class MetricDrivenAttribution(PerturbationAttribution):
             else format_baselines(tensors, insertion_baselines, "insertion_baselines")
         )
         seed = seed_scores(seed_attributions, features)
+        if seed is None:
+            self._say_what_it_costs(features)
         response = Response(
             self.forward_func,
             features.batch_size,
@@ -395,6 +413,14 @@ class MetricDrivenAttribution(PerturbationAttribution):
             found, sweeps, task, degenerate, dtype, is_tuple(inputs), provenance
         )
 
+    def _call_settings(self) -> dict[str, Any]:
+        """Name the orderings that have names; refining is a part of them."""
+        settings = super()._call_settings()
+        if not isinstance(self.ordering, RefinedOrdering):
+            name = ordering_name(self.ordering)
+            settings["ordering"] = name if name in ORDERINGS else self.ordering
+        return settings
+
     def _settings(self, ordering: Ordering, tau: float) -> dict[str, object]:
         """Name what the search was set to, for the explanation's provenance."""
         return {
@@ -408,6 +434,21 @@ class MetricDrivenAttribution(PerturbationAttribution):
             "mean_steps": self.mean_steps,
             "score": self.score,
         }
+
+    def _say_what_it_costs(self, features: Features) -> None:
+        """Warn once that a search without a prior is long, and how to shorten it."""
+        n = features.n_features
+        without, with_prior = forwards_of_paper(self.ordering, n)
+        if without < MANY_FORWARDS or self._cost_is_said:
+            return
+        self._cost_is_said = True
+        warn_caller(
+            f'seed_attributions: None, so that ordering="paper" tries all of the {n} '
+            f"features that are left at each step, about {without:,} forwards for each "
+            "example; pass a map as seed_attributions, for example "
+            "BidirectionalAttention(model).attribute(inputs, target), for about "
+            f'{with_prior:,}, or take ordering="fast", for about {5 * n:,}, or "auto"'
+        )
 
     def _degenerate(self, end_points: EndPoints, scored_as: ScoredAs) -> Tensor:
         """Find the examples that score no higher than a baseline: bool (B,)."""

@@ -108,11 +108,16 @@ class TransformerAttribution(ViTAttribution):
             )
         adapter = find_adapter(model)
         if start_layer is None:
-            start_layer = 0 if variant == "mda" else min(1, adapter.depth - 1)
+            start_layer = _start_layer(variant, adapter.depth)
         self.variant = variant
         self.start_layer = require_index("start_layer", start_layer, adapter.depth)
         self.dtype = dtype
         ViTAttribution.__init__(self, adapter, score)
+        self._subject = model
+
+    def _call_defaults(self) -> dict[str, Any]:
+        start_layer = _start_layer(self.variant, self.adapter.depth)
+        return super()._call_defaults() | {"start_layer": start_layer}
 
     def _token_map(self, batch: Batch, **options: Any) -> Tensor:
         batch = replace(batch, as_called=nullcontext)  # in the wanted precision
@@ -253,3 +258,7 @@ def _require_relevance(start: Tensor, batch: Batch) -> None:
             "that no relevance starts from them; explain a class, a similarity or one "
             "output in place of a difference or a probability"
         )
+
+
+def _start_layer(variant: Literal["mda", "original"], depth: int) -> int:
+    return 0 if variant == "mda" else min(1, depth - 1)

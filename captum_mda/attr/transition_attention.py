@@ -59,6 +59,7 @@ class TransitionAttention(PathAttribution):
         self.start_layer = require_index("start_layer", start_layer, adapter.depth)
         self.variant = variant
         PathAttribution.__init__(self, adapter, score)
+        self._subject = model
 
     def _token_map(self, batch: Batch, **options: Any) -> Tensor:
         gradient = mean_path_gradient(batch, options["n_steps"])  # W (B, T, T)

@@ -13,6 +13,7 @@ from captum.attr import Attribution
 from torch import nn, Tensor
 
 from captum_mda._autocast import no_autocast
+from captum_mda._calls import MadeByCall
 from captum_mda._captum import (
     format_additional_forward_args,
     format_output,
@@ -45,7 +46,7 @@ from captum_mda.vit.execution import autocast_of_caller
 INTERPOLATE_MODES = ("nearest", "nearest-exact", "bilinear", "bicubic")
 
 
-class ViTAttribution(Attribution):
+class ViTAttribution(MadeByCall, Attribution):
     """Base of the methods that look inside a Vision Transformer.
 
     A subclass says in `_token_map` what each token is worth; inputs, targets, chunks,
@@ -73,6 +74,7 @@ class ViTAttribution(Attribution):
     ) -> None:
         """Find and check the parts of the model."""
         require_scorer(lambda: None, score)
+        self._subject = model
         self.adapter = find_adapter(model)
         self._example_output = check_adapter(
             self.adapter, attention=self._reads_attention()

@@ -14,6 +14,7 @@ import torch
 from torch import nn, Tensor
 from torch.nn import functional as F
 
+from captum_mda._calls import MadeByCall
 from captum_mda._checks import require_flag
 from captum_mda._state import remove_hooks, undone
 from captum_mda.backward import _written_norms as written
@@ -74,7 +75,7 @@ _SCALES_KEPT: _Functions = functions_named("sqrt", "clamp", "clamp_min", "unsque
 _PRODUCTS: _Functions = functions_named("mul", "multiply", "mul_")
 
 
-class LibraGrad:
+class LibraGrad(MadeByCall):
     r"""Balances the backward pass of a model, so that gradients add up to its output.
 
     Inside the ``with`` every gradient method, Captum's included, sees rewritten
@@ -150,9 +151,12 @@ class LibraGrad:
             "gate": gate,
         }
         options = {name: require_flag(name, value) for name, value in options.items()}
-        self.model = model
+        self.model = self._subject = model
         self._options = options
         self._stacks: list[ExitStack] = []
+
+    def _call_settings(self) -> dict[str, Any]:
+        return dict(self._options)
 
     def __enter__(self) -> LibraGrad:
         """Let the rules hold on this thread."""

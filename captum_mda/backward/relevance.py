@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from captum_mda._calls import MadeByCall
 from captum_mda._checks import FLOATING_DTYPES
 from captum_mda._state import remove_hooks, undone
 from captum_mda.backward._relevance_mode import RelevanceMode
@@ -18,7 +19,7 @@ from captum_mda.vit.execution import eager_execution
 from captum_mda.vit.function_mode import ConstantParameters
 
 
-class RelevancePropagation:
+class RelevancePropagation(MadeByCall):
     """Makes the backward pass of a model carry relevance in place of gradients.
 
     Inside the ``with``, `torch.autograd.grad(outputs, x, start)` returns the relevance
@@ -91,7 +92,7 @@ class RelevancePropagation:
             raise TypeError(
                 f"dtype: got {dtype!r}, takes a floating-point dtype, or None"
             )
-        self.model = model
+        self.model = self._subject = model
         self.dtype = dtype
         self._stacks: list[ExitStack] = []
 

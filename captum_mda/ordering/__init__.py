@@ -15,7 +15,7 @@ from captum_mda.ordering.base import (
 )
 from captum_mda.ordering.fast import FastOrdering
 from captum_mda.ordering.joint import JointOrdering
-from captum_mda.ordering.paper import PaperOrdering
+from captum_mda.ordering.paper import forwards_of_paper, PaperOrdering
 from captum_mda.ordering.refine import RefinedOrdering
 from captum_mda.ordering.relaxed import RelaxedOrdering
 from captum_mda.ordering.run import (
@@ -74,6 +74,7 @@ __all__ = [
     "SearchResult",
     "SearchTask",
     "complete",
+    "forwards_of_paper",
     "measure_end_points",
     "order_examples",
     "ordering_name",

@@ -18,6 +18,7 @@ from captum_mda.ordering.base import (
 )
 from captum_mda.ordering.greedy import (
     best_with_each,
+    default_window,
     first_unplaced,
     Found,
     order_side_by_side,
@@ -90,3 +91,21 @@ class PaperOrdering(Described):
             deletion[n - len(back)] = response
             task.progress.update(1)
         return front + back[::-1], len(front), insertion, deletion
+
+
+def forwards_of_paper(ordering: object, n_features: int) -> tuple[int, int]:
+    """Count the forwards of the published search for one example.
+
+    Args:
+        ordering (object): Any ordering.
+        n_features (int): N.
+
+    Returns:
+        *tuple[int, int]*: without and with a seed; 0 where the ordering is another.
+    """
+    ordering = getattr(ordering, "ordering", ordering)  # the one that is refined
+    if not isinstance(ordering, PaperOrdering):
+        return 0, 0
+    window = ordering.window or default_window(n_features)
+    left = range(1, n_features + 1)
+    return sum(left), sum(min(window, n) for n in left)

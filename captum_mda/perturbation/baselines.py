@@ -27,7 +27,7 @@ from captum_mda._checks import (
 )
 from captum_mda._state import preserved_state, restores_modes, warn_caller
 from captum_mda.perturbation.response import Response
-from captum_mda.perturbation.scores import Score
+from captum_mda.perturbation.scores import Score, ScoredAs
 from captum_mda.perturbation.targets import Target
 
 KERNEL_SIZES = range(31, 102, 2)
@@ -281,12 +281,16 @@ def confidence_blur_baseline(
             ]
             chosen[left[better]] = size
             lowest[left] = torch.minimum(lowest[left], confidence)
-    _report_failures(lowest, max_confidence, sizes, on_failure)
+    _report_failures(lowest, max_confidence, sizes, on_failure, response.scored_as)
     return (blurred, chosen) if return_kernel_sizes else blurred
 
 
 def _report_failures(
-    lowest: Tensor, max_confidence: float, sizes: list[int], on_failure: str
+    lowest: Tensor,
+    max_confidence: float,
+    sizes: list[int],
+    on_failure: str,
+    scored_as: ScoredAs,
 ) -> None:
     failed = (lowest > max_confidence).nonzero().flatten().tolist()
     if not failed:
@@ -300,9 +304,19 @@ def _report_failures(
     if on_failure == "raise":
         raise ValueError(
             f"{message}. Offer larger kernels, raise max_confidence, or take the best "
-            'kernel with on_failure="lowest"'
+            'kernel with on_failure="lowest"' + _NO_CONFIDENCE.get(scored_as, "")
         )
     warn_caller(message)
+
+
+_A_VALUE = (
+    ". The score is the output itself and no probability; take {} for one, or blur a "
+    "regressed value's inputs with blur_baseline(inputs, kernel_size)"
+)
+_NO_CONFIDENCE: dict[ScoredAs, str] = {
+    "value": _A_VALUE.format('score="sigmoid"'),
+    "identity": _A_VALUE.format('score="softmax" or "sigmoid"'),
+}
 
 
 def _validated_kernel_sizes(kernel_sizes: Sequence[int]) -> list[int]:

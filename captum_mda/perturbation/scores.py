@@ -40,17 +40,20 @@ _ADVICE: dict[ScoredAs, str] = {
     ),
     "sigmoid": (
         "explain a label that the model sees in the input, or the label's absence with "
-        "target=lambda outputs: 1 - outputs[:, label].sigmoid()"
+        "target=lambda outputs: 1 - outputs[:, label].sigmoid(); of a head with one "
+        "logit that is class 0, explained with lambda x: -model(x) in the model's place"
     ),
     "value": (
-        "the output is one value, which is its own score; to explain what lowers it, "
-        "pass target=lambda outputs: -outputs.flatten(), for the probability of a "
-        'binary logit score="sigmoid"'
+        "the output is one value, which is its own score; explain what lowers it with "
+        "lambda x: -model(x) in the model's place, or with target=lambda outputs: "
+        "-outputs.flatten(); the probability of a binary logit is "
+        'score="sigmoid", and of its class 0 that of lambda x: -model(x)'
     ),
     "identity": (
         'a logit or a regressed value has no zero point; take score="softmax" for '
         'classes, score="sigmoid" for labels, or explain what lowers the output with '
-        "target=lambda outputs: -outputs[:, index]"
+        "target=lambda outputs: -outputs[:, index], or with lambda x: -model(x) in the "
+        "model's place"
     ),
     "score": "let the callable score return more for the input than for the baseline",
     "target": (
@@ -62,6 +65,18 @@ _NO_CHANGE = (
     "the score does not change at all, as a saturated probability or a threshold does "
     'not; take score="identity", or a score that varies'
 )
+_NO_CHANGE_OF_VALUE = (
+    "the output is one value, which does not change at all; a softmax over one output "
+    'is always 1: let the model return the logit, with score="sigmoid" for its '
+    'probability, or score="identity" for a regressed value'
+)
+
+OTHER_SIDE = (
+    "a single output has one side: the one that raises it; what lowers it, as class 0 "
+    "of a binary logit, is explained with lambda x: -model(x) in the model's place, "
+    'with score="sigmoid" for its probability'
+)
+"""What to do where a class is asked for of an output that has none."""
 
 
 def to_scores(outputs: Tensor, score: Score) -> Tensor:
@@ -110,7 +125,9 @@ def how_to_credit(kind: ScoredAs, full: float, baseline: float) -> str:
         full (float): The input's score.
         baseline (float): The baseline's.
     """
-    return _NO_CHANGE if full == baseline else _ADVICE[kind]
+    if full == baseline:
+        return _NO_CHANGE_OF_VALUE if kind == "value" else _NO_CHANGE
+    return _ADVICE[kind]
 
 
 def score_by_callable(target: Callable[[Tensor], Tensor], outputs: Tensor) -> Tensor:

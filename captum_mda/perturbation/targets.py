@@ -9,6 +9,7 @@ from torch import Tensor
 
 from captum_mda._captum import TargetType
 from captum_mda._checks import is_integer, require_real
+from captum_mda.perturbation.scores import OTHER_SIDE
 
 Target = TargetType | Callable[[Tensor], Tensor]
 """Captum's forms, or a callable that maps outputs to one score for each row."""
@@ -99,7 +100,7 @@ def select_target(values: Tensor, indices: Tensor | None) -> Tensor:
     if values.dim() == 1:
         raise ValueError(
             f"target: given, but forward_func returned one value for each example, "
-            f"{shape}; pass target=None"
+            f"{shape}; pass target=None; {OTHER_SIDE}"
         )
     if indices.shape[1] != values.dim() - 1:
         raise ValueError(
@@ -112,6 +113,7 @@ def select_target(values: Tensor, indices: Tensor | None) -> Tensor:
             raise ValueError(
                 f"target: {index} is out of range for an output of shape {shape}; "
                 f"takes 0 to {size - 1}"
+                + (f"; {OTHER_SIDE}" if values.numel() == len(values) else "")
             )
     columns = indices.to(values.device).expand(len(values), -1).unbind(dim=1)
     rows = torch.arange(len(values), device=values.device)

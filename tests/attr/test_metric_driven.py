@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -352,3 +355,96 @@ def test_degenerate_examples_have_no_magnitudes_to_make() -> None:
     assert torch.equal(explanation.attributions()[1:], alone)
     # Insertion gives the order's share of the sum, and so does deletion.
     assert alone[0].tolist() == pytest.approx([1 / 6, 1 / 2, 1 / 3], abs=1e-5)
+
+
+# --- what a long search costs ---------------------------------------------------------
+
+
+def patches_of_a_strip(n: int) -> Tensor:
+    return torch.linspace(1.0, 2.0, n)[None]
+
+
+def test_a_long_search_without_a_prior_says_what_it_costs_once() -> None:
+    x = patches_of_a_strip(100)
+    mda = MetricDrivenAttribution(lambda x: x.sum(1), score="identity")
+    match = r"(?s)5,050 forwards .* 1,8\d\d.*ordering=\"fast\".* 500"
+    with pytest.warns(UserWarning, match=match) as seen:
+        first = mda.explain(x)
+        again = mda.explain(x)
+    assert len(seen) == 1 and seen[0].filename == __file__
+    assert abs(first.n_forwards - 5_050) < 150  # and the points of both curves
+    assert torch.equal(first.order, again.order)
+    left = sum(min(20, k) for k in range(1, 101))
+    assert f"{left:,}" in str(seen[0].message)
+    with pytest.warns(UserWarning, match="seed_attributions"):
+        MetricDrivenAttribution(lambda x: x.sum(1), score="identity").attribute(x)
+
+
+@pytest.mark.parametrize(
+    ("n", "options", "prior"),
+    [
+        (99, {}, False),
+        (100, {}, True),
+        (100, {"ordering": "fast"}, False),
+        (100, {"ordering": "auto"}, False),
+    ],
+)
+def test_other_searches_say_nothing(n: int, options: dict, prior: bool) -> None:
+    x = patches_of_a_strip(n)
+    mda = MetricDrivenAttribution(lambda x: x.sum(1), score="identity", **options)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        mda.explain(x, seed_attributions=x if prior else None)
+
+
+def test_a_refined_search_says_so_too() -> None:
+    x = patches_of_a_strip(100)
+    mda = MetricDrivenAttribution(lambda x: x.sum(1), score="identity", refine=1)
+    with pytest.warns(UserWarning, match="5,050 forwards"):
+        mda.explain(x)
+
+
+# --- one output ---------------------------------------------------------------------
+
+
+ONE = torch.tensor([[2.0, 1.0]])
+NEGATIVE = "lambda x: -model(x)"
+
+
+@pytest.mark.parametrize(
+    ("forward", "options", "target", "named"),
+    [
+        (lambda x: -x.sum(1), {}, None, ['score="sigmoid"']),
+        (lambda x: -x.sum(1, keepdim=True), {}, 0, ['score="sigmoid"']),
+        (lambda x: -x.sum(1, keepdim=True), {"score": "sigmoid"}, 0, ["one logit"]),
+        (lambda x: -x, {"score": "identity"}, 0, ["sigmoid"]),
+        (lambda x: x.sum(1, keepdim=True), {}, 1, ["target: 1", "class 0"]),
+        (lambda x: x.sum(1), {}, 0, ["target=None", "class 0"]),
+    ],
+)
+def test_one_output_is_told_how_to_be_explained(
+    forward: Any, options: dict, target: Any, named: list[str]
+) -> None:
+    mda = MetricDrivenAttribution(forward, **options)
+    with pytest.raises(ValueError) as error:
+        mda.attribute(ONE, target=target)
+    for words in (NEGATIVE, *named):
+        assert words in str(error.value)
+
+
+def test_a_softmax_over_one_output_is_found_out() -> None:
+    mda = MetricDrivenAttribution(lambda x: x.sum(1, keepdim=True).softmax(1))
+    with pytest.raises(ValueError, match=r"over one output is always 1.*sigmoid"):
+        mda.attribute(ONE, target=0)
+
+
+def test_the_advice_works() -> None:
+    """Class 0 of a binary logit, and what lowers a regressed value."""
+
+    def model(x: Tensor) -> Tensor:
+        return -x.sum(1, keepdim=True)
+
+    mda = MetricDrivenAttribution(lambda x: -model(x), score="sigmoid")
+    assert mda.explain(ONE, target=0).order.tolist() == [[0, 1]]
+    mda = MetricDrivenAttribution(lambda x: -model(x))
+    assert mda.explain(ONE).order.tolist() == [[0, 1]]
