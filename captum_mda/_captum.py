@@ -20,6 +20,7 @@ from captum._utils.typing import (
 )
 from captum.attr import NoiseTunnel
 from captum.log import log_usage as _log_usage
+from captum.metrics import sensitivity_max
 from torch import Tensor
 
 from captum_mda._state import frames_inside, restores_modes
@@ -33,7 +34,7 @@ __all__ = [
     "TensorOrTupleOfTensorsGeneric",
     "format_additional_forward_args",
     "format_output",
-    "inputs_of_noise_tunnel",
+    "inputs_before_repeats",
     "is_tuple",
     "log_usage",
     "progress_bar",
@@ -54,23 +55,26 @@ def log_usage(*, part_of_slo: bool = False) -> Callable[[Function], Function]:
     return lambda function: logged(restores_modes(function))
 
 
-def inputs_of_noise_tunnel() -> int | None:
-    """Count the inputs of the NoiseTunnel that has called a method of this package.
+def inputs_before_repeats() -> int | None:
+    """Count the inputs whose noisy copies Captum has called a method with.
 
-    NoiseTunnel repeats inputs, baselines, targets, feature masks and additional forward
-    arguments before it calls a method, but no arguments that it does not know; and it
-    does not say how often.
+    NoiseTunnel and sensitivity_max repeat inputs, baselines, targets, feature masks and
+    additional forward arguments before they call a method, but no arguments that they
+    do not know; and they do not say how often.
 
     Returns:
         *int* or None: the number of examples before they were repeated; None where the
-        caller is no NoiseTunnel.
+        caller is neither.
     """
     for frame in frames_inside():
-        caller = frame.f_locals
-        if frame.f_code.co_name == "attribute" and isinstance(
-            caller.get("self"), NoiseTunnel
-        ):
-            inputs = caller.get("inputs")
-            first = inputs[0] if isinstance(inputs, tuple) else inputs
+        if (frame.f_globals.get("__name__"), frame.f_code.co_name) in _REPEATING:
+            inputs = frame.f_locals.get("inputs")
+            first = inputs[0] if isinstance(inputs, tuple) and inputs else inputs
             return len(first) if isinstance(first, Tensor) else None
     return None
+
+
+_REPEATING = {
+    (function.__module__, function.__name__)
+    for function in (NoiseTunnel.attribute, sensitivity_max)
+}

@@ -12,7 +12,7 @@ from torch import Tensor
 from captum_mda._calls import MadeByCall
 from captum_mda._captum import (
     BaselineType,
-    inputs_of_noise_tunnel,
+    inputs_before_repeats,
     is_tuple,
     log_usage,
     progress_bar,
@@ -27,8 +27,8 @@ from captum_mda._checks import (
 )
 from captum_mda._state import preserved_state, restores_modes, warn_caller
 from captum_mda.attr.explanation import MDAExplanation
-from captum_mda.attr.noise_tunnel import repeated
 from captum_mda.attr.provenance import facts_of_call, Provenance
+from captum_mda.attr.repeats import repeated
 from captum_mda.curves import monotone_response
 from captum_mda.magnitude import (
     align_density,
@@ -290,7 +290,7 @@ class MetricDrivenAttribution(MadeByCall, PerturbationAttribution):
         require_in_unit_interval("gamma", gamma)
         require_in_unit_interval("kappa", kappa)
         require_flag("return_input_shape", return_input_shape)
-        n_inputs = inputs_of_noise_tunnel()
+        n_inputs = inputs_before_repeats()
         explanation = self.explain(
             inputs,
             baselines,

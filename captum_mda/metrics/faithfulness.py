@@ -26,13 +26,14 @@ from captum_mda.perturbation import (
     Target,
     validate_inputs,
 )
+from captum_mda.perturbation.maps import AnyMaps
 
 
 @log_usage(part_of_slo=True)
 def aopc(
     forward_func: Callable[..., Tensor],
     inputs: Maps,
-    attributions: Maps,
+    attributions: AnyMaps,
     baselines: BaselineType = None,
     feature_mask: Maps | None = None,
     additional_forward_args: object = None,
@@ -106,7 +107,7 @@ def aopc(
 def monotonicity(
     forward_func: Callable[..., Tensor],
     inputs: Maps,
-    attributions: Maps,
+    attributions: AnyMaps,
     baselines: BaselineType = None,
     feature_mask: Maps | None = None,
     additional_forward_args: object = None,
@@ -191,7 +192,7 @@ def monotonicity(
 def symmetric_relevance_gain(
     forward_func: Callable[..., Tensor],
     inputs: Maps,
-    attributions: Maps,
+    attributions: AnyMaps,
     baselines: BaselineType = None,
     feature_mask: Maps | None = None,
     additional_forward_args: object = None,

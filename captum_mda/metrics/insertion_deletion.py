@@ -30,13 +30,14 @@ from captum_mda.metrics.degenerate import OnDegenerate
 from captum_mda.metrics.questions import Convention, Direction, Question
 from captum_mda.metrics.response_curves import ResponseCurve, sweep
 from captum_mda.perturbation import Score, Target
+from captum_mda.perturbation.maps import AnyMaps
 
 
 @log_usage(part_of_slo=True)
 def response_curve(
     forward_func: Callable[..., Tensor],
     inputs: Tensor | tuple[Tensor, ...],
-    attributions: Tensor | tuple[Tensor, ...],
+    attributions: AnyMaps,
     baselines: BaselineType = None,
     feature_mask: Tensor | tuple[Tensor, ...] | None = None,
     additional_forward_args: object = None,
@@ -57,8 +58,12 @@ def response_curve(
             example.
         inputs (Tensor or tuple[Tensor, ...]): The explained inputs, examples along
             dimension 0.
-        attributions (Tensor or tuple[Tensor, ...]): Attributions that broadcast to the
-            inputs, not all the same.
+        attributions (Tensor, tuple of those, or MDAExplanation): Attributions, not all
+            the same, as methods return them: maps that broadcast to the inputs, or
+            (B, H, W) of images; a grid of patches, (B, 1, h, w) or (B, h, w), which is
+            painted onto the patches of a feature mask that is a raster of h x w, else
+            onto equal cells of the inputs; or (B, N), one number for each feature of
+            the mask. Of forms that a shape fits, the first is taken.
         baselines (Tensor, number, tuple of those, optional): What stands where a
             feature is absent; the papers blur for insertion and take 0 for deletion.
             None: 0.
@@ -129,7 +134,7 @@ def response_curve(
 def insertion(
     forward_func: Callable[..., Tensor],
     inputs: Tensor | tuple[Tensor, ...],
-    attributions: Tensor | tuple[Tensor, ...],
+    attributions: AnyMaps,
     baselines: BaselineType = None,
     feature_mask: Tensor | tuple[Tensor, ...] | None = None,
     additional_forward_args: object = None,
@@ -207,7 +212,7 @@ def insertion(
 def deletion(
     forward_func: Callable[..., Tensor],
     inputs: Tensor | tuple[Tensor, ...],
-    attributions: Tensor | tuple[Tensor, ...],
+    attributions: AnyMaps,
     baselines: BaselineType = None,
     feature_mask: Tensor | tuple[Tensor, ...] | None = None,
     additional_forward_args: object = None,
@@ -284,7 +289,7 @@ def deletion(
 def mas_insertion(
     forward_func: Callable[..., Tensor],
     inputs: Tensor | tuple[Tensor, ...],
-    attributions: Tensor | tuple[Tensor, ...],
+    attributions: AnyMaps,
     baselines: BaselineType = None,
     feature_mask: Tensor | tuple[Tensor, ...] | None = None,
     additional_forward_args: object = None,
@@ -359,7 +364,7 @@ def mas_insertion(
 def mas_deletion(
     forward_func: Callable[..., Tensor],
     inputs: Tensor | tuple[Tensor, ...],
-    attributions: Tensor | tuple[Tensor, ...],
+    attributions: AnyMaps,
     baselines: BaselineType = None,
     feature_mask: Tensor | tuple[Tensor, ...] | None = None,
     additional_forward_args: object = None,

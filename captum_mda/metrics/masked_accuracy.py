@@ -23,6 +23,7 @@ from captum_mda.perturbation import (
     Path,
     Ranking,
 )
+from captum_mda.perturbation.maps import AnyMaps
 from captum_mda.perturbation.targets import require_classes
 
 First = Literal["most", "least"]
@@ -64,7 +65,7 @@ class MaskedHits(BatchResult):
 def masked_hits(
     forward_func: Callable[..., Tensor],
     inputs: Maps,
-    attributions: Maps,
+    attributions: AnyMaps,
     baselines: BaselineType = None,
     feature_mask: Maps | None = None,
     additional_forward_args: object = None,
@@ -147,7 +148,7 @@ def masked_hits(
 def positive_perturbation(
     forward_func: Callable[..., Tensor],
     inputs: Maps,
-    attributions: Maps,
+    attributions: AnyMaps,
     baselines: BaselineType = None,
     feature_mask: Maps | None = None,
     additional_forward_args: object = None,
@@ -214,7 +215,7 @@ def positive_perturbation(
 def negative_perturbation(
     forward_func: Callable[..., Tensor],
     inputs: Maps,
-    attributions: Maps,
+    attributions: AnyMaps,
     baselines: BaselineType = None,
     feature_mask: Maps | None = None,
     additional_forward_args: object = None,

@@ -29,7 +29,8 @@ def maps_and_masks(attributions: AnyMaps, masks: Tensor) -> tuple[Tensor, Tensor
         the attributions' device.
     """
     maps = as_maps(attributions)
-    if isinstance(masks, Tensor) and masks.dim() in (3, 4):
+    require_values("masks", masks)
+    if masks.dim() in (3, 4):
         painted = over_cells(maps, masks.shape[-2:])
         maps = maps if painted is None else painted
     return maps, as_masks(masks, maps)

@@ -16,9 +16,10 @@ from captum_mda._state import warn_caller
 from captum_mda._summaries import Columns, examples
 from captum_mda.curves import Mode
 from captum_mda.metrics.degenerate import CONSTANT_MAP, OK
-from captum_mda.metrics.questions import Direction, Maps, Question
+from captum_mda.metrics.questions import Direction, Question
 from captum_mda.metrics.ranked_maps import rank_correlation, RankedMap
 from captum_mda.perturbation import format_baselines, Path, Ranking
+from captum_mda.perturbation.maps import AnyMaps
 from captum_mda.perturbation.scores import how_to_credit
 
 NO_CONTRAST = "input scores no higher than its baseline"
@@ -105,7 +106,7 @@ class ResponseCurve(BatchResult):
 
 
 def sweep(
-    question: Question, maps: Mapping[str, Maps], directions: Sequence[Direction]
+    question: Question, maps: Mapping[str, AnyMaps], directions: Sequence[Direction]
 ) -> list[list[ResponseCurve]]:
     """Compute response curves of one or more maps, in one job.
 

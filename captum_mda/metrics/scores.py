@@ -18,6 +18,7 @@ from captum_mda.metrics.degenerate import OnDegenerate
 from captum_mda.metrics.questions import Convention, Direction, Maps, Question
 from captum_mda.metrics.response_curves import ResponseCurve, sweep
 from captum_mda.perturbation import Score, Target
+from captum_mda.perturbation.maps import AnyMaps
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -101,7 +102,7 @@ class PerturbationScores(BatchResult):
 def perturbation_scores(
     forward_func: Callable[..., Tensor],
     inputs: Tensor | tuple[Tensor, ...],
-    attributions: Tensor | tuple[Tensor, ...],
+    attributions: AnyMaps,
     insertion_baselines: BaselineType = None,
     deletion_baselines: BaselineType = None,
     feature_mask: Tensor | tuple[Tensor, ...] | None = None,
@@ -181,7 +182,7 @@ def perturbation_scores(
 def perturbation_scores_of_maps(
     forward_func: Callable[..., Tensor],
     inputs: Maps,
-    maps: Mapping[str, Maps],
+    maps: Mapping[str, AnyMaps],
     insertion_baselines: BaselineType = None,
     deletion_baselines: BaselineType = None,
     feature_mask: Maps | None = None,

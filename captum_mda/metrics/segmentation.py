@@ -41,6 +41,7 @@ from captum_mda.metrics.masked_maps import (
     mask_status,
 )
 from captum_mda.metrics.thresholds import foreground, require_threshold, Threshold
+from captum_mda.perturbation.maps import AnyMaps
 
 Convention = Literal["exact", "mda"]
 
@@ -103,7 +104,7 @@ class SegmentationScores(BatchResult):
 
 @log_usage(part_of_slo=True)
 def segmentation_scores(
-    attributions: Tensor,
+    attributions: AnyMaps,
     masks: Tensor,
     threshold: float | Threshold = "mean",
     convention: Convention = "exact",
@@ -170,7 +171,7 @@ def segmentation_scores(
 
 @log_usage(part_of_slo=True)
 def pointing_game(
-    attributions: Tensor,
+    attributions: AnyMaps,
     masks: Tensor,
     tolerance: float = 0,
     on_degenerate: OnDegenerate = "raise",

@@ -17,7 +17,7 @@ from captum_mda.perturbation.maps import AnyMaps, as_tensors, over_inputs
 
 @log_usage(part_of_slo=True)
 def sparseness(
-    attributions: Tensor | tuple[Tensor, ...],
+    attributions: AnyMaps,
     feature_mask: Tensor | tuple[Tensor, ...] | None = None,
     on_degenerate: OnDegenerate = "raise",
 ) -> Tensor:

@@ -14,6 +14,7 @@ from captum_mda._summaries import Brief
 from captum_mda.metrics.degenerate import map_status, OK
 from captum_mda.metrics.exact_means import require_same_type, require_state
 from captum_mda.metrics.masked_maps import maps_and_masks
+from captum_mda.perturbation.maps import AnyMaps
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -76,7 +77,7 @@ class HistogramAccumulator:
         """The number of bins."""
         return self._counts.shape[1]
 
-    def update(self, attributions: Tensor, masks: Tensor) -> None:
+    def update(self, attributions: AnyMaps, masks: Tensor) -> None:
         """Take in maps, (B, C, H, W), their channels summed, or (B, H, W), with masks.
 
         Args:

@@ -92,7 +92,7 @@ class TokenDeletion(BatchResult):
 def token_deletion(
     model: nn.Module | ViTAdapter,
     inputs: Tensor,
-    attributions: Tensor,
+    attributions: AnyMaps,
     baselines: BaselineType = None,
     additional_forward_args: object = None,
     target: TargetType = None,
@@ -202,7 +202,7 @@ def token_deletion(
 def mif_deletion(
     model: nn.Module | ViTAdapter,
     inputs: Tensor,
-    attributions: Tensor,
+    attributions: AnyMaps,
     baselines: BaselineType = None,
     additional_forward_args: object = None,
     target: TargetType = None,
@@ -265,7 +265,7 @@ def mif_deletion(
 def lif_deletion(
     model: nn.Module | ViTAdapter,
     inputs: Tensor,
-    attributions: Tensor,
+    attributions: AnyMaps,
     baselines: BaselineType = None,
     additional_forward_args: object = None,
     target: TargetType = None,

@@ -157,12 +157,22 @@ def _over_input(
     found = tuple(value.shape)
     got = f"got shape {found}, which" if broadcasts else f"shape {found}"
     grid = "a grid of patches (B, 1, h, w), " if len(shape) > 2 else ""
-    numbers = (features.batch_size, features.n_features)
     raise ValueError(
         f"{name}: {got} does not broadcast to the input's {tuple(shape)}; give 1 or "
-        f"the input's size in each dimension, {grid}or one number for each of the "
-        f"{features.n_features} features of feature_mask, {numbers}{why}"
+        f"the input's size in each dimension, {grid}or {_numbers_of(features)}{why}"
     )
+
+
+def _numbers_of(features: Features) -> str:
+    """Say which shape has one number for each feature."""
+    n = features.n_features
+    if n == sum(mask.numel() for mask in features.masks):  # no group of elements
+        return (
+            "one number for each feature, (B, N), with a feature_mask of groups, such "
+            "as patch_feature_mask(inputs, patch_size)"
+        )
+    shape = (features.batch_size, n)
+    return f"one number for each of the {n} features of feature_mask, {shape}"
 
 
 def _shapes_of_features(features: Features) -> tuple[tuple[int, int], ...]:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from captum.attr import NoiseTunnel
+from captum.metrics import sensitivity_max
 from torch import Tensor
 
 from captum_mda import MDAExplanation, MetricDrivenAttribution, patch_feature_mask
@@ -156,7 +157,42 @@ def test_another_number_of_rows_is_refused(name: str, n_rows: int) -> None:
 def test_rows_for_the_copies_of_one_input_are_refused() -> None:
     arguments = given(target=0, baselines=None, insertion_baselines=None)
     arguments["seed_attributions"] = PRIOR[[0, 1, 0]]
-    with pytest.raises(ValueError, match="3 entries for 1 inputs of NoiseTunnel"):
+    with pytest.raises(ValueError, match="3 entries for 1 inputs and their noisy"):
         NoiseTunnel(narrow()).attribute(
             IMAGES[:1], nt_samples=3, stdevs=0.1, **arguments
         )
+
+
+def test_one_number_for_each_feature_is_averaged_too() -> None:
+    arguments = given(return_input_shape=False)
+    ours = NoiseTunnel(narrow()).attribute(
+        IMAGES, nt_samples=2, stdevs=0.0, **arguments
+    )
+    torch.testing.assert_close(ours, narrow().attribute(IMAGES, **arguments))
+
+
+def test_sensitivity_repeats_them_like_a_loop() -> None:
+    def shifted(inputs: Tensor, radius: float) -> Tensor:
+        return inputs + radius * torch.arange(len(inputs)).view(-1, 1, 1, 1)
+
+    found = sensitivity_max(
+        narrow().attribute,
+        IMAGES,
+        perturb_func=shifted,
+        perturb_radius=0.05,
+        n_perturb_samples=3,
+        **given(),
+    )
+    plain = narrow().attribute(IMAGES, **given())
+    copies = shifted(IMAGES.repeat_interleave(3, dim=0), 0.05)
+    repeated = {
+        name: value.repeat_interleave(3, dim=0)
+        if isinstance(value, Tensor) and len(value) == 2
+        else value
+        for name, value in given().items()
+    }
+    moved = narrow().attribute(copies, **repeated).unflatten(0, (2, 3))
+    distance = (moved - plain[:, None]).flatten(2).norm(dim=2).amax(dim=1)
+    expected = distance / plain.flatten(1).norm(dim=1)
+    torch.testing.assert_close(found, expected)
+    assert bool((found > 0).all())

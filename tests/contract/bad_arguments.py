@@ -1034,6 +1034,17 @@ def _image_explanation() -> captum_mda.MDAExplanation:
 
 
 row(
+    "visualize.scores_figure",
+    visualize.scores_figure,
+    {"scores": metrics.segmentation_scores(MAPS, MASKS)},
+    {
+        "scores": others,
+        "index": lambda good: _NO_NUMBERS | {"far": 7, "further": -8},
+        "title": free,
+    },
+)
+
+row(
     "visualize.maps_figure",
     visualize.maps_figure,
     {"image": PHOTO, "maps": {"a": PHOTO[0]}},

@@ -91,6 +91,11 @@ def test_other_shapes_are_refused(shape: tuple[int, ...], match: str) -> None:
         over_inputs("maps", (torch.zeros(shape),), features)
 
 
+def test_without_a_mask_one_is_named() -> None:
+    with pytest.raises(ValueError, match=r"with a feature_mask .*patch_feature_mask"):
+        over_inputs("maps", (torch.zeros(2, 6),), PIXELS)
+
+
 def test_numbers_of_features() -> None:
     values = torch.arange(12.0).view(2, 6)
     assert torch.equal(laid(values, PATCHES), laid(GRID, PATCHES))

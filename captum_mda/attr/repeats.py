@@ -1,4 +1,4 @@
-"""What `captum.attr.NoiseTunnel` does not know to repeat for its noisy copies."""
+"""What NoiseTunnel and sensitivity_max do not know to repeat for noisy copies."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 def repeated(name: str, values: Any, inputs: Any, n_inputs: int | None) -> Any:
-    """Repeat what is given for each input as often as NoiseTunnel repeats the input.
+    """Repeat what is given for each input as often as Captum repeats the input.
 
     Args:
         name (str): The argument's name.
@@ -16,8 +16,8 @@ def repeated(name: str, values: Any, inputs: Any, n_inputs: int | None) -> Any:
             whose first dimension is the number of inputs has one entry for each.
         inputs (Tensor or tuple[Tensor, ...]): The noisy copies, those of an input one
             after the other.
-        n_inputs (int, optional): How many inputs they are of. None: no NoiseTunnel
-            has called.
+        n_inputs (int, optional): How many inputs they are of. None: they are no
+            copies.
 
     Returns:
         The same form, entries repeated like the inputs.
@@ -44,7 +44,7 @@ def _repeated(name: str, value: Any, copies: Tensor, n_inputs: int) -> Any:
         return value.repeat_interleave(len(copies) // n_inputs, dim=0)
     if len(value) == len(copies) and value.dim() in (2, copies.dim()):
         raise ValueError(
-            f"{name}: got {len(value)} entries for {n_inputs} inputs of NoiseTunnel, "
-            "takes one for each input, and repeats them itself"
+            f"{name}: got {len(value)} entries for {n_inputs} inputs and their noisy "
+            "copies, takes one for each input, and repeats them itself"
         )
     return value
