@@ -73,8 +73,9 @@ _NO_CHANGE_OF_VALUE = (
 
 OTHER_SIDE = (
     "a single output has one side: the one that raises it; what lowers it, as class 0 "
-    "of a binary logit, is explained with lambda x: -model(x) in the model's place, "
-    'with score="sigmoid" for its probability'
+    "of a binary logit, is explained with target=lambda outputs: -outputs.flatten(), "
+    "or, where any function is taken for the model, with lambda x: -model(x) in its "
+    'place, under score="sigmoid" for the probability of class 0'
 )
 """What to do where a class is asked for of an output that has none."""
 
