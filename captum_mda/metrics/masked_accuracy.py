@@ -283,7 +283,7 @@ def is_first(outputs: Tensor) -> Tensor:
         raise ValueError(
             f"forward_func: returned shape {tuple(outputs.shape)}, takes scores of at "
             "least two classes (B, classes), of which one is the first; score a model "
-            "with one output by insertion and deletion, or make two classes of a binary "
+            "with one output by insertion and deletion, or make two classes of one "
             "logit, lambda x: torch.cat([-model(x), model(x)], dim=1)"
         )
     return F.one_hot(outputs.argmax(dim=1), outputs.shape[1]).to(outputs.dtype)
