@@ -17,6 +17,10 @@ OK = "ok"
 CONSTANT_MAP = "constant map"
 """The status of an example whose map is the same everywhere, and so says nothing."""
 
+NOT_PREDICTED = "target not predicted"
+"""The status of an example whose target is not the model's first class from the start:
+its hits tell of the model, not of the map."""
+
 _MOST_NAMED = 10
 
 
@@ -71,3 +75,51 @@ def report_degenerate(
     named = ", ".join(f"{example} ({status[example]})" for example in bad[:_MOST_NAMED])
     more = f" and {len(bad) - _MOST_NAMED} more" if len(bad) > _MOST_NAMED else ""
     warn_caller(f"{name}: cannot score examples {named}{more}; their values are NaN")
+
+
+def report_unpredicted(
+    status: Sequence[str],
+    hit: Tensor,
+    targets: Tensor | None,
+    first_classes: Tensor | None = None,
+) -> tuple[str, ...]:
+    """Warn of targets that the model does not predict with all features in place.
+
+    Args:
+        status (sequence of str): One word or phrase for each example.
+        hit (Tensor): bool (B,), whether the target is the first class of the whole
+            input.
+        targets (Tensor or None): int64 (1 or B, 1), the targets.
+        first_classes (Tensor, optional): (B,), the classes that the model predicts
+            instead. Default: None
+
+    Returns:
+        *tuple[str, ...]*: The status, "target not predicted" where it was "ok" and the
+        target is not predicted.
+    """
+    missed = (~hit).nonzero().flatten().tolist()
+    if not missed:
+        return tuple(status)
+    classes: list[int | None] = [None] * len(hit)
+    if targets is not None:
+        classes = targets.flatten().expand(len(hit)).tolist()
+
+    def named(example: int) -> str:
+        instead = ""
+        if first_classes is not None:
+            instead = f", predicted {int(first_classes[example])}"
+        return f"{example} (target {classes[example]}{instead})"
+
+    listed = ", ".join(map(named, missed[:_MOST_NAMED]))
+    more = f" and {len(missed) - _MOST_NAMED} more" if len(missed) > _MOST_NAMED else ""
+    warn_caller(
+        "target: the model does not predict it, with nothing removed, for examples "
+        f"{listed}{more}; whether it stays the first class then says nothing of the "
+        "map: 0 is no merit where lower is better, and no fault where higher is. Pass "
+        "the predicted classes, or leave such examples out (status: "
+        f'"{NOT_PREDICTED}")'
+    )
+    return tuple(
+        word if found or word != OK else NOT_PREDICTED
+        for word, found in zip(status, hit.tolist(), strict=True)
+    )

@@ -283,14 +283,17 @@ def completeness_error(
     By how much attributions miss the score they share out:
     :math:`|f(x) - \sum_i A_i|`, or with baselines :math:`|f(x) - f(x') - \sum_i A_i|`,
     which methods with a baseline (Integrated Gradients, Shapley values) promise to keep
-    at 0. Maps that were resized or scaled share out nothing any more: give the
-    attributions of elements, or of the patch grid.
+    at 0. Maps that were resized, scaled or repeated share out nothing any more: give
+    the attributions of elements, as Captum's methods return them, or of the patch grid
+    (``interpolate_mode=None``). Maps of one channel at the size of several-channel
+    images are refused, as interpolated ones have that shape.
 
     Args:
         forward_func (callable): As the other arguments, see `response_curve`.
         inputs (Tensor or tuple[Tensor, ...]): The explained inputs.
-        attributions (Tensor or tuple[Tensor, ...]): (B, ...), of any shape; all values
-            of an example are summed.
+        attributions (Tensor or tuple[Tensor, ...]): (B, ...); all values of an
+            example are summed. Shaped like the inputs, or a patch grid (B, 1, h, w); a
+            sum over channels goes in as (B, H, W).
         baselines (Tensor, number, tuple of those, optional): None: the score itself is
             shared out. Default: None
         additional_forward_args (any, optional): Default: None
@@ -319,6 +322,7 @@ def completeness_error(
     """
     tensors = validate_inputs(inputs)
     maps = validate_maps(attributions, len(tensors[0]))
+    _require_unrepeated(maps, tensors)
     response = Response(
         forward_func,
         len(tensors[0]),
@@ -354,6 +358,27 @@ def validate_maps(attributions: Maps, n_examples: int) -> tuple[Tensor, ...]:
                 "examples, takes one map for each along dimension 0"
             )
     return tuple(each.detach() for each in maps)
+
+
+def _require_unrepeated(maps: tuple[Tensor, ...], tensors: tuple[Tensor, ...]) -> None:
+    """Raise for maps whose values can be seen to share out nothing."""
+    for each, tensor in zip(maps, tensors, strict=False):
+        images = tensor.dim() == each.dim() == 4 and tensor.shape[1] > 1
+        if images and each.shape == (*tensor[:, :1].shape,):
+            raise ValueError(
+                f"attributions: got shape {tuple(each.shape)} for inputs "
+                f"{tuple(tensor.shape)}, which is that of a map interpolated from "
+                "patches: its sum is not what was shared out. Pass the patch grid "
+                "from attribute(..., interpolate_mode=None), or attributions of all "
+                "channels; their sum over channels goes in as (B, H, W)"
+            )
+        repeated = zip(each.shape[1:], each.stride()[1:], strict=True)
+        if any(size > 1 and stride == 0 for size, stride in repeated):
+            raise ValueError(
+                f"attributions: got a map of shape {tuple(each.shape)} that repeats "
+                "its values (expand), so that its sum counts each several times; pass "
+                "it as it was before it was expanded"
+            )
 
 
 def _rows_of(source: tuple[Tensor, ...]) -> Callable[[slice], tuple[Tensor, ...]]:

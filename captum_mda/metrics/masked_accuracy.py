@@ -15,7 +15,7 @@ from captum_mda._captum import BaselineType, log_usage, TargetType
 from captum_mda._checks import is_number, require_choice
 from captum_mda._results import BatchResult
 from captum_mda._summaries import Columns, examples
-from captum_mda.metrics.degenerate import OK, OnDegenerate
+from captum_mda.metrics.degenerate import OK, OnDegenerate, report_unpredicted
 from captum_mda.metrics.questions import Maps, Question
 from captum_mda.metrics.ranked_maps import RankedMap
 from captum_mda.perturbation import (
@@ -24,7 +24,7 @@ from captum_mda.perturbation import (
     Ranking,
 )
 from captum_mda.perturbation.maps import AnyMaps
-from captum_mda.perturbation.targets import require_classes
+from captum_mda.perturbation.targets import require_classes, target_indices
 
 First = Literal["most", "least"]
 FRACTIONS = tuple(tenths / 10 for tenths in range(1, 10))
@@ -38,7 +38,10 @@ class MaskedHits(BatchResult):
         fractions (Tensor): float64 (K,), the shares of features that are masked.
         hits (Tensor): float64 (B, K), 1 where the target is still the first class; NaN
             for an example whose map is constant.
-        status (tuple[str, ...]): Of each example "ok" or "constant map".
+        status (tuple[str, ...]): Of each example "ok", "constant map", or "target not
+            predicted", whose hits tell of the model and not of the map.
+        target_predicted (Tensor): bool (B,), whether the target is the first class with
+            nothing masked.
     """
 
     _shared = ("fractions",)
@@ -46,6 +49,7 @@ class MaskedHits(BatchResult):
     fractions: Tensor
     hits: Tensor
     status: tuple[str, ...]
+    target_predicted: Tensor
 
     @property
     def area(self) -> Tensor:
@@ -79,7 +83,10 @@ def masked_hits(
 ) -> MaskedHits:
     """Mask growing shares of the features, and see whether the target stays first.
 
-    Features are ranked by their signed attribution, ties by the lower index.
+    Features are ranked by their signed attribution, ties by the lower index. A target
+    that is not the first class with nothing masked keeps its hits, as in the published
+    protocols, but they say nothing of the map: a warning names the example, and its
+    status does.
 
     Args:
         forward_func (callable): Returns logits or probabilities (B, classes).
@@ -129,19 +136,30 @@ def masked_hits(
         max_examples_per_batch,
         show_progress,
         "rise",
-        is_first,
+        _first_class_and_hit,
         on_degenerate,
     )
     question.require_options()
     features = question.features()
     ranked = RankedMap.of(attributions, features, question, "attributions")
     order = ranked.order if first == "most" else ranked.least_first_order
-    path = Path(Ranking(order, counts_of(shares, features.n_features)), deletes=True)
+    # The whole input comes first: does the model predict the target at all?
+    whole = torch.zeros(1, dtype=torch.int64)
+    counts = torch.cat([whole, counts_of(shares, features.n_features)])
+    path = Path(Ranking(order, counts), deletes=True)
     kind = format_baselines(question.tensors, baselines)
-    (hits,) = question.run([path], [kind], features)
+    (values,) = question.run([path], [kind], features)
+    hits = values.remainder(2)
+    predicted = hits[:, 0] == 1
     constant = torch.tensor([each != OK for each in ranked.status])
-    hits = hits.masked_fill(constant[:, None], torch.nan)
-    return MaskedHits(shares, hits, ranked.status)
+    status = report_unpredicted(
+        ranked.status,
+        predicted,
+        target_indices(target, len(question.tensors[0])),
+        values[:, 0].div(2, rounding_mode="floor"),
+    )
+    hits = hits[:, 1:].masked_fill(constant[:, None], torch.nan)
+    return MaskedHits(shares, hits, status, predicted)
 
 
 @log_usage(part_of_slo=True)
@@ -178,7 +196,8 @@ def positive_perturbation(
         on_degenerate (str, optional): Default: "raise"
 
     Returns:
-        *Tensor*: float64 (B,) in [0, 1], a multiple of 1/16.
+        *Tensor*: float64 (B,) in [0, 1], a multiple of 1/16. Of a target that the model
+        does not predict it says nothing; a warning names the example.
 
     Raises:
         TypeError, ValueError: As `masked_hits`.
@@ -244,7 +263,8 @@ def negative_perturbation(
         on_degenerate (str, optional): Default: "raise"
 
     Returns:
-        *Tensor*: float64 (B,) in [0, 1], a multiple of 1/16.
+        *Tensor*: float64 (B,) in [0, 1], a multiple of 1/16. Of a target that the model
+        does not predict it says nothing; a warning names the example.
 
     Raises:
         TypeError, ValueError: As `masked_hits`.
@@ -287,6 +307,13 @@ def is_first(outputs: Tensor) -> Tensor:
             "logit, lambda x: torch.cat([-model(x), model(x)], dim=1)"
         )
     return F.one_hot(outputs.argmax(dim=1), outputs.shape[1]).to(outputs.dtype)
+
+
+def _first_class_and_hit(outputs: Tensor) -> Tensor:
+    """Score every class by twice the first class's number, and 1 where it is that."""
+    first = is_first(outputs)
+    exact = torch.promote_types(outputs.dtype, torch.float32)
+    return 2 * outputs.argmax(dim=1, keepdim=True).to(exact) + first.to(exact)
 
 
 def counts_of(shares: Tensor, n_features: int) -> Tensor:

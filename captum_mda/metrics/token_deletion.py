@@ -22,7 +22,12 @@ from captum_mda._checks import (
 )
 from captum_mda._results import BatchResult
 from captum_mda._summaries import Columns, examples
-from captum_mda.metrics.degenerate import OK, OnDegenerate, require_ranking
+from captum_mda.metrics.degenerate import (
+    OK,
+    OnDegenerate,
+    report_unpredicted,
+    require_ranking,
+)
 from captum_mda.metrics.masked_accuracy import (
     counts_of,
     First,
@@ -54,8 +59,11 @@ class TokenDeletion(BatchResult):
         hits (Tensor): float64 (B, K), 1 where the target is the first class.
         full_probability (Tensor): float64 (B,), of the target, with all patches.
         removal (str): "tokens" or "mask", what was done.
-        status (tuple[str, ...]): Of each example "ok" or "constant map"; all values of
-            the latter are NaN but its full probability.
+        status (tuple[str, ...]): Of each example "ok", "constant map" or "target not
+            predicted". All values of a constant map are NaN but its full probability;
+            hits of a target that is not predicted tell of the model, not of the map.
+        target_predicted (Tensor): bool (B,), whether the target is the first class with
+            all patches.
     """
 
     _shared = ("fractions",)
@@ -66,6 +74,7 @@ class TokenDeletion(BatchResult):
     full_probability: Tensor
     removal: str
     status: tuple[str, ...]
+    target_predicted: Tensor
 
     @property
     def accuracy(self) -> Tensor:
@@ -188,6 +197,8 @@ def token_deletion(
     hits = (values >= FIRST).double()
     probabilities = values - FIRST * hits
     skipped = torch.tensor([each != OK for each in status])[:, None]
+    predicted = hits[:, 0] == 1
+    status = report_unpredicted(status, predicted, target_indices(target, len(images)))
     return TokenDeletion(
         shares,
         probabilities[:, 1:].masked_fill(skipped, torch.nan),
@@ -195,6 +206,7 @@ def token_deletion(
         probabilities[:, 0],
         used,
         status,
+        predicted,
     )
 
 
@@ -230,7 +242,8 @@ def mif_deletion(
         on_degenerate (str, optional): Default: "raise"
 
     Returns:
-        *Tensor*: float64 (B,) in [0, 1], a multiple of 1/9.
+        *Tensor*: float64 (B,) in [0, 1], a multiple of 1/9. Of a target that the model
+        does not predict it says nothing; a warning names the example.
 
     Raises:
         TypeError, ValueError: As `token_deletion`.
@@ -293,7 +306,8 @@ def lif_deletion(
         on_degenerate (str, optional): Default: "raise"
 
     Returns:
-        *Tensor*: float64 (B,) in [0, 1], a multiple of 1/9.
+        *Tensor*: float64 (B,) in [0, 1], a multiple of 1/9. Of a target that the model
+        does not predict it says nothing; a warning names the example.
 
     Raises:
         TypeError, ValueError: As `token_deletion`.

@@ -230,3 +230,22 @@ def test_patches_as_features() -> None:
     # Patches sum to 10, 18, 42, 50, and go from the last one on.
     falls = [0, 50, 92, 110, 120]
     assert float(metrics.aopc(total, x, x, feature_mask=mask)) == sum(falls) / 5
+
+
+def test_completeness_refuses_maps_whose_sum_means_nothing() -> None:
+    x = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    calls = []
+
+    def total(images: torch.Tensor) -> torch.Tensor:
+        calls.append(len(images))
+        return images.sum(dim=(1, 2, 3))
+
+    upsampled = torch.nn.functional.interpolate(x.sum(1, keepdim=True), (8, 8))
+    with pytest.raises(ValueError, match="interpolate_mode=None"):
+        metrics.completeness_error(total, x, upsampled)
+    with pytest.raises(ValueError, match="expand"):
+        metrics.completeness_error(total, x, upsampled.expand(2, 3, 8, 8))
+    assert not calls
+    grid = x.sum(1, keepdim=True).unflatten(2, (4, 2)).unflatten(4, (4, 2))
+    for fits in (x, x.sum(1), grid.sum(dim=(3, 5))):
+        assert float(metrics.completeness_error(total, x, fits).max()) < 1e-4

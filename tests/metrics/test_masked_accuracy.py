@@ -125,3 +125,21 @@ def test_a_constant_map_is_told() -> None:
         )
     assert found.status == ("constant map", "ok")
     assert found.area.isnan().tolist() == [True, False]
+
+
+def test_a_target_that_is_not_predicted_is_told() -> None:
+    """Its accuracy is 0 from the start, which would be the best positive score."""
+
+    def logits(x: torch.Tensor) -> torch.Tensor:
+        return torch.stack([x.sum(dim=1), torch.full((len(x),), 2.5)], 1)
+
+    x = torch.tensor([[3.0, 1.0, 0.0, 1.0], [1.0, 0.5, 0.0, 0.0]])
+    with pytest.warns(UserWarning, match=r"1 \(target 0, predicted 1\)") as caught:
+        found = metrics.masked_hits(logits, x, x, target=0)
+    assert len(caught) == 1
+    assert found.status == ("ok", "target not predicted")
+    assert found.target_predicted.tolist() == [True, False]
+    assert "target not predicted" in repr(found)
+    for metric in (metrics.positive_perturbation, metrics.negative_perturbation):
+        with pytest.warns(UserWarning, match="does not predict"):
+            assert float(metric(logits, x, x, target=0)[1]) == 0.0

@@ -27,7 +27,8 @@ def test_every_family(case: Case) -> None:
     found = metrics.token_deletion(model, images(case), grid_of(case), target=[1, 2])
     assert found.hits.shape == found.probabilities.shape == (2, 9)
     assert found.removal == ("mask" if "BEiT" in case.name else "tokens")
-    assert found.status == ("ok", "ok")
+    words = ("target not predicted", "ok")
+    assert found.status == tuple(words[each] for each in found.target_predicted)
     assert set(found.hits.flatten().tolist()) <= {0.0, 1.0}
     assert float(found.probabilities.min()) > 0
     adapter = find_adapter(model)
@@ -206,3 +207,22 @@ def test_a_constant_map_is_told() -> None:
         )
     assert found.accuracy.isnan().tolist() == [False, True]
     assert not found.full_probability.isnan().any()
+
+
+@pytest.mark.parametrize("removal", ["tokens", "mask"])
+def test_a_target_that_is_not_predicted_is_told(removal: Any) -> None:
+    from captum_mda import demo
+
+    model = demo.load_model()
+    x, _, _ = demo.make_samples(n=2, seed=2)
+    target = model(x).argmax(1)
+    target[1] = (target[1] + 1) % model(x).shape[1]
+    grid = torch.rand(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    with pytest.warns(UserWarning, match="examples 1 \\(target") as caught:
+        found = metrics.token_deletion(model, x, grid, target=target, removal=removal)
+    assert len(caught) == 1
+    assert found.status == ("ok", "target not predicted")
+    assert found.target_predicted.tolist() == [True, False]
+    for metric in (metrics.mif_deletion, metrics.lif_deletion):
+        with pytest.warns(UserWarning, match="does not predict"):
+            metric(model, x, grid, target=target, removal=removal)
