@@ -247,7 +247,7 @@ def _token_deletion(w: World) -> object:
 
 def _completeness_error(w: World) -> object:
     return metrics.completeness_error(
-        w.forward, w.images, w.map, w.blurred, w.factor, w.labels
+        w.forward, w.images, w.grid, w.blurred, w.factor, w.labels
     )
 
 
