@@ -5,6 +5,7 @@ over shards are in `captum_mda.metrics.accumulators`.
 """
 
 from captum_mda.metrics import accumulators, statistics
+from captum_mda.metrics.evaluation import evaluate
 from captum_mda.metrics.faithfulness import (
     aopc,
     completeness_error,
@@ -56,6 +57,7 @@ __all__ = [
     "aopc",
     "completeness_error",
     "deletion",
+    "evaluate",
     "insertion",
     "lif_deletion",
     "mas_deletion",

@@ -45,7 +45,7 @@ class MeanInterval:
     def __str__(self) -> str:
         """Write ``0.812 [0.790, 0.834]``, with more decimals for a narrow interval.
 
-        One score has no interval: ``0.812 (n = 1)``.
+        One score has no interval, ``0.812``, and none no mean, ``NaN``.
         """
         width = self.high - self.low
         finite = 0 < width < math.inf
@@ -55,11 +55,9 @@ class MeanInterval:
             f"{round(value, decimals) + 0.0:.{decimals}f}"
             for value in (self.mean, self.low, self.high)
         )
-        return f"{mean} (n = 1)" if self.n == 1 else f"{mean} [{low}, {high}]"
-
-    def __float__(self) -> float:
-        """Return the mean."""
-        return self.mean
+        if self.n < 2:
+            return mean if self.n else "NaN"
+        return f"{mean} [{low}, {high}]"
 
 
 def mean_interval(

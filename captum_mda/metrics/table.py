@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from difflib import get_close_matches
+from typing import Literal
 
+from captum_mda.metrics import runs
 from captum_mda.metrics.scores import PerturbationScores
 from captum_mda.metrics.segmentation import SegmentationScores
 
@@ -24,8 +26,12 @@ class Metric:
         range (tuple[float, float]): The smallest and the largest score; for raw scores
             that of probabilities.
         meaning (str): What a score says, in one line.
+        run (callable): Computes it, and what shares its forwards, for several maps.
         result (type, optional): The class of results that hold it as the attribute
             ``name``. None: the function returns the scores themselves. Default: None
+        needs (str, optional): What not everyone has: "masks" of objects; "classes" of
+            which one is first; the "tokens" of a Vision Transformer; or "sums", maps
+            that add up to the output. Default: None
     """
 
     name: str
@@ -33,7 +39,9 @@ class Metric:
     higher_is_better: bool
     range: tuple[float, float]
     meaning: str
+    run: runs.Runner
     result: type | None = None
+    needs: Literal["masks", "classes", "tokens", "sums"] | None = None
 
     @property
     def direction(self) -> str:
@@ -63,6 +71,7 @@ METRICS: dict[str, Metric] = {
             True,
             _UNIT,
             "does the score come back early, most important first?",
+            runs.run_curves,
             _SWEPT,
         ),
         Metric(
@@ -71,6 +80,7 @@ METRICS: dict[str, Metric] = {
             False,
             _UNIT,
             "does the score fall early, most important first?",
+            runs.run_curves,
             _SWEPT,
         ),
         Metric(
@@ -79,6 +89,7 @@ METRICS: dict[str, Metric] = {
             True,
             _SIGNED,
             "insertion less deletion",
+            runs.run_curves,
             _SWEPT,
         ),
         Metric(
@@ -87,6 +98,7 @@ METRICS: dict[str, Metric] = {
             True,
             _UNIT,
             "insertion, less where magnitudes do not rise as the score does",
+            runs.run_curves,
             _SWEPT,
         ),
         Metric(
@@ -95,6 +107,7 @@ METRICS: dict[str, Metric] = {
             False,
             _UNIT,
             "deletion, more where magnitudes do not fall as the score does",
+            runs.run_curves,
             _SWEPT,
         ),
         Metric(
@@ -103,6 +116,7 @@ METRICS: dict[str, Metric] = {
             True,
             _SIGNED,
             "MAS insertion less MAS deletion",
+            runs.run_curves,
             _SWEPT,
         ),
         Metric(
@@ -111,6 +125,7 @@ METRICS: dict[str, Metric] = {
             True,
             _SIGNED,
             "does every inserted feature raise the score?",
+            runs.run_curves,
             _SWEPT,
         ),
         Metric(
@@ -119,6 +134,7 @@ METRICS: dict[str, Metric] = {
             True,
             _SIGNED,
             "how far does the raw score fall on average under deletion?",
+            runs.run_curves,
             _SWEPT,
         ),
         Metric(
@@ -127,6 +143,7 @@ METRICS: dict[str, Metric] = {
             True,
             _SIGNED,
             "least-first less most-first deletion of raw scores; random maps: 0",
+            runs.run_curves,
             _SWEPT,
         ),
         Metric(
@@ -135,6 +152,8 @@ METRICS: dict[str, Metric] = {
             False,
             _UNIT,
             "does the class stay first when the most important 10 to 90 % are masked?",
+            runs.run_hits,
+            needs="classes",
         ),
         Metric(
             "negative_perturbation",
@@ -142,6 +161,8 @@ METRICS: dict[str, Metric] = {
             True,
             _UNIT,
             "does the class stay first when the least important 10 to 90 % are masked?",
+            runs.run_hits,
+            needs="classes",
         ),
         Metric(
             "mif_deletion",
@@ -149,6 +170,8 @@ METRICS: dict[str, Metric] = {
             False,
             _UNIT,
             "does the class stay first when the most important tokens are dropped?",
+            runs.run_tokens,
+            needs="tokens",
         ),
         Metric(
             "lif_deletion",
@@ -156,6 +179,8 @@ METRICS: dict[str, Metric] = {
             True,
             _UNIT,
             "does the class stay first when the least important tokens are dropped?",
+            runs.run_tokens,
+            needs="tokens",
         ),
         Metric(
             "token_relevance_gain",
@@ -163,6 +188,8 @@ METRICS: dict[str, Metric] = {
             True,
             _SIGNED,
             "LIF less MIF deletion of tokens; random maps: 0",
+            runs.run_tokens,
+            needs="tokens",
         ),
         Metric(
             "completeness_error",
@@ -170,6 +197,8 @@ METRICS: dict[str, Metric] = {
             False,
             (0.0, math.inf),
             "by how much do attributions miss the score they share out?",
+            runs.run_completeness,
+            needs="sums",
         ),
         Metric(
             "sparseness",
@@ -177,6 +206,7 @@ METRICS: dict[str, Metric] = {
             True,
             _UNIT,
             "do few features carry the map? Higher is sparser, and not truer",
+            runs.run_sparseness,
         ),
         Metric(
             "iou",
@@ -184,7 +214,9 @@ METRICS: dict[str, Metric] = {
             True,
             _UNIT,
             "does the map, cut in two, cover the object and nothing else?",
+            runs.run_segmentation,
             _FOUND,
+            needs="masks",
         ),
         Metric(
             "average_precision",
@@ -192,7 +224,9 @@ METRICS: dict[str, Metric] = {
             True,
             _UNIT,
             "are the object's pixels ranked above the others?",
+            runs.run_segmentation,
             _FOUND,
+            needs="masks",
         ),
         Metric(
             "f1",
@@ -200,15 +234,19 @@ METRICS: dict[str, Metric] = {
             True,
             _UNIT,
             "precision and recall of the object's pixels, map cut in two",
+            runs.run_segmentation,
             _FOUND,
+            needs="masks",
         ),
         Metric(
             "pixel_accuracy",
-            "Pixel accuracy",
+            "Pixel acc.",
             True,
             _UNIT,
             "which share of the pixels is right, map cut in two?",
+            runs.run_segmentation,
             _FOUND,
+            needs="masks",
         ),
         Metric(
             "pointing_game",
@@ -216,6 +254,8 @@ METRICS: dict[str, Metric] = {
             True,
             _UNIT,
             "is the largest value on the object?",
+            runs.run_pointing,
+            needs="masks",
         ),
     )
 }

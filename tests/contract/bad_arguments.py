@@ -364,8 +364,16 @@ def paired(good: Any) -> Bad:
     }
 
 
+def without(bad: Bad, what: str) -> Bad:
+    return {name: value for name, value in bad.items() if name != what}
+
+
 def flag_or_none(good: Any) -> Bad:
-    return {what: value for what, value in flag(good).items() if what != "None"}
+    return without(flag(good), "None")
+
+
+def metric_sets(good: Any) -> Bad:
+    return metric_names(good) | {"list": ["deletion", "loud"], "none": []}
 
 
 def metric_names(good: Any) -> Bad:
@@ -540,6 +548,31 @@ row(
     metrics.perturbation_scores_of_maps,
     {"forward_func": logits, "inputs": X, "maps": {"a": X}, "target": 0},
     _of_maps,
+)
+_one_table = {
+    name: kind for name, kind in _of_maps.items() if name != "on_degenerate"
+} | {
+    "masks": or_none(lambda good: without(object_masks(good), "None")),
+    "metrics": lambda good: without(metric_sets(good), "None"),
+    "confidence": unit,
+    "n_resamples": positive,
+    "seed": count,
+    "form": word,
+}
+del _one_table["least_first"]
+row(
+    "metrics.evaluate",
+    metrics.evaluate,
+    {
+        "forward_func": logits,
+        "inputs": PLANES,
+        "maps": {"a": PLANES},
+        "target": 0,
+        "metrics": ["deletion", "iou"],
+        "masks": PLANES[:, 0] > 0.5,
+        "n_resamples": 9,
+    },
+    _one_table,
 )
 HITS = SWEEP | {"baselines": baselines}
 row(

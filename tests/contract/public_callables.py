@@ -265,6 +265,19 @@ def _maps_scores(w: World) -> object:
     )
 
 
+def _evaluate(w: World) -> object:
+    return metrics.evaluate(
+        w.model,
+        w.images,
+        {"map": w.map, "grid": w.grid},
+        w.labels,
+        feature_mask=w.feature_mask,
+        masks=w.masks,
+        convention="rise",
+        n_resamples=9,
+    )
+
+
 def _confidence_blur(w: World) -> object:
     return captum_mda.confidence_blur_baseline(
         w.forward,
@@ -371,6 +384,7 @@ CALLS: dict[str, Call] = {
     "token_deletion": _token_deletion,
     "mif_deletion": _token_metric("mif_deletion"),
     "lif_deletion": _token_metric("lif_deletion"),
+    "evaluate": _evaluate,
     "segmentation_scores": lambda w: metrics.segmentation_scores(w.map, w.masks),
     "pointing_game": lambda w: metrics.pointing_game(w.map, w.masks),
     "sparseness": lambda w: metrics.sparseness(w.map),

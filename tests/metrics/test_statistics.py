@@ -119,7 +119,7 @@ def test_one_value_says_nothing_about_the_spread() -> None:
     found = mean_interval([NAN, 0.5])
     assert (found.mean, found.low, found.high) == (0.5, -math.inf, math.inf)
     assert (found.n, found.n_missing, found.method) == (1, 1, "none")
-    assert str(found) == "0.500 (n = 1)"
+    assert str(found) == "0.500"
 
 
 def test_where_bca_is_undefined_percentiles_are_taken_without_a_warning() -> None:
@@ -160,7 +160,8 @@ def test_an_interval_is_never_nan_and_counts_every_value(values: list[float]) ->
         (interval(2e-5, 1e-5, 4e-5), "0.000020 [0.000010, 0.000040]"),
         (interval(0.25, 0.25, 0.25), "0.250 [0.250, 0.250]"),
         (interval(120.5, 90.0, 150.0), "120.500 [90.000, 150.000]"),
-        (interval(0.5, -math.inf, math.inf, n=1), "0.500 (n = 1)"),
+        (interval(0.5, -math.inf, math.inf, n=1), "0.500"),
+        (interval(NAN, NAN, NAN, n=0), "NaN"),
     ],
 )
 def test_an_interval_is_shown_with_as_many_decimals_as_it_needs(

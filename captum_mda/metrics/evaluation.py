@@ -1,0 +1,381 @@
+"""Several maps under all metrics, in one table."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from types import ModuleType
+from typing import Any, get_args, Literal, TYPE_CHECKING
+
+from torch import Tensor
+
+from captum_mda._captum import BaselineType, log_usage
+from captum_mda._checks import require_choice
+from captum_mda._state import warn_caller
+from captum_mda.metrics.degenerate import NOT_PREDICTED, OK
+from captum_mda.metrics.intervals import mean_interval, MeanInterval, require_settings
+from captum_mda.metrics.questions import Convention, Maps
+from captum_mda.metrics.runs import (
+    Evaluation,
+    Found,
+    run_hits,
+    run_tokens,
+    RUNNERS,
+    Scored,
+)
+from captum_mda.metrics.table import Metric, metric_named, METRICS
+from captum_mda.perturbation import Score, Target
+from captum_mda.perturbation.maps import AnyMaps
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+Form = Literal["table", "long", "examples"]
+
+# What metrics warn of map by map is said once, of all maps together.
+_SAID_TOGETHER = (
+    "; their values are NaN",
+    "; its scores are NaN",
+    "target: the model does not predict it",
+)
+_OPTIONAL = (run_tokens, run_hits)
+_MOST_NAMED = 10
+
+
+@log_usage(part_of_slo=True)
+def evaluate(
+    forward_func: Callable[..., Tensor],
+    inputs: Maps,
+    maps: Mapping[str, AnyMaps],
+    target: Target = None,
+    *,
+    insertion_baselines: BaselineType = None,
+    deletion_baselines: BaselineType = None,
+    feature_mask: Maps | None = None,
+    additional_forward_args: object = None,
+    masks: Tensor | None = None,
+    metrics: str | Sequence[str | Metric] | None = None,
+    n_steps: int = 224,
+    max_examples_per_batch: int | None = None,
+    show_progress: bool = False,
+    convention: Convention = "mas",
+    score: Score = "softmax",
+    confidence: float = 0.95,
+    n_resamples: int = 9999,
+    seed: int = 0,
+    form: Form = "table",
+) -> DataFrame:
+    """Score maps of several methods under all metrics, in one pandas DataFrame.
+
+    Every score is that of the metric's own function in `captum_mda.metrics` for the
+    same arguments; maps share the forwards that they have in common. Examples that a
+    metric cannot score are left out of its means, and named in a warning. So are those
+    whose target the model does not predict, which keep their values: whether the class
+    survives says nothing of a map there.
+
+    Args:
+        forward_func (callable): As all arguments that are not told of here, see
+            `perturbation_scores`. Metrics of tokens need a Vision Transformer itself.
+        inputs (Tensor or tuple[Tensor, ...]): The explained inputs.
+        maps (mapping of str to Tensor, tuple[Tensor, ...] or MDAExplanation):
+            Attributions of each method: shaped like the inputs, one channel, a grid of
+            patches (B, 1, h, w), or one number for each feature (B, N).
+        target (int, tuple, Tensor, list, callable, optional): Default: None
+        insertion_baselines (Tensor, number, tuple of those, optional): What stands
+            where a feature is not yet inserted; the papers blur the inputs. None: 0.
+            Default: None
+        deletion_baselines (Tensor, number, tuple of those, optional): What stands where
+            a feature is deleted, masked or, where tokens cannot be dropped, taken away;
+            completeness errors are of the output less that for it. None: 0, and the
+            output itself for completeness. Default: None
+        feature_mask (Tensor or tuple[Tensor, ...], optional): The features, such as
+            ``patch_feature_mask(inputs, 16)``. None: single positions (pixels).
+            Default: None
+        additional_forward_args (any, optional): Default: None
+        masks (Tensor, optional): Where the objects are, for IoU, AP, F1, pixel accuracy
+            and pointing game; see `segmentation_scores`. Default: None
+        metrics (str or sequence of str, optional): Names from `METRICS`, in the order
+            of the table. None: all but the completeness error, which asks that maps
+            add up to the output; metrics of objects where ``masks`` are given; and
+            those of classes and tokens where the model has them.
+            ``table.attrs["left_out"]`` says what was left out, and why. Default: None
+        n_steps (int, optional): Default: 224
+        max_examples_per_batch (int, optional): Default: None
+        show_progress (bool, optional): Default: False
+        convention (str, optional): Of insertion, deletion, MAS and monotonicity; AOPC
+            and relevance gain are always of the raw scores. Default: "mas"
+        score (str or callable, optional): Completeness errors are of the outputs, or of
+            what a callable makes of them. Default: "softmax"
+        confidence (float, optional): Of the intervals. Default: 0.95
+        n_resamples (int, optional): As in `mean_interval`. Default: 9999
+        seed (int, optional): As in `mean_interval`. Default: 0
+        form (str, optional): "table": a row for each metric and a column for each
+            method (``table.T`` for the reverse), each cell a `MeanInterval`, which is
+            printed as ``0.812 [0.790, 0.834]`` and has ``mean``, ``low``, ``high`` and
+            ``n``. "long": a row for each method and metric, in numbers;
+            ends are NaN where there is no interval. "examples": a row for each method,
+            metric and example, with the score and its status. Default: "table"
+
+    Returns:
+        *pandas.DataFrame*: Names of metrics have an arrow towards better scores, such
+        as ``Del ↓``. One example has no interval. Intervals are BCa bootstraps of
+        the mean over examples, see `mean_interval`; to compare methods take
+        `captum_mda.metrics.statistics.compare`.
+
+    Raises:
+        ImportError: pandas is not installed.
+        TypeError, ValueError: An argument does not fit (before the first forward), or
+            a metric that was named cannot be computed for this model.
+
+    Example::
+
+        >>> import torch
+        >>> from captum_mda import metrics
+        >>> def logits(x):
+        ...     return torch.stack([x.sum(dim=1), x[:, 0]], dim=1)
+        >>> x = torch.tensor([[3.0, 1.0, 0.0], [1.0, 2.0, 4.0], [2.0, 3.0, 1.0]])
+        >>> maps = {"good": x, "bad": 5 - x}
+        >>> names = ["insertion", "deletion"]
+        >>> metrics.evaluate(logits, x, maps, target=0, metrics=names)
+        method                  good                   bad
+        metric
+        Ins ↑   0.705 [0.500, 0.813]  0.469 [0.422, 0.495]
+        Del ↓   0.469 [0.422, 0.495]  0.705 [0.500, 0.813]
+    """
+    pandas = _pandas()
+    require_settings(confidence, n_resamples, seed)
+    require_choice("form", form, get_args(Form))
+    chosen = _chosen(metrics, masks)
+    evaluation = Evaluation(
+        forward_func,
+        inputs,
+        _named_maps(maps),
+        target,
+        insertion_baselines,
+        deletion_baselines,
+        feature_mask,
+        additional_forward_args,
+        masks,
+        n_steps,
+        max_examples_per_batch,
+        show_progress,
+        convention,
+        score,
+    )
+    evaluation.check()
+    with _said_together():
+        found, left_out = _run(evaluation, chosen, optional=metrics is None)
+    scores = {each: found[each.name] for each in chosen if each.name in found}
+    _report(scores)
+    if form == "examples":
+        frame = pandas.DataFrame(_rows_of_examples(scores))
+    else:
+        intervals = {
+            metric: {
+                method: _interval(scored.values, confidence, n_resamples, seed)
+                for method, scored in of_methods.items()
+            }
+            for metric, of_methods in scores.items()
+        }
+        if form == "long":
+            frame = pandas.DataFrame(_rows_of_numbers(intervals))
+        else:
+            frame = _table(pandas, intervals)
+    frame.attrs.update(confidence=confidence, left_out=left_out)
+    return frame
+
+
+def _pandas() -> ModuleType:
+    """Import pandas, or say how to get it."""
+    try:
+        import pandas
+    except ImportError as error:
+        raise ImportError(
+            "evaluate: pandas is not available; install it with "
+            "python -m pip install pandas, or with captum_mda's extra: "
+            'python -m pip install "captum_mda[evaluate]"'
+        ) from error
+    module: ModuleType = pandas
+    return module
+
+
+def _named_maps(maps: object) -> Mapping[str, AnyMaps]:
+    if not isinstance(maps, Mapping) or not maps:
+        raise TypeError(
+            f"maps: got {'none' if maps == {} else type(maps).__name__}, takes a "
+            "mapping from the names of methods to their attributions, such as "
+            '{"LeGrad": attributions}'
+        )
+    return {str(name): each for name, each in maps.items()}
+
+
+def _chosen(metrics: object, masks: Tensor | None) -> list[Metric]:
+    """Look up which metrics are wanted, before what they need is known."""
+    if metrics is None:
+        return [
+            each
+            for each in METRICS.values()
+            if each.needs != "sums" and (each.needs != "masks" or masks is not None)
+        ]
+    if isinstance(metrics, str | Metric):
+        metrics = [metrics]
+    if not isinstance(metrics, Sequence) or not metrics:
+        raise TypeError(
+            f"metrics: got {metrics!r}, takes a sequence of names from "
+            f"captum_mda.metrics.METRICS: {', '.join(METRICS)}"
+        )
+    named = [metric_named("metrics", each) for each in metrics]
+    for each in named:
+        if each.needs == "masks" and masks is None:
+            raise ValueError(
+                f"masks: got None, but {each.name!r} compares maps with the objects "
+                "that masks mark; pass masks=(B, H, W), or leave it out of metrics"
+            )
+    return list(dict.fromkeys(named))
+
+
+def _run(
+    evaluation: Evaluation, chosen: Sequence[Metric], optional: bool
+) -> tuple[Found, dict[str, str]]:
+    """Run each runner once; tell which metrics were left out, and why."""
+    found: Found = {}
+    left_out: dict[str, str] = {}
+    for runner in RUNNERS:
+        names = [each.name for each in chosen if each.run is runner]
+        if not names:
+            continue
+        if not optional or runner not in _OPTIONAL:
+            found |= runner(evaluation, names)
+            continue
+        try:
+            _require_first_class(evaluation)
+            found |= runner(evaluation, names)
+        # What is wrong with arguments that all metrics share, the curves tell.
+        except (TypeError, ValueError) as error:
+            left_out |= dict.fromkeys(names, str(error))
+    return found, left_out
+
+
+def _require_first_class(evaluation: Evaluation) -> None:
+    if evaluation.score not in ("softmax", "identity"):
+        raise ValueError(
+            'score: under "softmax" or "identity" alone the first class is known to '
+            "be what the model predicts; name the metric to have it all the same"
+        )
+
+
+@contextmanager
+def _said_together() -> Iterator[None]:
+    """Hold warnings of single metrics back; others are passed on, each once."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield
+    passed = {}
+    for each in caught:
+        text = str(each.message)
+        if not any(words in text for words in _SAID_TOGETHER):
+            passed[each.category, text] = each
+    for each in passed.values():
+        warnings.warn_explicit(
+            each.message, each.category, each.filename, each.lineno, source=each.source
+        )
+
+
+def _report(scores: Mapping[Metric, Mapping[str, Scored]]) -> None:
+    """Warn once of all examples that have no score, or one that says nothing."""
+    groups: dict[tuple[str, str, tuple[int, ...]], list[str]] = {}
+    for metric, of_methods in scores.items():
+        for method, scored in of_methods.items():
+            for reason in dict.fromkeys(scored.status):
+                if reason != OK:
+                    told = enumerate(scored.status)
+                    which = tuple(example for example, word in told if word == reason)
+                    key = (method, reason, which)
+                    groups.setdefault(key, []).append(metric.heading)
+    together: dict[tuple[str, tuple[int, ...], str], list[str]] = {}
+    for (method, reason, examples), headings in groups.items():
+        key_of_methods = (reason, examples, ", ".join(headings))
+        together.setdefault(key_of_methods, []).append(method)
+    parts = [
+        f"{reason} in {_listed(examples)} of {', '.join(methods)}: {_outcome(reason)} "
+        f"{headings}"
+        for (reason, examples, headings), methods in together.items()
+    ]
+    if parts:
+        warn_caller("evaluate: " + "; ".join(parts))
+
+
+def _outcome(reason: str) -> str:
+    if reason == NOT_PREDICTED:
+        return "a score that says nothing of the map under"
+    return "no score, and left out of the mean, under"
+
+
+def _listed(examples: Sequence[int]) -> str:
+    shown = ", ".join(map(str, examples[:_MOST_NAMED]))
+    more = len(examples) - _MOST_NAMED
+    noun = "example" if len(examples) == 1 else "examples"
+    return f"{noun} {shown}" + (f" and {more} more" if more > 0 else "")
+
+
+# --- the three forms --------------------------------------------------------
+
+
+def _interval(
+    values: Tensor, confidence: float, n_resamples: int, seed: int
+) -> MeanInterval:
+    if bool(values.isnan().all()):
+        nan = math.nan
+        return MeanInterval(nan, nan, nan, 0, len(values), confidence, "none")
+    return mean_interval(values, confidence, n_resamples, seed)
+
+
+def _table(
+    pandas: Any, intervals: Mapping[Metric, Mapping[str, MeanInterval]]
+) -> DataFrame:
+    # So many metrics beside each other would not fit a screen.
+    rows = {metric.head: of_methods for metric, of_methods in intervals.items()}
+    frame: DataFrame = pandas.DataFrame.from_dict(rows, orient="index")
+    return frame.rename_axis(index="metric", columns="method")
+
+
+def _rows_of_numbers(
+    intervals: Mapping[Metric, Mapping[str, MeanInterval]],
+) -> list[dict[str, object]]:
+    return [
+        _named_as(method, metric)
+        | {
+            "mean": found.mean,
+            "low": found.low if found.n > 1 else math.nan,
+            "high": found.high if found.n > 1 else math.nan,
+            "n": found.n,
+            "n_missing": found.n_missing,
+        }
+        for metric, of_methods in intervals.items()
+        for method, found in of_methods.items()
+    ]
+
+
+def _rows_of_examples(
+    scores: Mapping[Metric, Mapping[str, Scored]],
+) -> list[dict[str, object]]:
+    return [
+        _named_as(method, metric)
+        | {"example": example, "score": value, "status": status}
+        for metric, of_methods in scores.items()
+        for method, scored in of_methods.items()
+        for example, (value, status) in enumerate(
+            zip(scored.values.tolist(), scored.status, strict=True)
+        )
+    ]
+
+
+def _named_as(method: str, metric: Metric) -> dict[str, object]:
+    return {
+        "method": method,
+        "metric": metric.name,
+        "heading": metric.head,
+        "better": metric.direction,
+    }

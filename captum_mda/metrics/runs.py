@@ -1,0 +1,390 @@
+"""How the metrics of the table are computed, for several maps of the same inputs.
+
+A runner computes metrics that share their forwards. It is given which of its metrics
+are wanted, and runs nothing for the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import cast, TypeAlias
+
+import torch
+from torch import Tensor
+
+from captum_mda._captum import BaselineType, TargetType
+from captum_mda.metrics.degenerate import OK
+from captum_mda.metrics.faithfulness import completeness_error
+from captum_mda.metrics.masked_accuracy import First, masked_hits
+from captum_mda.metrics.masked_maps import maps_and_masks, require_values
+from captum_mda.metrics.questions import Convention, Direction, Maps, Question
+from captum_mda.metrics.response_curves import ResponseCurve, sweep
+from captum_mda.metrics.segmentation import pointing_game, segmentation_scores
+from captum_mda.metrics.sparseness import sparseness
+from captum_mda.metrics.token_deletion import token_deletion
+from captum_mda.perturbation import Features, format_baselines, Score, Target
+from captum_mda.perturbation.maps import AnyMaps, as_tensors, over_inputs
+from captum_mda.vit import find_adapter, ViTAdapter
+
+
+@dataclass(frozen=True, eq=False)
+class Scored:
+    """The scores of one map under one metric.
+
+    Args:
+        values (Tensor): float64 (B,), NaN where an example cannot be scored.
+        status (tuple[str, ...]): Of each example "ok", or why its score is NaN or says
+            nothing.
+    """
+
+    values: Tensor
+    status: tuple[str, ...]
+
+
+Found: TypeAlias = dict[str, dict[str, Scored]]
+"""Scores by the name of the metric, and then by that of the map."""
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """Maps, and all arguments that metrics share, see `evaluate`."""
+
+    forward_func: Callable[..., Tensor]
+    inputs: Maps
+    maps: Mapping[str, AnyMaps]
+    target: Target = None
+    insertion_baselines: BaselineType = None
+    deletion_baselines: BaselineType = None
+    feature_mask: Maps | None = None
+    additional_forward_args: object = None
+    masks: Tensor | None = None
+    n_steps: int = 224
+    max_examples_per_batch: int | None = None
+    show_progress: bool = False
+    convention: Convention = "mas"
+    score: Score = "softmax"
+
+    def question(self, convention: Convention) -> Question:
+        """Collect what sweeps take."""
+        return Question(
+            self.forward_func,
+            self.inputs,
+            self.feature_mask,
+            self.additional_forward_args,
+            self.target,
+            self.n_steps,
+            self.max_examples_per_batch,
+            self.show_progress,
+            convention,
+            self.score,
+            on_degenerate="nan",
+        )
+
+    @cached_property
+    def features(self) -> Features:
+        """The features that sweeps move."""
+        return self.question(self.convention).features()
+
+    @cached_property
+    def given(self) -> dict[str, tuple[Tensor, ...]]:
+        """The maps as they were given, without what held them."""
+        return {
+            name: as_tensors(f"maps[{name!r}]", each)
+            for name, each in self.maps.items()
+        }
+
+    @cached_property
+    def laid(self) -> dict[str, tuple[Tensor, ...]]:
+        """The maps over all positions of the inputs, of any number of channels."""
+        return {
+            name: tuple(
+                _expanded(value, shape)
+                for value, shape in zip(
+                    over_inputs(f"maps[{name!r}]", each, self.features),
+                    self.features.shapes,
+                    strict=True,
+                )
+            )
+            for name, each in self.given.items()
+        }
+
+    def check(self) -> None:
+        """Check all arguments that can be checked before the first forward."""
+        question = self.question(self.convention)
+        question.require_options()
+        for name in ("insertion_baselines", "deletion_baselines"):
+            format_baselines(question.tensors, getattr(self, name), name)
+        _ = question.response, self.laid
+        if self.masks is not None:
+            require_values("masks", self.masks)
+            images = question.tensors[0]
+            if len(question.tensors) > 1 or images.dim() != 4:
+                raise ValueError(
+                    "masks: they mark objects in images; leave them out for inputs "
+                    f"that are not one tensor (B, C, H, W), here {self._shapes}"
+                )
+            maps_and_masks(images[:, :1].isfinite().double(), self.masks)
+
+    @property
+    def _shapes(self) -> str:
+        return ", ".join(str(tuple(shape)) for shape in self.features.shapes)
+
+
+def _expanded(value: Tensor, shape: torch.Size) -> Tensor:
+    """Give a map the input's examples and positions; its channels are its own."""
+    channels = value.shape[1:2] if len(shape) > 3 else shape[1:2]
+    return value.expand(shape[0], *channels, *shape[2:])
+
+
+def _one_or_all(maps: tuple[Tensor, ...]) -> Maps:
+    return maps if len(maps) > 1 else maps[0]
+
+
+@contextmanager
+def _named(name: str) -> Iterator[None]:
+    """Let errors about attributions name the map."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        _, is_ours, reason = str(error).partition("attributions: ")
+        if not is_ours or _:
+            raise
+        raise type(error)(f"maps[{name!r}]: {reason}") from error
+
+
+# --- response curves --------------------------------------------------------
+
+INSERTION, DELETION = "insertion", "deletion"
+# As the papers define them, AOPC and relevance gain rank by the signed attribution.
+MOST_FIRST, LEAST_FIRST = "signed, most first", "signed, least first"
+
+_READINGS: dict[str, tuple[tuple[str, ...], Callable[..., Tensor]]] = {
+    "insertion": ((INSERTION,), lambda inserted: inserted.area),
+    "deletion": ((DELETION,), lambda deleted: deleted.area),
+    "insertion_deletion": (
+        (INSERTION, DELETION),
+        lambda inserted, deleted: inserted.area - deleted.area,
+    ),
+    "mas_insertion": ((INSERTION,), lambda inserted: inserted.mas_area),
+    "mas_deletion": ((DELETION,), lambda deleted: deleted.mas_area),
+    "mas_insertion_deletion": (
+        (INSERTION, DELETION),
+        lambda inserted, deleted: inserted.mas_area - deleted.mas_area,
+    ),
+    "monotonicity": ((INSERTION,), lambda inserted: inserted.monotonicity),
+    "aopc": ((MOST_FIRST,), lambda most: most.aopc),
+    "symmetric_relevance_gain": (
+        (LEAST_FIRST, MOST_FIRST),
+        lambda least, most: least.raw_area - most.raw_area,
+    ),
+}
+"""By the metric, the curves it is read off, and how."""
+
+
+def run_curves(evaluation: Evaluation, names: Collection[str]) -> Found:
+    """Read metrics off response curves; all maps share the forwards of a convention."""
+    needed = dict.fromkeys(kind for name in names for kind in _READINGS[name][0])
+    jobs: dict[Convention, list[str]] = {}
+    for kind in needed:
+        signed = kind in (MOST_FIRST, LEAST_FIRST)
+        jobs.setdefault("rise" if signed else evaluation.convention, []).append(kind)
+    curves: dict[str, dict[str, ResponseCurve]] = {name: {} for name in evaluation.laid}
+    for convention, kinds in jobs.items():
+        directions = [_direction(evaluation, kind) for kind in kinds]
+        found = sweep(evaluation.question(convention), evaluation.laid, directions)
+        for of_map, swept in zip(curves.values(), found, strict=True):
+            of_map.update(zip(kinds, swept, strict=True))
+    results: Found = {}
+    for name in names:
+        kinds_of, read = _READINGS[name]
+        results[name] = {}
+        for method, of_map in curves.items():
+            used = [of_map[kind] for kind in kinds_of]
+            results[name][method] = _read_off(read(*used), used)
+    return results
+
+
+def _direction(evaluation: Evaluation, kind: str) -> Direction:
+    if kind == INSERTION:
+        baselines = evaluation.insertion_baselines
+        return Direction("insertion", baselines, "insertion_baselines")
+    baselines, least_first = evaluation.deletion_baselines, kind == LEAST_FIRST
+    return Direction("deletion", baselines, "deletion_baselines", least_first)
+
+
+def _read_off(values: Tensor, curves: Sequence[ResponseCurve]) -> Scored:
+    """Say of each NaN why it is one."""
+    status = []
+    for example, missing in enumerate(values.isnan().tolist()):
+        reasons = [curve.status[example] for curve in curves]
+        reason = next((each for each in reasons if each != OK), "constant curve")
+        status.append(reason if missing else OK)
+    return Scored(values, tuple(status))
+
+
+# --- whether the class survives ---------------------------------------------
+
+
+def run_hits(evaluation: Evaluation, names: Collection[str]) -> Found:
+    """Mask features, and see whether the target stays the first class."""
+    results: Found = {}
+    firsts: dict[str, First] = {
+        "positive_perturbation": "most",
+        "negative_perturbation": "least",
+    }
+    for name in names:
+        results[name] = {}
+        for method, maps in evaluation.laid.items():
+            found = masked_hits(
+                evaluation.forward_func,
+                evaluation.inputs,
+                maps,
+                evaluation.deletion_baselines,
+                evaluation.feature_mask,
+                evaluation.additional_forward_args,
+                _classes(evaluation.target),
+                evaluation.max_examples_per_batch,
+                evaluation.show_progress,
+                first=firsts[name],
+                on_degenerate="nan",
+            )
+            results[name][method] = Scored(found.area, found.status)
+    return results
+
+
+def run_tokens(evaluation: Evaluation, names: Collection[str]) -> Found:
+    """Drop tokens, and see whether the target stays the first class."""
+    model = evaluation.forward_func
+    adapter = find_adapter(model)  # type: ignore[arg-type]  # which checks it
+    wanted = set(names)
+    if "token_relevance_gain" in wanted:
+        wanted |= {"mif_deletion", "lif_deletion"}
+    firsts: dict[str, First] = {"mif_deletion": "most", "lif_deletion": "least"}
+    results: Found = {}
+    for name, first in firsts.items():
+        if name in wanted:
+            results[name] = {
+                method: _dropped(evaluation, adapter, method, first)
+                for method in evaluation.laid
+            }
+    if "token_relevance_gain" in names:
+        results["token_relevance_gain"] = {
+            method: Scored(least.values - most.values, most.status)
+            for (method, least), most in zip(
+                results["lif_deletion"].items(),
+                results["mif_deletion"].values(),
+                strict=True,
+            )
+        }
+    return {name: results[name] for name in names}
+
+
+def _dropped(
+    evaluation: Evaluation, adapter: ViTAdapter, method: str, first: First
+) -> Scored:
+    images = evaluation.inputs
+    if not isinstance(images, Tensor):
+        (images,) = images
+    grid = adapter.patch_grid(images)
+    (given, *_), (laid, *_) = evaluation.given[method], evaluation.laid[method]
+    is_grid = given.dim() > 2 and tuple(given.shape[-2:]) == tuple(grid)
+    of_patches = is_grid or tuple(given.shape[1:]) == (grid[0] * grid[1],)
+    with _named(method):
+        found = token_deletion(
+            adapter,
+            images,
+            given if of_patches and len(given) == len(images) else laid,
+            evaluation.deletion_baselines,
+            evaluation.additional_forward_args,
+            _classes(evaluation.target),
+            evaluation.max_examples_per_batch,
+            evaluation.show_progress,
+            first=first,
+            on_degenerate="nan",
+        )
+    return Scored(found.accuracy, found.status)
+
+
+def _classes(target: Target) -> TargetType:
+    """Pass a target on to what takes classes alone, and refuses others itself."""
+    return cast(TargetType, target)
+
+
+# --- maps alone, and with masks ---------------------------------------------
+
+
+def run_completeness(evaluation: Evaluation, names: Collection[str]) -> Found:
+    """Compare the sums of maps with the output that they share out."""
+    score: Score = evaluation.score if callable(evaluation.score) else "identity"
+    scored = {}
+    for method, maps in evaluation.given.items():
+        with _named(method):
+            values = completeness_error(
+                evaluation.forward_func,
+                evaluation.inputs,
+                _one_or_all(maps),
+                evaluation.deletion_baselines,
+                evaluation.additional_forward_args,
+                evaluation.target,
+                evaluation.max_examples_per_batch,
+                score=score,
+            )
+        scored[method] = Scored(values, (OK,) * len(values))
+    return dict.fromkeys(names, scored)
+
+
+def run_sparseness(evaluation: Evaluation, names: Collection[str]) -> Found:
+    """Measure how few features carry the maps."""
+    scored = {}
+    for method, maps in evaluation.laid.items():
+        with _named(method):
+            found = sparseness(maps, evaluation.feature_mask, on_degenerate="nan")
+        scored[method] = _unless_missing(found, "all-zero map")
+    return dict.fromkeys(names, scored)
+
+
+def run_segmentation(evaluation: Evaluation, names: Collection[str]) -> Found:
+    """Compare maps with the masks of objects."""
+    results: Found = {name: {} for name in names}
+    for method, (maps, *_) in evaluation.laid.items():
+        found = segmentation_scores(maps, _masks(evaluation), on_degenerate="nan")
+        for name in names:
+            results[name][method] = Scored(getattr(found, name), found.status)
+    return results
+
+
+def run_pointing(evaluation: Evaluation, names: Collection[str]) -> Found:
+    """See whether the largest values of maps lie on objects."""
+    scored = {}
+    for method, (maps, *_) in evaluation.laid.items():
+        found = pointing_game(maps, _masks(evaluation), on_degenerate="nan")
+        scored[method] = _unless_missing(found, "constant map or empty mask")
+    return dict.fromkeys(names, scored)
+
+
+def _masks(evaluation: Evaluation) -> Tensor:
+    assert evaluation.masks is not None  # `evaluate` has seen to it
+    return evaluation.masks
+
+
+def _unless_missing(values: Tensor, reason: str) -> Scored:
+    return Scored(
+        values, tuple(reason if each else OK for each in values.isnan().tolist())
+    )
+
+
+Runner: TypeAlias = Callable[[Evaluation, Collection[str]], Found]
+
+RUNNERS: tuple[Runner, ...] = (
+    run_sparseness,
+    run_segmentation,
+    run_pointing,
+    run_completeness,
+    run_tokens,
+    run_hits,
+    run_curves,
+)
+"""All of them, cheap ones first: what they refuse is then told early."""
