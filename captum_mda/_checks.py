@@ -15,6 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from captum_mda._spelling import did_you_mean
+
 FLOATING_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 """The floating-point dtypes that all of PyTorch computes in."""
 
@@ -241,4 +243,5 @@ def require_choice(name: str, value: object, choices: Sequence[str]) -> None:
     """Raise unless ``value`` is one of the given words."""
     if not isinstance(value, str) or value not in choices:
         words = ", ".join(repr(choice) for choice in choices)
-        raise ValueError(f"{name}: got {value!r}, takes one of {words}")
+        hint = did_you_mean(value, choices) if isinstance(value, str) else ""
+        raise ValueError(f"{name}: got {value!r}, takes one of {words}{hint}")

@@ -291,7 +291,8 @@ def test_an_interrupted_run_keeps_what_is_done(
 
     stand_in(monkeypatch, "rollout", stop)
     result = compare(*photos, "--methods", "legrad", "rollout")
-    assert result.exit_code != 0
+    assert result.exit_code == 130
+    assert "captum-mda: stopped; 2 files are in " in result.stderr
     assert [row["name"] for row in rows_of(tmp_path)] == ["a", "a"]
     assert written(tmp_path) == ["a-compare.png", "comparison.csv"]
 

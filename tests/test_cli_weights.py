@@ -530,6 +530,8 @@ NAMES = ["tabby, tabby cat", "golden retriever", "crane", "crane", "tiger cat", 
         ("TABBY CAT", 0),
         ("tabby, tabby cat", 0),
         ("tiger cat", 4),
+        ("retriever", 1),
+        ("Golden", 1),
     ],
 )
 def test_targets_by_name(text: str, index: int) -> None:
@@ -545,6 +547,7 @@ def test_targets_by_name(text: str, index: int) -> None:
             "cat",
             r"no class is called .*; close to it: 0 \(tabby, tabby cat\), 4 \(tig",
         ),
+        ("tabbi", r"no class is called 'tabbi'; close to it: 0 \(tabby, tabby cat\)"),
         ("zebra", "no class is called 'zebra'; or pass a class from 0 to 5"),
         ("7", "got 7, takes a class from 0 to 5"),
         ("-1", "got -1, takes a class"),

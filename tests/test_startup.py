@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import pickle
+import socket
 import subprocess
 import sys
 
 import pytest
+from huggingface_hub import constants
 
 import captum_mda
+from captum_mda._checks import require_choice
+from captum_mda._cli import hub
+from captum_mda._cli.method_option import chosen_methods
+from captum_mda._cli.notes import silent
+from captum_mda._cli.timm_models import load_timm_model, TimmOptions
 
 _HEAVY = ("torch", "timm", "matplotlib", "scipy", "captum")
 
@@ -94,3 +101,51 @@ def test_public_classes_are_pickled_by_name() -> None:
     loaded = pickle.loads(pickle.dumps(captum_mda.LeGrad))
 
     assert loaded is captum_mda.LeGrad
+
+
+@pytest.mark.parametrize(
+    ("word", "meant"),
+    [("le-grad", "legrad"), ("gradcam", "grad-cam"), ("VitCX", "vit-cx")],
+)
+def test_near_misses_of_methods_are_suggested(word: str, meant: str) -> None:
+    with pytest.raises(ValueError, match=f"did you mean '{meant}'"):
+        chosen_methods([word])
+
+
+def test_near_misses_of_choices_are_suggested() -> None:
+    with pytest.raises(ValueError, match="; did you mean 'relaxed'"):
+        require_choice("ordering", "relax", ("paper", "fast", "relaxed"))
+    with pytest.raises(ValueError, match=r"takes one of 'paper', 'fast'$"):
+        require_choice("ordering", "xyz", ("paper", "fast"))
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("deit_tiny", "deit_tiny"),
+        ("vit-base", "vit_base"),
+        ("deit_tinny_patch16_224", "deit_tiny_patch16_224"),
+    ],
+)
+def test_near_misses_of_models_are_suggested(name: str, meant: str) -> None:
+    with pytest.raises(ValueError, match=f"did you mean .*{meant}"):
+        load_timm_model(TimmOptions(name), silent)
+
+
+def test_hub_out_of_reach_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub, "getproxies", dict)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    for answers in (False, True):
+        monkeypatch.setattr(hub, "_answers", lambda endpoint, a=answers: a)
+        with hub.hub_within_reach():
+            assert constants.HF_HUB_OFFLINE is not answers
+        assert constants.HF_HUB_OFFLINE is False
+
+
+def test_closed_port_does_not_answer() -> None:
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        port = server.getsockname()[1]
+        assert not hub._answers(f"http://127.0.0.1:{port}")
+        server.listen()
+        assert hub._answers(f"http://127.0.0.1:{port}")

@@ -47,10 +47,13 @@ from captum_mda._cli.options import (
 app = typer.Typer(
     name="captum-mda",
     no_args_is_help=True,
-    add_completion=False,
+    add_completion=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+
+
+_STOPPED = 130  # what shells return for a command that Ctrl-C ended
 
 
 def _print_version(wanted: bool) -> None:
@@ -77,14 +80,24 @@ def _group(
 
 
 @contextmanager
-def _one_line_errors() -> Iterator[None]:
-    """Show what the user can mend as one line instead of a traceback."""
+def _one_line_errors(out: Path) -> Iterator[None]:
+    """Show what the user can mend, or that they stopped, as a line, not a traceback."""
     try:
         yield
+    except KeyboardInterrupt as error:
+        _note(f"captum-mda: stopped; {_kept(out)}")
+        raise typer.Exit(_STOPPED) from error
     except (ValueError, TypeError, OSError) as error:
         message = " ".join(str(error).split())
         _note(f"captum-mda: error: {message}")
         raise typer.Exit(2) from error
+
+
+def _kept(out: Path) -> str:
+    """Say what an interrupted command leaves in its folder."""
+    if not out.is_dir():
+        return f"nothing was written to {out}"
+    return f"{out} keeps the files and CSV rows of the images that were finished"
 
 
 def _note(text: str) -> None:
@@ -195,7 +208,7 @@ def explain(
     in bfloat16 stand beside them; the kernel is the side of the blur that insertion
     starts from.
     """
-    with _one_line_errors():
+    with _one_line_errors(out):
         from captum_mda._cli.explain import explain_images, ExplainOptions
         from captum_mda._cli.image import Search
         from captum_mda._cli.preparation import CommonOptions, ModelOptions
@@ -300,7 +313,7 @@ def compare(
     A method that cannot explain an image gets an error in place of scores, and the exit
     code is then 1.
     """
-    with _one_line_errors():
+    with _one_line_errors(out):
         chosen = chosen_methods(methods or ())
 
         from captum_mda._cli.compare import compare_images, CompareOptions

@@ -100,7 +100,8 @@ def find_class(
 
     Args:
         text (str): A whole number, or a name, without regard to capitals, underscores
-            and hyphens; one of several synonyms between commas will do.
+            and hyphens; one of several synonyms between commas will do, and so will
+            whole words that a single name has.
         names (sequence of str): The classes' names, or none.
         n_classes (int): How many classes there are.
         option (str, optional): What errors call the text. Default: "target"
@@ -142,6 +143,9 @@ def find_class(
                 f"{option}: {text!r} is the name of several classes, "
                 f"{_listed(found, names)}; pass an index"
             )
+    parts = [index for index, name in enumerate(names) if _has_words(name, text)]
+    if len(parts) == 1:
+        return parts[0]
     close = _listed(_close(text, names), names)
     hint = f"; close to it: {close}" if close else ""
     raise ValueError(f"{option}: no class is called {text!r}{hint}; or pass {range_of}")
@@ -151,13 +155,27 @@ def _plain(name: str) -> str:
     return " ".join(re.sub(r"[-_\s]+", " ", name).casefold().split())
 
 
+def _has_words(name: str, text: str) -> bool:
+    """Tell whether whole words of a name, one after the other, are the text."""
+    wanted = _plain(text)
+    return bool(wanted) and f" {wanted} " in f" {_plain(name.replace(',', ' '))} "
+
+
 def _close(text: str, names: Sequence[str]) -> list[int]:
     """Find names that hold the text, or else look like it."""
     wanted = _plain(text)
     plain = [_plain(name) for name in names]
     holding = [index for index, name in enumerate(plain) if wanted and wanted in name]
-    near = difflib.get_close_matches(wanted, plain, n=_MAX_LISTED)
-    return holding or [index for index, name in enumerate(plain) if name in near]
+    spellings = [
+        (part.strip(), index)
+        for index, name in enumerate(plain)
+        for part in (name, *name.split(","))
+    ]
+    near = difflib.get_close_matches(
+        wanted, [part for part, _ in spellings], n=_MAX_LISTED
+    )
+    found = (index for word in near for part, index in spellings if part == word)
+    return holding or list(dict.fromkeys(found))
 
 
 def _listed(indices: Sequence[int], names: Sequence[str]) -> str:

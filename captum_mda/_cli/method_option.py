@@ -12,6 +12,8 @@ from typing import Any
 
 from typer.core import TyperCommand
 
+from captum_mda._spelling import did_you_mean
+
 SECONDS: Mapping[str, str] = {
     "raw-attention": "Raw attention",
     "rollout": "Rollout",
@@ -103,8 +105,10 @@ def chosen_methods(values: Sequence[str]) -> tuple[str, ...]:
     unknown = [name for name in names if name not in TITLES]
     if unknown or not names:
         got = repr(unknown[0]) if unknown else "none"
+        hint = did_you_mean(unknown[0], TITLES) if unknown else ""
         raise ValueError(
-            f"{_OPTION}: got {got}, takes {', '.join(TITLES)}, or {ALL} for all of them"
+            f"{_OPTION}: got {got}, takes {', '.join(TITLES)}, or {ALL} for all of "
+            f"them{hint}"
         )
     return tuple(dict.fromkeys(names))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -19,7 +20,9 @@ from captum_mda._cli.fitting import (
     inferred_options,
     with_head,
 )
+from captum_mda._cli.hub import hub_within_reach
 from captum_mda._cli.notes import Note
+from captum_mda._spelling import nearest
 
 # What timm's trunks of image-text models return is an embedding, by its length.
 _IMAGE_TEXT = ("clip", "vit_pe_core")
@@ -172,8 +175,10 @@ def _found(
 def _require_known(name: str) -> None:
     if "/" in name or ":" in name or timm.is_model(name):
         return  # a hub's or a folder's, or with the tag of its weights
-    close = timm.list_models(f"*{name}*")[:3]
-    hint = f"; did you mean {' or '.join(close)}?" if close else ""
+    plain = name.strip().lower().replace("-", "_").replace(" ", "_")
+    holding = timm.list_models(f"*{plain}*")
+    close = holding[:3] or nearest(plain, timm.list_models(), 3)
+    hint = f"; did you mean {' or '.join(close)}?" if close else ";"
     raise ValueError(
         f"--model: timm has no model {name!r}{hint} timm.list_models() lists them"
     )
@@ -181,7 +186,10 @@ def _require_known(name: str) -> None:
 
 def _create(name: str, pretrained: bool, arguments: Mapping[str, Any]) -> nn.Module:
     try:
-        model: nn.Module = timm.create_model(name, pretrained=pretrained, **arguments)
+        with hub_within_reach() if pretrained else nullcontext():
+            model: nn.Module = timm.create_model(
+                name, pretrained=pretrained, **arguments
+            )
     # What a constructor says of arguments that it does not know, or cannot combine.
     except (AssertionError, AttributeError, KeyError, TypeError) as error:
         raise ValueError(
@@ -192,8 +200,9 @@ def _create(name: str, pretrained: bool, arguments: Mapping[str, Any]) -> nn.Mod
         with_arguments = f" and {_told(arguments)}" if arguments else ""
         raise ValueError(
             f"--model: timm cannot make {name!r} with pretrained={pretrained}"
-            f"{with_arguments} ({error}); pass --weights FILE, or --no-pretrained for "
-            "random weights"
+            f"{with_arguments} ({error}); pass --weights FILE with weights that "
+            "are on this machine, where the hub cannot be reached (HF_HUB_OFFLINE=1 "
+            "keeps to what it once downloaded), or --no-pretrained for random weights"
         ) from error
     return model
 

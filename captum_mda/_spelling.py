@@ -1,0 +1,51 @@
+"""What a mistyped word was probably meant to be; imports nothing heavy."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable
+
+_CUTOFF = 0.6  # difflib's own; below it the words share little
+
+
+def nearest(word: str, choices: Iterable[str], n: int = 1) -> list[str]:
+    """List the choices that look like a word, the most alike first.
+
+    Args:
+        word (str): What was typed; capitals, hyphens, underscores and spaces do not
+            count.
+        choices (iterable of str): The words that are known.
+        n (int, optional): How many at most. Default: 1
+
+    Returns:
+        *list[str]*: up to ``n`` of them.
+
+    Example::
+
+        >>> nearest("le-grad", ["legrad", "caap"])
+        ['legrad']
+        >>> nearest("xyz", ["legrad", "caap"])
+        []
+    """
+    plain: dict[str, str] = {}
+    for choice in choices:
+        plain.setdefault(_plain(choice), choice)
+    close = difflib.get_close_matches(_plain(word), plain, n, _CUTOFF)
+    return [plain[text] for text in close]
+
+
+def did_you_mean(word: str, choices: Iterable[str]) -> str:
+    """Write the end of an error message; nothing where no choice looks like the word.
+
+    Example::
+
+        >>> did_you_mean("gradcam", ["grad-cam", "caap"])
+        "; did you mean 'grad-cam'?"
+    """
+    close = nearest(word, choices)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def _plain(word: str) -> str:
+    return re.sub(r"[-_\s]+", "", word).casefold()
