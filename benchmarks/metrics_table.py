@@ -2,8 +2,9 @@
 
 Two sets of pictures: the reference photos of ``CAPTUM_MDA_DATA`` with DeiT-Tiny, for
 the class stored with each, and fresh samples of the packaged model, whose objects have
-exact masks. Each map's features are the model's patches, in 28 steps on photos and 32
-on samples, so that all metrics of all methods are affordable.
+exact masks. Insertion, deletion, MAS and monotonicity are those of the MDA tables, in
+224 steps of single positions, as in mda_quality.py and quality.py. The other metrics
+move the model's patches, in 28 steps on photos and 32 on samples.
 
     OMP_NUM_THREADS=1 CAPTUM_MDA_DATA=DATA python benchmarks/metrics_table.py
 
@@ -70,12 +71,8 @@ def score_maps(
 ) -> dict[str, dict[str, float]]:
     """Score all maps of one picture: of each method each metric."""
     model, target = question.classifier.model, question.target
-    shared: dict[str, Any] = {
-        "feature_mask": question.mask,
-        "target": target,
-        "n_steps": n_steps,
-        "on_degenerate": "nan",
-    }
+    shared: dict[str, Any] = {"target": target, "on_degenerate": "nan"}
+    by_patch = {"feature_mask": question.mask, "n_steps": n_steps}
     found = metrics.perturbation_scores_of_maps(
         model,
         question.images,
@@ -93,6 +90,7 @@ def score_maps(
         convention="rise",
         least_first=True,
         **shared,
+        **by_patch,
     )
     masked = black(question.classifier.mean, question.classifier.std)
     scores = {}

@@ -4,7 +4,9 @@ A new Captum release that moves one of them breaks this module and its test, and
 nothing else.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, cast, TypeVar
 
 from captum._utils.common import (
@@ -28,10 +30,13 @@ from captum_mda._state import frames_inside, restores_modes
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 __all__ = [
+    "FORWARDS",
     "BaselineType",
     "NullProgress",
     "TargetType",
     "TensorOrTupleOfTensorsGeneric",
+    "bars_about",
+    "end_bar",
     "format_additional_forward_args",
     "format_output",
     "inputs_before_repeats",
@@ -41,9 +46,52 @@ __all__ = [
 ]
 
 
-def progress_bar(total: int, description: str, show: bool) -> Any:
-    """Open Captum's bar, or one that does nothing."""
-    return progress(total=total, desc=description) if show else NullProgress()
+FORWARDS = " forwards"
+"""The unit of bars that count inputs the model sees."""
+
+_SUBJECT: ContextVar[str] = ContextVar("subject of bars", default="")
+
+
+@contextmanager
+def bars_about(subject: str) -> Iterator[None]:
+    """Let bars opened inside say what they are about, such as an image's name."""
+    token = _SUBJECT.set(subject)
+    try:
+        yield
+    finally:
+        _SUBJECT.reset(token)
+
+
+def progress_bar(
+    total: int | None,
+    description: str,
+    show: bool,
+    work: str | None = None,
+    unit: str = "it",
+) -> Any:
+    """Open Captum's bar, or one that does nothing.
+
+    Args:
+        total (int, optional): How much there is to do. None: it is not known, and no
+            remaining time is shown.
+        description (str): What stands before the bar.
+        show (bool): Whether there is one.
+        work (str, optional): What stands behind the subject of `bars_about`, if there
+            is one. None: the description. Default: None
+        unit (str, optional): What is counted. Default: "it"
+    """
+    if not show:
+        return NullProgress()
+    subject = _SUBJECT.get()
+    text = f"{subject}: {work or description}" if subject else description
+    return progress(total=total, desc=text, unit=unit)
+
+
+def end_bar(bar: Any) -> None:
+    """Let a bar whose total was an estimate end where it is."""
+    if not isinstance(bar, NullProgress):
+        bar.total = bar.n
+        bar.refresh()
 
 
 def log_usage(*, part_of_slo: bool = False) -> Callable[[Function], Function]:

@@ -6,7 +6,6 @@ does not, and says what was given and what is accepted.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from math import inf
 from numbers import Integral, Real
 from typing import Any
@@ -15,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from captum_mda._spelling import did_you_mean
+from captum_mda._spelling import require_choice as require_choice
 
 FLOATING_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 """The floating-point dtypes that all of PyTorch computes in."""
@@ -237,11 +236,3 @@ def require_generator(generator: object) -> None:
             f"generator: got {generator!r}, takes a torch.Generator on the CPU, which "
             "gives the same numbers on all devices"
         )
-
-
-def require_choice(name: str, value: object, choices: Sequence[str]) -> None:
-    """Raise unless ``value`` is one of the given words."""
-    if not isinstance(value, str) or value not in choices:
-        words = ", ".join(repr(choice) for choice in choices)
-        hint = did_you_mean(value, choices) if isinstance(value, str) else ""
-        raise ValueError(f"{name}: got {value!r}, takes one of {words}{hint}")

@@ -1,10 +1,10 @@
-"""What a mistyped word was probably meant to be; imports nothing heavy."""
+"""Words that are taken, and what a mistyped one was meant to be; nothing heavy."""
 
 from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 _CUTOFF = 0.6  # difflib's own; below it the words share little
 
@@ -45,6 +45,14 @@ def did_you_mean(word: str, choices: Iterable[str]) -> str:
     """
     close = nearest(word, choices)
     return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def require_choice(name: str, value: object, choices: Sequence[str]) -> None:
+    """Raise unless ``value`` is one of the given words."""
+    if not isinstance(value, str) or value not in choices:
+        words = ", ".join(repr(choice) for choice in choices)
+        hint = did_you_mean(value, choices) if isinstance(value, str) else ""
+        raise ValueError(f"{name}: got {value!r}, takes one of {words}{hint}")
 
 
 def _plain(word: str) -> str:

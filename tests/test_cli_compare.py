@@ -350,7 +350,8 @@ def test_bars_on_the_terminal(
     assert "a: MDA" in shown.stderr and "1/1" in shown.stderr
     assert "attribution" not in shown.stderr and "curves" not in shown.stderr
     silent = compare(photos[0], "--methods", "mda", "--no-progress")
-    (line,) = silent.stderr.splitlines()
+    headings, line = silent.stderr.splitlines()
+    assert headings.startswith("Ins and MAS Ins: higher is better; Del and MAS Del:")
     assert line == f"figures and comparison.csv are in {tmp_path / 'out'}"
 
 

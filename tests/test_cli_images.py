@@ -517,3 +517,17 @@ def test_tables_on_any_terminal(
     assert result.exit_code == 0, result.output
     shown = "猫 é".encode(encoding, "backslashreplace").decode(encoding)
     assert shown in result.stdout
+
+
+def test_what_of_a_folder_is_left_out_is_told(tmp_path: Path) -> None:
+    from captum_mda._cli.images import left_out
+
+    photo(tmp_path / "a.png", "PNG")
+    assert left_out([tmp_path]) == []
+    (tmp_path / "within").mkdir()
+    for name in ("notes.txt", "table.csv", ".hidden"):
+        (tmp_path / name).write_text("")
+    (told,) = left_out([tmp_path, tmp_path / "a.png"])
+    assert told == (
+        f"note: {tmp_path}: 2 files that are no images and 1 folder in it left out"
+    )

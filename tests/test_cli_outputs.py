@@ -355,3 +355,12 @@ def test_mda_without_scores_still_has_its_baselines(
     assert flat.exit_code == 1
     mda, legrad = rows_of(tmp_path, "compare")
     assert "no feature can be credited" in mda["error"] and legrad["error"] == ""
+
+
+@pytest.mark.parametrize("option", ["--samples", "--sample-seed"])
+def test_options_of_samples_are_refused_beside_photos(
+    option: str, run: Callable[..., Any], photos: Any
+) -> None:
+    result = run("compare", photos[0], "--model", "demo", option, 1)
+    assert result.exit_code == 2
+    assert f"{option}: is for the demo model's own samples" in result.output

@@ -58,6 +58,13 @@ def test_help_and_version_import_nothing_heavy(arguments: tuple[str, ...]) -> No
         ("explain", "--colour"),
         ("explain", "--tau", "high"),
         ("explian",),
+        ("explain", "a.png", "--model", "x", "--ordering", "relax"),
+        ("explain", "a.png", "--model", "x", "--magnitude", "papr"),
+        ("explain", "a.png", "--model", "x", "--solver", "qp"),
+        ("explain", "a.png", "--model", "x", "--score", "logit"),
+        ("explain", "a.png", "--model", "x", "--seed-method", "caap"),
+        ("compare", "a.png", "--model", "x", "--device", "gpu"),
+        ("compare", "a.png", "--model", "x", "--deletion-baseline", "blur"),
     ],
 )
 def test_mistyped_words_are_refused_before_pytorch_is_imported(
@@ -149,3 +156,33 @@ def test_closed_port_does_not_answer() -> None:
         assert not hub._answers(f"http://127.0.0.1:{port}")
         server.listen()
         assert hub._answers(f"http://127.0.0.1:{port}")
+
+
+def test_words_of_options_are_those_that_their_modules_know() -> None:
+    from captum_mda._cli import options, question, seeds
+    from captum_mda.magnitude import MAGNITUDE_RULES, SOLVERS
+    from captum_mda.ordering import ORDERINGS
+    from captum_mda.perturbation.precision import PRECISIONS
+    from captum_mda.perturbation.scores import SCORES
+
+    known = {
+        "--deletion-baseline": question.DELETION_BASELINES,
+        "--device": ("auto", "cpu", "cuda"),
+        "--magnitude": MAGNITUDE_RULES,
+        "--ordering": ORDERINGS,
+        "--precision": PRECISIONS,
+        "--score": SCORES,
+        "--seed-method": seeds.SEED_METHODS,
+        "--solver": SOLVERS,
+    }
+    assert {name: set(words) for name, words in options.CHOICES.items()} == {
+        name: set(words) for name, words in known.items()
+    }
+
+
+def test_words_are_completed() -> None:
+    from captum_mda._cli.method_option import completed_methods
+    from captum_mda._cli.options import completing
+
+    assert completing("--ordering")("re") == ["relaxed"]
+    assert completed_methods("libra") == ["libra-fullgrad", "libra-ixg"]

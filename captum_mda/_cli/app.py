@@ -6,6 +6,7 @@ PyTorch, timm and matplotlib are imported by the commands, not by this module.
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,12 +17,15 @@ import typer
 from captum_mda._cli.file_names import showable
 from captum_mda._cli.method_option import (
     chosen_methods,
+    completed_methods,
     methods_help,
     MethodsCommand,
 )
 from captum_mda._cli.options import (
     Background,
     BatchSize,
+    CHOICES,
+    completing,
     DeletionBaseline,
     Device,
     Images,
@@ -36,6 +40,7 @@ from captum_mda._cli.options import (
     PatchSize,
     Pretrained,
     Progress,
+    require_choices,
     Samples,
     SampleSeed,
     Score,
@@ -82,10 +87,11 @@ def _group(
 @contextmanager
 def _one_line_errors(out: Path) -> Iterator[None]:
     """Show what the user can mend, or that they stopped, as a line, not a traceback."""
+    started = time.time() - 1.0  # file systems round their times
     try:
         yield
     except KeyboardInterrupt as error:
-        _note(f"captum-mda: stopped; {_kept(out)}")
+        _note(f"captum-mda: stopped; {_kept(out, started)}")
         raise typer.Exit(_STOPPED) from error
     except (ValueError, TypeError, OSError) as error:
         message = " ".join(str(error).split())
@@ -93,11 +99,16 @@ def _one_line_errors(out: Path) -> Iterator[None]:
         raise typer.Exit(2) from error
 
 
-def _kept(out: Path) -> str:
-    """Say what an interrupted command leaves in its folder."""
-    if not out.is_dir():
+def _kept(out: Path, since: float) -> str:
+    """Say what a command that was interrupted has written into its folder."""
+    files = list(out.iterdir()) if out.is_dir() else []
+    new = [path for path in files if path.is_file() and path.stat().st_mtime >= since]
+    if not new:
         return f"nothing was written to {out}"
-    return f"{out} keeps the files and CSV rows of the images that were finished"
+    count = "1 file is" if len(new) == 1 else f"{len(new)} files are"
+    tables = [path.name for path in new if path.suffix == ".csv"]
+    rows = f"; {tables[0]} has the rows of finished images" if tables else ""
+    return f"{count} in {out} of what was finished{rows}"
 
 
 def _note(text: str) -> None:
@@ -126,7 +137,8 @@ def explain(
     seed_method: Annotated[
         str,
         typer.Option(
-            metavar="auto|bi-attn|legrad|none",
+            metavar="|".join(CHOICES["--seed-method"]),
+            autocompletion=completing("--seed-method"),
             help="The seed, an attribution to choose candidates by, which saves most "
             "of the forwards. auto: bi-attn, as in the MDA tables, if the model is a "
             "Vision Transformer that can be looked into, else none.",
@@ -159,26 +171,34 @@ def explain(
         ),
     ] = 0.005,
     solver: Annotated[
-        str, typer.Option(metavar="nnls|osqp", help="What fits the density.")
+        str,
+        typer.Option(
+            metavar="|".join(CHOICES["--solver"]),
+            autocompletion=completing("--solver"),
+            help="What fits the density.",
+        ),
     ] = "nnls",
     magnitude: Annotated[
         str,
         typer.Option(
-            metavar="reference|paper|increment|mas",
+            metavar="|".join(CHOICES["--magnitude"]),
+            autocompletion=completing("--magnitude"),
             help="The rule of the magnitudes; mas: those that MAS scores reward most.",
         ),
     ] = "reference",
     ordering: Annotated[
         str,
         typer.Option(
-            metavar="paper|fast|joint|relaxed|auto",
+            metavar="|".join(CHOICES["--ordering"]),
+            autocompletion=completing("--ordering"),
             help=ORDERING_HELP,
         ),
     ] = "auto",
     precision: Annotated[
         str | None,
         typer.Option(
-            metavar="bf16",
+            metavar="|".join(CHOICES["--precision"]),
+            autocompletion=completing("--precision"),
             help="Screen candidates in bfloat16 and decide near ties in float32, which "
             "saves time where the hardware computes in bfloat16.  [default: float32 "
             "throughout]",
@@ -194,8 +214,8 @@ def explain(
     patch_size: PatchSize = None,
     batch_size: BatchSize = None,
     device: Device = "auto",
-    samples: Samples = 4,
-    sample_seed: SampleSeed = 2,
+    samples: Samples = None,
+    sample_seed: SampleSeed = None,
     progress: Progress = True,
     out: Out = OUT,
     overwrite: Overwrite = False,
@@ -209,10 +229,20 @@ def explain(
     starts from.
     """
     with _one_line_errors(out):
+        require_choices(
+            seed_method=seed_method,
+            solver=solver,
+            magnitude=magnitude,
+            ordering=ordering,
+            precision=precision,
+            score=score,
+            device=device,
+            deletion_baseline=deletion_baseline,
+        )
         from captum_mda._cli.explain import explain_images, ExplainOptions
         from captum_mda._cli.image import Search
         from captum_mda._cli.preparation import CommonOptions, ModelOptions
-        from captum_mda._cli.table import format_table
+        from captum_mda._cli.table import format_table, SCORES_NOTE, SEARCH_NOTE
 
         common = CommonOptions(
             images=tuple(images or ()),
@@ -251,6 +281,8 @@ def explain(
         options = ExplainOptions(common, search, seed_method, seed_map)
         rows = explain_images(options, _note)
         _say(format_table(rows), sys.stdout)
+        if any(row.error is None for row in rows):
+            _note(f"{SCORES_NOTE} {SEARCH_NOTE}")
         _note(f"figures, explanations and scores.csv are in {out}")
     if any(row.error for row in rows):
         raise typer.Exit(1)
@@ -263,6 +295,7 @@ def compare(
         list[str] | None,
         typer.Option(
             metavar="NAME...",
+            autocompletion=completed_methods,
             help="The methods, in the order of the panels: words up to the next option "
             "or to a path, or with commas between. Their names are listed below.",
             show_default=False,
@@ -280,7 +313,8 @@ def compare(
     ordering: Annotated[
         str | None,
         typer.Option(
-            metavar="paper|fast|joint|relaxed|auto",
+            metavar="|".join(CHOICES["--ordering"]),
+            autocompletion=completing("--ordering"),
             help=f"Of the method mda. {ORDERING_HELP}  [default: auto]",
             show_default=False,
         ),
@@ -297,8 +331,8 @@ def compare(
     patch_size: PatchSize = None,
     batch_size: BatchSize = None,
     device: Device = "auto",
-    samples: Samples = 4,
-    sample_seed: SampleSeed = 2,
+    samples: Samples = None,
+    sample_seed: SampleSeed = None,
     progress: Progress = True,
     out: Out = OUT,
     overwrite: Overwrite = False,
@@ -315,10 +349,17 @@ def compare(
     """
     with _one_line_errors(out):
         chosen = chosen_methods(methods or ())
+        require_choices(
+            ordering=ordering,
+            score=score,
+            device=device,
+            deletion_baseline=deletion_baseline,
+        )
 
         from captum_mda._cli.compare import compare_images, CompareOptions
         from captum_mda._cli.comparison import format_comparison
         from captum_mda._cli.preparation import CommonOptions, ModelOptions
+        from captum_mda._cli.table import SCORES_NOTE
 
         common = CommonOptions(
             images=tuple(images or ()),
@@ -346,6 +387,8 @@ def compare(
         )
         rows = compare_images(CompareOptions(common, chosen, ordering, scores), _note)
         _say(format_comparison(rows), sys.stdout)
+        if any(row.insertion is not None for row in rows):
+            _note(f"{SCORES_NOTE} seconds: of the map.")
         _note(f"figures and comparison.csv are in {out}")
     if any(row.error for row in rows):
         raise typer.Exit(1)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from captum_mda._captum import progress_bar
 from captum_mda._cli.comparison import caption, ComparisonRow
-from captum_mda._cli.facts import common_facts, demo_note, figure_caption
+from captum_mda._cli.facts import common_facts, figure_caption, notes_on
 from captum_mda._cli.method_option import TITLES
 from captum_mda._cli.methods import build, compute_map, Map, MDA, MdaMap
 from captum_mda._cli.models import Classifier
@@ -29,8 +29,6 @@ ENDING = "-compare.png"
 
 _SEARCH_FACTS = ("magnitude", "tau", "solver", "seed", "refine", "precision")
 """What of MDA's provenance becomes columns."""
-
-_MAX_NAME = 20  # characters of a file's name beside the bar
 
 
 @dataclass(frozen=True)
@@ -82,9 +80,8 @@ def compare_images(options: CompareOptions, note: Note) -> list[ComparisonRow]:
     classifier = common.model.load(note)
     target = common.target_of(classifier)
     pictures = find_pictures(common, classifier, note)
-    toy = demo_note(common)
-    if toy is not None:
-        note(toy)
+    for text in notes_on(common):
+        note(text)
     common.out.mkdir(parents=True, exist_ok=True)
     ordering = options.ordering or "auto"
     methods = {name: _built(name, classifier, ordering) for name in options.methods}
@@ -202,7 +199,7 @@ class Comparison:
         """Write beside the bar what is being computed."""
         announce = getattr(self.bar, "set_description", None)  # a silent bar has none
         if announce is not None:
-            announce(f"{self.picture.name[:_MAX_NAME]}: {TITLES[name]}")
+            announce(f"{self.picture.short_name}: {TITLES[name]}")
 
     def _draw(
         self, question: Question, rows: list[ComparisonRow], maps: dict[str, Tensor]
@@ -210,7 +207,7 @@ class Comparison:
         figure = maps_figure(
             question.photo,
             # MDA stands first, whatever the order of the names was.
-            {TITLES[name]: maps[name] for name in sorted(maps, key="mda".__ne__)},
+            {TITLES[name]: maps[name] for name in sorted(maps, key=MDA.__ne__)},
             title=question.title(self.picture.name),
             caption=figure_caption(self.options, self.classifier, rows[0], None),
             captions={

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from captum_mda._cli.facts import common_facts, demo_note
+from captum_mda._cli.facts import common_facts, notes_on
 from captum_mda._cli.file_names import showable
 from captum_mda._cli.image import ENDINGS, ImageJob, Search
 from captum_mda._cli.inputs import read_seed_map
@@ -60,9 +60,8 @@ def explain_images(options: ExplainOptions, note: Callable[[str], None]) -> list
     classifier = common.model.load(note)
     target = common.target_of(classifier)
     pictures = find_pictures(common, classifier, note)
-    toy = demo_note(common)
-    if toy is not None:
-        note(toy)
+    for text in notes_on(common):
+        note(text)
     seeds = make_seeds(
         options.seed_method,
         seed_values,

@@ -8,6 +8,7 @@ from typing import Any
 import timm
 import torch
 
+from captum_mda._cli.images import left_out
 from captum_mda._cli.models import Classifier, DEMO
 from captum_mda._cli.preparation import CommonOptions
 from captum_mda._cli.table import model_words
@@ -73,14 +74,15 @@ def _crop(options: CommonOptions, classifier: Classifier) -> str:
     return f"the image as the model sees it: {how} to {width} x {height} pixels"
 
 
-def demo_note(options: CommonOptions) -> str | None:
-    """Say what the demo model makes of photos, if it is given any."""
-    if options.model.name != DEMO or not options.images:
-        return None
-    from captum_mda import demo
+def notes_on(options: CommonOptions) -> list[str]:
+    """Say what a user should know of the model and the images, a line each."""
+    notes = left_out(options.images)
+    if options.model.name == DEMO and options.images:
+        from captum_mda import demo
 
-    return (
-        "note: the demo model knows only the shapes of its samples "
-        f"({', '.join(demo.CLASS_NAMES)}) and calls any photo one of them; name a "
-        "model of photos with --model, such as deit_tiny_patch16_224"
-    )
+        notes.append(
+            "note: the demo model knows only the shapes of its samples "
+            f"({', '.join(demo.CLASS_NAMES)}) and calls any photo one of them; name a "
+            "model of photos with --model, such as deit_tiny_patch16_224"
+        )
+    return notes

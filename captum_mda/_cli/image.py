@@ -8,6 +8,7 @@ from typing import Any, cast
 
 from torch import Tensor
 
+from captum_mda._captum import bars_about
 from captum_mda._cli.facts import Facts, figure_caption
 from captum_mda._cli.models import Classifier
 from captum_mda._cli.preparation import CommonOptions, Picture
@@ -104,6 +105,11 @@ class ImageJob:
             self.options.model.weights_name,
             facts=self.facts,
         )
+        with bars_about(self.picture.short_name):
+            return self._tried(row)
+
+    def _tried(self, row: Row) -> Row:
+        """Explain the picture, or tell why it cannot be explained."""
         try:
             question = ask(
                 self.classifier,

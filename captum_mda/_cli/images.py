@@ -39,6 +39,35 @@ def find_images(paths: Iterable[Path], argument: str = "IMAGE") -> list[Path]:
     return found
 
 
+def left_out(paths: Iterable[Path]) -> list[str]:
+    """Say of each folder what of it is not read: a line each, none where all is.
+
+    Args:
+        paths (iterable of Path): Files and folders, as `find_images` takes them.
+    """
+    notes = []
+    endings = _endings()
+    for folder in filter(_is_folder, paths):
+        shown = [path for path in folder.iterdir() if not path.name.startswith(".")]
+        within = [path for path in shown if _is_folder(path)]
+        others = [
+            path
+            for path in shown
+            if path.suffix.lower() not in endings and path not in within
+        ]
+        parts = [
+            f"{len(some)} {noun if len(some) == 1 else nouns}"
+            for some, noun, nouns in (
+                (others, "file that is no image", "files that are no images"),
+                (within, "folder", "folders"),
+            )
+            if some
+        ]
+        if parts:
+            notes.append(f"note: {folder}: {' and '.join(parts)} in it left out")
+    return notes
+
+
 def _is_folder(path: Path) -> bool:
     try:
         return path.is_dir()

@@ -113,6 +113,11 @@ def chosen_methods(values: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
+def completed_methods(incomplete: str) -> list[str]:
+    """List the names that a word begins, for completion in a shell."""
+    return [name for name in (*TITLES, ALL) if name.startswith(incomplete)]
+
+
 def join_methods(arguments: Sequence[str]) -> list[str]:
     """Make one word of the names behind each ``--methods``, as options take one.
 

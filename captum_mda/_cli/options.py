@@ -2,10 +2,44 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from captum_mda._spelling import require_choice
+
+CHOICES = {
+    "--deletion-baseline": ("mean", "black"),
+    "--device": ("auto", "cpu", "cuda"),
+    "--magnitude": ("reference", "paper", "increment", "mas"),
+    "--ordering": ("paper", "fast", "joint", "relaxed", "auto"),
+    "--precision": ("bf16",),
+    "--score": ("softmax", "identity", "sigmoid"),
+    "--seed-method": ("auto", "bi-attn", "legrad", "none"),
+    "--solver": ("nnls", "osqp"),
+}
+"""What options take that take words; a test holds it to the modules that know them,
+which take seconds to import."""
+
+
+def require_choices(**values: str | None) -> None:
+    """Raise a ValueError if an option has none of its words; None is no value."""
+    for name, value in values.items():
+        option = f"--{name.replace('_', '-')}"
+        if value is not None:
+            require_choice(option, value, CHOICES[option])
+
+
+def completing(option: str) -> Callable[[str], list[str]]:
+    """Make what completes an option's words in a shell."""
+
+    def complete(incomplete: str) -> list[str]:
+        return [word for word in CHOICES[option] if word.startswith(incomplete)]
+
+    return complete
+
 
 Images = Annotated[
     list[Path] | None,
@@ -88,7 +122,8 @@ Target = Annotated[
 Score = Annotated[
     str,
     typer.Option(
-        metavar="softmax|sigmoid|identity",
+        metavar="|".join(CHOICES["--score"]),
+        autocompletion=completing("--score"),
         help="What is made of the model's outputs: softmax for one class of several, "
         "sigmoid for several at once or a single yes or no, identity for numbers.",
     ),
@@ -103,7 +138,8 @@ Background = Annotated[
 DeletionBaseline = Annotated[
     str,
     typer.Option(
-        metavar="mean|black",
+        metavar="|".join(CHOICES["--deletion-baseline"]),
+        autocompletion=completing("--deletion-baseline"),
         help="The colour of a deleted patch: the data's mean, or black.",
     ),
 ]
@@ -115,16 +151,31 @@ BatchSize = Annotated[
     int | None,
     typer.Option(metavar="N", help="Images in one forward.  [default: as many as fit]"),
 ]
-Device = Annotated[str, typer.Option(metavar="auto|cpu|cuda", help="Where to compute.")]
-Samples = Annotated[
-    int,
-    typer.Option(metavar="N", help="How many demo samples, where no IMAGE is given."),
+Device = Annotated[
+    str,
+    typer.Option(
+        metavar="|".join(CHOICES["--device"]),
+        help="Where to compute.",
+        autocompletion=completing("--device"),
+    ),
 ]
-SampleSeed = Annotated[
-    int,
+SAMPLES, SAMPLE_SEED = 4, 2
+"""How many samples the demo explains, and which; the defaults of what follows."""
+Samples = Annotated[
+    int | None,
     typer.Option(
         metavar="N",
-        help="Which demo samples; the model was trained on those of 0 and 1.",
+        help=f"How many demo samples, where no IMAGE is given.  [default: {SAMPLES}]",
+        show_default=False,
+    ),
+]
+SampleSeed = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        help="Which demo samples; the model was trained on those of 0 and 1.  "
+        f"[default: {SAMPLE_SEED}]",
+        show_default=False,
     ),
 ]
 Progress = Annotated[

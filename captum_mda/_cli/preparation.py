@@ -14,6 +14,7 @@ from captum_mda._cli.file_names import showable, unique_names
 from captum_mda._cli.images import find_images, read_image
 from captum_mda._cli.models import Classifier, DEMO, load_classifier
 from captum_mda._cli.notes import Note
+from captum_mda._cli.options import SAMPLE_SEED, SAMPLES
 from captum_mda._cli.outputs import require_outputs
 from captum_mda._cli.pixels import background_colour
 from captum_mda._cli.question import DELETION_BASELINES
@@ -124,8 +125,8 @@ class CommonOptions:
     background: str
     deletion_baseline: str
     batch_size: int | None
-    samples: int
-    sample_seed: int
+    samples: int | None
+    sample_seed: int | None
     show_progress: bool
     out: Path
     overwrite: bool = False
@@ -147,7 +148,16 @@ class CommonOptions:
             "--deletion-baseline", self.deletion_baseline, DELETION_BASELINES
         )
         background_colour(self.background, "--background")
-        require_positive_integer("--samples", self.samples)
+        require_positive_integer("--samples", self.n_samples)
+        for option, value in (
+            ("--samples", self.samples),
+            ("--sample-seed", self.sample_seed),
+        ):
+            if self.images and value is not None:
+                raise ValueError(
+                    f"{option}: is for the demo model's own samples, and IMAGE is "
+                    f"given; leave out {option}, or the images"
+                )
         if self.batch_size is not None:
             require_positive_integer("--batch-size", self.batch_size)
         if self.model.name != DEMO and not self.images:
@@ -184,7 +194,17 @@ class CommonOptions:
         """What the images' files are called, without their endings."""
         if self.images:
             return unique_names(self.files)
-        return [f"demo-{self.sample_seed}-{index}" for index in range(self.samples)]
+        return [f"demo-{self.seed}-{index}" for index in range(self.n_samples)]
+
+    @property
+    def n_samples(self) -> int:
+        """How many samples of the demo are explained where there are no images."""
+        return SAMPLES if self.samples is None else self.samples
+
+    @property
+    def seed(self) -> int:
+        """What those samples are drawn by."""
+        return SAMPLE_SEED if self.sample_seed is None else self.sample_seed
 
     def check_outputs(
         self, table: str, endings: Sequence[str], more_read: Iterable[Path] = ()
@@ -202,6 +222,9 @@ class CommonOptions:
         require_outputs(self.out, written, read, self.overwrite)
 
 
+_MAX_NAME = 20  # characters of a file's name beside a bar
+
+
 @dataclass(frozen=True)
 class Picture:
     """Where a picture is from, what its files are called, and how to get it."""
@@ -209,6 +232,11 @@ class Picture:
     origin: str
     name: str
     read: Callable[[], Tensor]  # (C, H, W), as the model takes it
+
+    @property
+    def short_name(self) -> str:
+        """Its name beside a bar."""
+        return self.name[:_MAX_NAME]
 
 
 def find_pictures(
@@ -230,10 +258,10 @@ def find_pictures(
 def _demo_pictures(options: CommonOptions) -> list[Picture]:
     from captum_mda import demo
 
-    images = demo.make_samples(options.samples, options.sample_seed).images
+    images = demo.make_samples(options.n_samples, options.seed).images
     return [
         Picture(
-            f"demo sample {index} of seed {options.sample_seed}",
+            f"demo sample {index} of seed {options.seed}",
             name,
             partial(images.__getitem__, index),
         )

@@ -21,9 +21,19 @@ SCORES = (
 )
 """The six scores, by their fields' names in `PerturbationScores`."""
 
+SCORES_NOTE = (
+    "Ins and MAS Ins: higher is better; Del and MAS Del: lower; their differences: "
+    "higher. MAS: Ins and Del, less where a map's magnitudes miss the response."
+)
+"""What the columns are, in one line."""
+
 HEADINGS = ("Ins", "Del", "Ins-Del", "MAS Ins", "MAS Del", "MAS Ins-Del")
 """What stands above their columns."""
 
+SEARCH_NOTE = (
+    "forwards and seconds: of the search; kernel: side of the blur that insertion "
+    "starts from, in pixels."
+)
 _WORDS = ("image", "class", "seed")
 _MAX_CLASS_NAME = 28  # characters; the longest of ImageNet's have a hundred
 

@@ -12,9 +12,12 @@ from torch import Tensor
 from captum_mda._calls import MadeByCall
 from captum_mda._captum import (
     BaselineType,
+    end_bar,
+    FORWARDS,
     inputs_before_repeats,
     is_tuple,
     log_usage,
+    NullProgress,
     progress_bar,
     TensorOrTupleOfTensorsGeneric,
 )
@@ -42,6 +45,7 @@ from captum_mda.magnitude import (
 )
 from captum_mda.ordering import (
     EndPoints,
+    expected_forwards,
     forwards_of_paper,
     measure_end_points,
     order_examples,
@@ -375,27 +379,29 @@ class MetricDrivenAttribution(MadeByCall, PerturbationAttribution):
             _rows_per_forward(perturbations_per_eval, features.batch_size),
         )
         responses = SubsetResponses(response, tensors, (hidden, deleted), features)
-        n_places = features.batch_size * features.n_features
         title = f"{self.get_name()} attribution"
         with preserved_state(self.forward_func), torch.no_grad():
-            with progress_bar(n_places, title, show_progress) as bar:
-                end_points, dtype = measure_end_points(responses)
-                degenerate = self._degenerate(end_points, response.scored_as)
-                bar.update(int(degenerate.sum()) * features.n_features)
-                task = SearchTask(
-                    responses,
-                    end_points,
-                    (~degenerate).nonzero().flatten(),
-                    seed,
-                    tau,
-                    bar,
-                    [
-                        Screening(self.precision, response.gives_probabilities)
-                        for _ in range(features.batch_size)
-                    ],
-                )
-                ordering = resolved(self.ordering, task)
+            end_points, dtype = measure_end_points(responses)
+            degenerate = self._degenerate(end_points, response.scored_as)
+            task = SearchTask(
+                responses,
+                end_points,
+                (~degenerate).nonzero().flatten(),
+                seed,
+                tau,
+                [
+                    Screening(self.precision, response.gives_probabilities)
+                    for _ in range(features.batch_size)
+                ],
+            )
+            ordering = resolved(self.ordering, task)
+            each = expected_forwards(ordering, features.n_features, seed is not None)
+            total = None if each is None else each * len(task.examples)
+            with progress_bar(total, title, show_progress, "search", FORWARDS) as bar:
+                response.progress = bar
                 found = order_examples(task, ordering)
+                response.progress = NullProgress()
+                end_bar(bar)
             sweeps = (
                 torch.stack([found.insertion, found.deletion])
                 if self.mean_steps == "patch"

@@ -17,6 +17,7 @@ from captum_mda._calls import MadeByCall
 from captum_mda._captum import (
     format_additional_forward_args,
     format_output,
+    FORWARDS,
     is_tuple,
     log_usage,
     progress_bar,
@@ -225,7 +226,7 @@ class ViTAttribution(MadeByCall, Attribution):
         with (
             eager_execution(self.adapter.model),
             preserved_state(self.adapter.model, "model"),
-            progress_bar(total, title, show_progress) as bar,
+            progress_bar(total, title, show_progress, None, FORWARDS) as bar,
             gradients_enabled(),
             no_autocast(images.device),
         ):

@@ -9,7 +9,7 @@ from typing import get_args, Literal
 
 from torch import Tensor
 
-from captum_mda._captum import BaselineType, progress_bar
+from captum_mda._captum import BaselineType, FORWARDS, progress_bar
 from captum_mda._checks import (
     require_choice,
     require_flag,
@@ -98,7 +98,9 @@ class Question:
     ) -> list[Tensor]:
         """Score all inputs on some paths: float64 (B, n + 1) of each, raw scores."""
         job = Sweep(paths)
-        bar = progress_bar(job.n_rows, "Response curves", self.show_progress)
+        bar = progress_bar(
+            job.n_rows, "Response curves", self.show_progress, "scores", FORWARDS
+        )
         response = self.response
         response.progress = bar
         with bar, preserved_state(self.forward_func):

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from captum_mda._captum import progress_bar, TargetType
+from captum_mda._captum import FORWARDS, progress_bar, TargetType
 from captum_mda._state import preserved_state
 from captum_mda.metrics.masked_accuracy import is_first
 from captum_mda.metrics.questions import Question
@@ -54,7 +54,7 @@ def drop_tokens(question: TokenQuestion, order: Tensor, counts: Tensor) -> Tenso
     images, adapter = question.images, question.adapter
     targets = target_indices(question.target, len(images))
     total = len(images) * (len(counts) + 2)
-    bar = progress_bar(total, "Token deletion", question.show_progress)
+    bar = progress_bar(total, "Token deletion", question.show_progress, None, FORWARDS)
 
     def answer(chunk: slice, size: int) -> Tensor:
         rows = torch.arange(len(images))[chunk]

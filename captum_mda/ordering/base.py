@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -44,7 +44,6 @@ class SearchTask(Brief):
         seed (Tensor or None): float64 (B, N) on the CPU, an attribution to start from.
         tau (float): The normalised response in [0, 1] at which insertion hands over to
             deletion.
-        progress (Any): A bar; updated by one for each patch placed.
         screenings (sequence of Screening): One for each of the B examples; says what
             its candidates are screened in.
     """
@@ -54,7 +53,6 @@ class SearchTask(Brief):
     examples: Tensor
     seed: Tensor | None
     tau: float
-    progress: Any
     screenings: Sequence[Screening]
 
 
@@ -83,6 +81,24 @@ class Ordering(Protocol):
     def __call__(self, task: SearchTask) -> SearchResult:
         """Order the patches of all of a task's examples."""
         ...
+
+
+def expected_forwards(
+    ordering: Ordering, n_features: int, has_seed: bool
+) -> int | None:
+    """Ask an ordering how many forwards an example will take.
+
+    Args:
+        ordering (Ordering): The ordering.
+        n_features (int): N.
+        has_seed (bool): Whether the task has a seed.
+
+    Returns:
+        *int* or None: what its own ``expected_forwards`` says; None where it has none,
+        as its rounds end when nothing more is gained.
+    """
+    tell = getattr(ordering, "expected_forwards", None)
+    return tell(n_features, has_seed=has_seed) if callable(tell) else None
 
 
 def require_ordering(ordering: object) -> None:

@@ -172,6 +172,10 @@ class FastOrdering(Described):
             return max(DEFAULT_BUDGET * n_features, LEAST_DEFAULT_BUDGET)
         return self.forwards_per_feature * n_features
 
+    def expected_forwards(self, n_features: int, has_seed: bool) -> int:
+        """Tell about how many forwards the search of an example takes."""
+        return int(self.budget(n_features)) + (0 if has_seed else 2 * n_features)
+
     def __call__(self, task: SearchTask) -> SearchResult:
         """Order the patches of all of a task's examples, side by side."""
         return order_side_by_side(task, self.search)
@@ -209,7 +213,7 @@ class _FastSearch:
         self._checks = options.deletion_checks or checks
         self._patience = patience if options.patience is None else options.patience
         self._budget = options.budget(n)
-        self._spent = self._shown = 0
+        self._spent = 0
         self._lost = np.full(n, np.nan)  # by deletion, in front, when last asked
 
     def run(self, seed: NDArray[np.float64] | None) -> Search[Found]:
@@ -288,7 +292,6 @@ class _FastSearch:
         if self._is_dear() and self._task.tau < 1.0 and len(asked) > 1:
             inserted.responses[best] = -np.inf
             yield from self._insert_too(asked[int(inserted.responses.argmax())])
-        self._show()
 
     def _allowance(self) -> float:
         """Tell after how many forwards insertion asks for as little as it may."""
@@ -458,13 +461,6 @@ class _FastSearch:
         self._back += block
         if response is not None:
             self._deletion[self._n - len(self._back)] = response
-        self._show()
-
-    def _show(self) -> None:
-        """Advance the bar, unless patches were taken back."""
-        placed = len(self._front) + len(self._back)
-        self._task.progress.update(max(placed - self._shown, 0))
-        self._shown = max(placed, self._shown)
 
     def _is_quiet(self, response: NDArray[np.float64] | float) -> NDArray[np.bool_]:
         """Tell where a response is so near the deletion baseline's as not to matter."""

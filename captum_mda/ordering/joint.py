@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from captum_mda._captum import NullProgress
 from captum_mda.ordering.base import (
     Described,
     joint_score,
@@ -89,14 +87,13 @@ class JointOrdering(Described):
         """Search the order of one example, round by round."""
         n = task.responses.n_features
         budget = self.forwards_per_feature * n
-        answers = Answers(_Share(task.progress, n, budget))
-        alone = replace(task, progress=NullProgress())
+        answers = Answers()
         seed: NDArray[np.float64] | None = None
         best: Found | None = None
         highest, before = -np.inf, 0
         for round_ in range(self.rounds):
             ordering = self.searches[min(round_, len(self.searches) - 1)]
-            found = yield from answers.remembered(ordering.search(alone, example, seed))
+            found = yield from answers.remembered(ordering.search(task, example, seed))
             score = joint_score(*found[2:], task.end_points, example)
             if score > highest:
                 best, highest = found, score
@@ -106,7 +103,6 @@ class JointOrdering(Described):
             before = answers.n_asked
             seed = np.empty(n)
             seed[found[0]] = np.arange(n, 0, -1)
-        answers.progress.finish()
         assert best is not None  # there is a first round
         return best
 
@@ -116,15 +112,10 @@ THOROUGH = FastOrdering(deletion_checks=8)
 
 
 class Answers:
-    """What was asked of one example and answered, so that nothing is asked twice.
+    """What was asked of one example and answered, so that nothing is asked twice."""
 
-    Args:
-        progress (Any): A bar; updated by one for each question that was asked.
-    """
-
-    def __init__(self, progress: Any) -> None:
+    def __init__(self) -> None:
         self.n_asked = 0
-        self.progress = progress
         self._known: dict[tuple[int, bool, bytes], float] = {}
 
     def remembered(self, search: Search[Found]) -> Search[Found]:
@@ -141,26 +132,4 @@ class Answers:
             values = yield replace(query, subsets=query.subsets[rows])
             self._known.update(zip(new, values.tolist(), strict=True))
             self.n_asked += len(rows)
-            self.progress.update(len(rows))
         return np.array([self._known[key] for key in keys])
-
-
-class _Share:
-    """Advances a bar by N in all, at the pace at which a budget is spent."""
-
-    def __init__(self, progress: Any, n: int, budget: float) -> None:
-        self._progress, self._n, self._budget = progress, n, budget
-        self._spent = self._shown = 0
-
-    def update(self, spent: int) -> None:
-        """Show what was spent."""
-        self._spent += spent
-        self._show(min(int(self._n * self._spent / self._budget), self._n))
-
-    def finish(self) -> None:
-        """Show the rest."""
-        self._show(self._n)
-
-    def _show(self, place: int) -> None:
-        self._progress.update(place - self._shown)
-        self._shown = place

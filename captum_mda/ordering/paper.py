@@ -51,6 +51,10 @@ class PaperOrdering(Described):
         """Check the window."""
         self.window = require_positive_integer_or_none("window", window)
 
+    def expected_forwards(self, n_features: int, has_seed: bool) -> int:
+        """Tell how many forwards the search of an example takes, in float32."""
+        return _forwards(self.window, n_features, has_seed)
+
     def __call__(self, task: SearchTask) -> SearchResult:
         """Order the patches of all of a task's examples, side by side."""
         return order_side_by_side(task, self._search)
@@ -77,7 +81,6 @@ class PaperOrdering(Described):
             )
             front.append(highest)
             insertion[len(front)] = response
-            task.progress.update(1)
 
         back: list[int] = []  # o_N, o_{N-1}, ..., o_{C+1}
         while len(front) + len(back) < n:
@@ -89,8 +92,13 @@ class PaperOrdering(Described):
             # The image that holds only the last patches of the order is the full image
             # without the first ones: a point of the deletion curve.
             deletion[n - len(back)] = response
-            task.progress.update(1)
         return front + back[::-1], len(front), insertion, deletion
+
+
+def _forwards(window: int | None, n_features: int, has_seed: bool) -> int:
+    """Count the candidates of all steps: all that are left, or those of a window."""
+    width = (window or default_window(n_features)) if has_seed else n_features
+    return sum(min(width, n_left) for n_left in range(1, n_features + 1))
 
 
 def forwards_of_paper(ordering: object, n_features: int) -> tuple[int, int]:
@@ -106,6 +114,7 @@ def forwards_of_paper(ordering: object, n_features: int) -> tuple[int, int]:
     ordering = getattr(ordering, "ordering", ordering)  # the one that is refined
     if not isinstance(ordering, PaperOrdering):
         return 0, 0
-    window = ordering.window or default_window(n_features)
-    left = range(1, n_features + 1)
-    return sum(left), sum(min(window, n) for n in left)
+    return (
+        ordering.expected_forwards(n_features, has_seed=False),
+        ordering.expected_forwards(n_features, has_seed=True),
+    )

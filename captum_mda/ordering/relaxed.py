@@ -10,6 +10,7 @@ from torch import nn, Tensor
 from captum_mda.ordering.base import (
     DELETION,
     Described,
+    expected_forwards,
     INSERTION,
     Ordering,
     require_ordering,
@@ -24,6 +25,8 @@ DEFAULT_BUDGET = 3.5
 """Forwards for each feature of the ordering proper."""
 LEVELS = 3
 """How many numbers of patches a step asks about, each from both ends."""
+FORWARDS_OF_A_STEP = 4 * LEVELS
+"""Both ways from each number of patches, and each row there and back."""
 LARGEST_SHARE = 0.8
 """The largest of them, as a share of the patches."""
 REACH = 1.0
@@ -88,6 +91,13 @@ class RelaxedOrdering(Described):
         steps = require_positive_integer("steps", steps)
         self.ordering = ordering
         self.steps = steps
+
+    def expected_forwards(self, n_features: int, has_seed: bool) -> int | None:
+        """Tell about how many forwards an example takes: its steps, and the search."""
+        search = expected_forwards(self.ordering, n_features, has_seed=True)
+        if search is None:
+            return None
+        return self.steps * FORWARDS_OF_A_STEP + search
 
     def __call__(self, task: SearchTask) -> SearchResult:
         """Find a seed, and order the patches of all of a task's examples by it."""

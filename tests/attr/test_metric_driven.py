@@ -222,6 +222,38 @@ def test_the_progress_bar_reaches_its_end(capfd: pytest.CaptureFixture[str]) -> 
     assert "100%" in written
 
 
+def test_bars_count_forwards_and_say_what_they_are_about(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    from captum_mda._captum import bars_about
+
+    mda = MetricDrivenAttribution(lambda x: x.sum(1), score="identity")
+    with bars_about("tabby"):
+        mda.attribute(torch.rand(1, 6) + 1, show_progress=True)
+    written = capfd.readouterr().err
+    assert "tabby: search: 100%" in written and "forwards" in written
+
+
+def test_orderings_say_what_they_will_cost() -> None:
+    from captum_mda.ordering import (
+        AutoOrdering,
+        expected_forwards,
+        FastOrdering,
+        JointOrdering,
+        PaperOrdering,
+        RelaxedOrdering,
+    )
+
+    window = sum(min(28, left) for left in range(1, 197))
+    assert expected_forwards(PaperOrdering(), 196, True) == window
+    assert expected_forwards(PaperOrdering(), 196, False) == 196 * 197 // 2
+    assert expected_forwards(FastOrdering(), 196, True) == 882
+    assert expected_forwards(FastOrdering(), 196, False) == 882 + 2 * 196
+    assert expected_forwards(RelaxedOrdering(), 196, False) == 40 * 12 + 686
+    assert expected_forwards(JointOrdering(), 196, True) is None
+    assert expected_forwards(AutoOrdering(), 196, True) is None
+
+
 class DropoutNet(nn.Module):
     def __init__(self) -> None:
         super().__init__()
