@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from captum_mda._files import replacing
-from captum_mda.metrics import PerturbationScores
+from captum_mda.metrics import METRICS, PerturbationScores
 
 SCORES = (
     "insertion",
@@ -27,7 +27,7 @@ SCORES_NOTE = (
 )
 """What the columns are, in one line."""
 
-HEADINGS = ("Ins", "Del", "Ins-Del", "MAS Ins", "MAS Del", "MAS Ins-Del")
+HEADINGS = tuple(METRICS[name].heading for name in SCORES)
 """What stands above their columns."""
 
 SEARCH_NOTE = (

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Literal
 
+from captum_mda._spelling import nearest
 from captum_mda.metrics import runs
 from captum_mda.metrics.scores import PerturbationScores
 from captum_mda.metrics.segmentation import SegmentationScores
@@ -281,11 +281,9 @@ def metric_named(argument: str, name: object) -> Metric:
     if name in METRICS:
         return METRICS[name]
     # Whoever reads tables knows a metric by its heading.
-    written = {each.heading.lower(): each.name for each in METRICS.values()}
+    written = {each.heading: each.name for each in METRICS.values()}
     known = {**{each: each for each in METRICS}, **written}
-    near = get_close_matches(name.lower().replace(" ", "_"), known, n=1) or (
-        get_close_matches(name.lower(), known, n=1)
-    )
+    near = nearest(name, known)
     if near:
         raise ValueError(
             f"{argument}: got {name!r}, did you mean {known[near[0]]!r}? "
