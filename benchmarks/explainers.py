@@ -199,14 +199,19 @@ class Method:
     libra: bool = False
 
     def __call__(self, pictures: Pictures, folder: Path) -> Explained:
-        """Explain; what is drawn at random is the same each time."""
-        model, n = pictures.model, len(pictures.names)
+        """Explain each picture alone: what is drawn at random is the same for each."""
+        model = pictures.model
         method = self.make(model)  # which tries the model out, once for all pictures
-        with torch.random.fork_rng([]), counted(model, pictures.images) as forwards:
-            torch.manual_seed(0)
-            with LibraGrad(model) if self.libra else nullcontext():
-                values = method.attribute(pictures.images, pictures.targets)
-            return Explained(values.detach(), [forwards() / n] * n)
+        maps, spent = [], []
+        for image, target in zip(
+            pictures.images.split(1), pictures.targets.split(1), strict=True
+        ):
+            with torch.random.fork_rng([]), counted(model, image) as forwards:
+                torch.manual_seed(0)
+                with LibraGrad(model) if self.libra else nullcontext():
+                    maps.append(method.attribute(image, target).detach())
+                spent.append(forwards())
+        return Explained(torch.cat(maps), spent)
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
 """Every method under every metric, with intervals and Holm-corrected verdicts.
 
-Two sets of pictures: the reference photos of ``CAPTUM_MDA_DATA`` with DeiT-Tiny, for
-the class stored with each, and fresh samples of the packaged model, whose objects have
-exact masks. Insertion, deletion, MAS and monotonicity are those of the MDA tables, in
+Two sets of pictures, those of quality.py: the reference photos of ``CAPTUM_MDA_DATA``
+with DeiT-Tiny, for the class that it predicts, and fresh samples of the packaged model,
+whose objects have exact masks. Insertion, deletion, MAS and monotonicity are those of the MDA tables, in
 224 steps of single positions, as in mda_quality.py and quality.py. The other metrics
 move the model's patches, in 28 steps on photos and 32 on samples.
 
@@ -28,6 +28,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from explainers import samples
 from scoring import (
     black,
     Column,
@@ -44,10 +45,10 @@ from scoring import (
 from torch import Tensor
 from tqdm import tqdm
 
-from captum_mda import demo, metrics
+from captum_mda import metrics
 from captum_mda._cli.method_option import TITLES
 from captum_mda._cli.methods import compute_map
-from captum_mda._cli.models import Classifier, load_classifier
+from captum_mda._cli.models import load_classifier
 from captum_mda._cli.question import ask, Question
 from captum_mda._files import replacing
 from captum_mda.metrics import statistics
@@ -115,23 +116,27 @@ def score_picture(task: tuple[str, int], names: Sequence[str]) -> dict[str, Any]
     torch.set_num_threads(1)
     warnings.filterwarnings("ignore")
     kind, number = task
-    classifier, image, target, mask = _picture(kind, number)
-    question = ask(classifier, image, target, "mean", None)
+    question, objects = _question(kind, number)
     maps = {name: compute_map(name, question) for name in names}
     scores = score_maps(question, maps, STEPS[kind])
-    if mask is not None:
+    if objects is not None:
         for name, values in maps.items():
-            found = object_scores(values, mask)
+            found = object_scores(values, objects)
             scores[name] |= {metric: float(each) for metric, each in found.items()}
     return {"kind": kind, "number": number, "scores": scores}
 
 
-def _picture(kind: str, number: int) -> tuple[Classifier, Tensor, int, Tensor | None]:
+def _question(kind: str, number: int) -> tuple[Question, Tensor | None]:
+    """Ask about a picture as quality.py does; return the masks of objects, too."""
     if kind == SAMPLES:
-        # The model was trained on the samples of seeds 0 and 1.
-        images, labels, masks = demo.make_samples(number + 1, 11)
         classifier = load_classifier("demo", None, None, None, "cpu")
-        return classifier, images[-1], int(labels[-1]), masks[-1:]
+        pictures = samples(number + 1).of([str(number)])
+        question = ask(
+            classifier, pictures.images[0], int(pictures.targets), "mean", None
+        )
+        # The blur of a fixed size, in place of one chosen by the sample's confidence.
+        vars(question)["_blur"] = pictures.blurred, pictures.kernel
+        return question, pictures.objects
     data = Path(os.environ["CAPTUM_MDA_DATA"])
     name = "deit_tiny_patch16_224"
     weights = data / "models" / f"{name}.safetensors"
@@ -139,7 +144,8 @@ def _picture(kind: str, number: int) -> tuple[Classifier, Tensor, int, Tensor | 
     with np.load(data / "oracles" / "maps.npz") as stored:
         photo = _photos(stored.files)[number]
         image = torch.from_numpy(stored[f"{photo}/x"])
-        return classifier, image, int(stored[f"{photo}/target"]), None
+        target = int(stored[f"{photo}/target"])
+    return ask(classifier, image, target, "mean", None), None
 
 
 def _photos(files: Sequence[str]) -> list[str]:

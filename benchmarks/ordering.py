@@ -24,7 +24,7 @@ from typing import Any
 import torch
 from mda_quality import Reference
 from quality_figure import draw, Point
-from scoring import fill_page
+from scoring import fill_page, PHOTO_NAMES
 from torch import Tensor
 from tqdm import tqdm
 
@@ -189,7 +189,7 @@ def photos_table(rows: list[dict[str, Any]]) -> str:
         heads += [name, "Ins-Del", "MAS"]
     lines = [f"| {' | '.join(heads)} |", f"|{' --- |' * len(heads)}"]
     for alike in zip(*(groups[setting] for setting in NAMED), strict=True):
-        cells = [alike[0]["photo"]]
+        cells = [PHOTO_NAMES[alike[0]["photo"]]]
         for row in alike:
             gains = [f"{row[f'{name}_gain']:+.3f}" for name in SCORES]
             cells += [f"{row['forwards']:,}", *gains]

@@ -20,9 +20,11 @@ import json
 import os
 from pathlib import Path
 from statistics import mean
+from typing import Any
 
 import torch
 from mda_quality import Reference
+from scoring import PHOTO_NAMES
 from torch import nn, Tensor
 from torch.nn import functional
 from tqdm import tqdm
@@ -31,7 +33,6 @@ from captum_mda import MetricDrivenAttribution
 from captum_mda._files import replacing
 
 HERE = Path(__file__).resolve().parent
-PHOTOS = ("1", "207", "281", "291", "340", "386", "812", "937")
 BF16_COST = 33 / 83
 FORMATS = {"photo": "", "margin": ".3f", "Ins-Del": "+.3f"}
 
@@ -80,7 +81,7 @@ def main() -> None:
     """Run what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=HERE / "precision.json")
-    parser.add_argument("--photos", nargs="*", default=PHOTOS)
+    parser.add_argument("--photos", nargs="*", default=list(PHOTO_NAMES))
     parser.add_argument("--real", action="store_true", help="do not emulate")
     options = parser.parse_args()
     reference = Reference(Path(os.environ["CAPTUM_MDA_DATA"]))
@@ -116,12 +117,13 @@ def main() -> None:
     print(table(rows))
 
 
-def table(rows: list[dict[str, float]]) -> str:
+def table(rows: list[dict[str, Any]]) -> str:
     """Write the rows and their means."""
     names = list(rows[0])
     lines = [f"| {' | '.join(names)} |", f"|{' --- |' * len(names)}"]
     means = {name: mean(float(row[name]) for row in rows) for name in names}
-    for row in [*rows, means | {"photo": "mean"}]:
+    named = [row | {"photo": PHOTO_NAMES[row["photo"]]} for row in rows]
+    for row in [*named, means | {"photo": "mean"}]:
         cells = [format(row[name], FORMATS.get(name, ".0f")) for name in names]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)

@@ -1,7 +1,4 @@
-"""What the tables of scores share: columns, coarse metrics, and pages filled by marks.
-
-Used by metrics_table.py and quality.py.
-"""
+"""What the tables of scores share: columns, coarse metrics, and pages filled by marks."""
 
 from __future__ import annotations
 
@@ -19,6 +16,20 @@ from captum_mda._files import replacing
 PHOTOS, SAMPLES = "photos", "samples"
 STEPS = {PHOTOS: 28, SAMPLES: 32}
 """The steps of a sweep in which the model's patches are the features."""
+
+PHOTO_NAMES = {
+    "1": "goldfish",
+    "207": "golden retriever",
+    "281": "tabby",
+    "291": "baboon",
+    "340": "zebra",
+    "386": "African elephant",
+    "812": "space shuttle",
+    "937": "broccoli",
+}
+"""The reference photos: the class their file is of, and the name of the class that DeiT-Tiny
+predicts, for which each is explained. The two are one class but for 291, a lion that the
+model takes for a baboon."""
 
 ARROWS = {True: "\N{UPWARDS ARROW}", False: "\N{DOWNWARDS ARROW}"}
 
