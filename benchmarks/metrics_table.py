@@ -2,9 +2,9 @@
 
 Two sets of pictures, those of quality.py: the reference photos of ``CAPTUM_MDA_DATA``
 with DeiT-Tiny, for the class that it predicts, and fresh samples of the packaged model,
-whose objects have exact masks. Insertion, deletion, MAS and monotonicity are those of the MDA tables, in
-224 steps of single positions, as in mda_quality.py and quality.py. The other metrics
-move the model's patches, in 28 steps on photos and 32 on samples.
+whose objects have exact masks. Insertion, deletion, MAS and monotonicity are those of
+the MDA tables, in 224 steps of single positions, as in mda_quality.py and quality.py.
+The other metrics move the model's patches, in 28 steps on photos and 32 on samples.
 
     OMP_NUM_THREADS=1 CAPTUM_MDA_DATA=DATA python benchmarks/metrics_table.py
 

@@ -163,5 +163,10 @@ def points_of(rows: Sequence[Row]) -> dict[str, dict[str, list[Point]]]:
                     p for p in points if p not in variants or p.name in _SEARCHES
                 ]
             if variants:
-                figure.setdefault(f"{kind}, MDA alone", {})[title] = variants
+                # Ins-Del knows no magnitudes: their markers would be on one spot.
+                figure.setdefault(f"{kind}, MDA alone", {})[title] = [
+                    p
+                    for p in variants
+                    if metric.startswith("mas") or ", mas" not in p.name
+                ]
     return figure

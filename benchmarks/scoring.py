@@ -1,4 +1,4 @@
-"""What the tables of scores share: columns, coarse metrics, and pages filled by marks."""
+"""What the tables of scores share: columns, coarse metrics, names, pages with marks."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ PHOTO_NAMES = {
     "812": "space shuttle",
     "937": "broccoli",
 }
-"""The reference photos: the class their file is of, and the name of the class that DeiT-Tiny
-predicts, for which each is explained. The two are one class but for 291, a lion that the
-model takes for a baboon."""
+"""The reference photos: the class that a file shows, and the name of the one that
+DeiT-Tiny predicts, for which it is explained. They are the same but for 291, a lion
+that the model takes for a baboon."""
 
 ARROWS = {True: "\N{UPWARDS ARROW}", False: "\N{DOWNWARDS ARROW}"}
 

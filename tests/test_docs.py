@@ -13,11 +13,17 @@ import importlib.util
 import json
 import re
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from statistics import fmean
 from types import ModuleType
 
+import numpy as np
 import pytest
+import timm
+import torch
 from pages import blocks_of, run
+from torch import nn
 
 from captum_mda.metrics.statistics import mean_interval, MeanInterval
 
@@ -443,3 +449,47 @@ def test_a_failing_cell_says_what_is_wrong(table_script: ModuleType) -> None:
             assert got == wanted
     finally:
         del table_script.METHODS["bad"]
+
+
+SHARED = {
+    **{name: name for name in ("mda", "bi-attn", "legrad", "caap", "tis", "vit-cx")},
+    "libra-fullgrad": "libra fullgrad+",
+    "libra-ixg": "libra input x gradient",
+}
+"""Methods of metrics_table.json, and what they are called in quality.json."""
+
+
+@pytest.mark.parametrize("kind", ["photos", "samples"])
+def test_a_quantity_has_one_number_on_all_pages(kind: str) -> None:
+    table, quality = (
+        json.loads((ROOT / "benchmarks" / f"{name}.json").read_text())
+        for name in ("metrics_table", "quality")
+    )
+    for name, title in SHARED.items():
+        ours = [each["scores"][name] for each in table if each["kind"] == kind]
+        theirs = [row for row in quality if (row["data"], row["name"]) == (kind, title)]
+        assert len(ours) == len(theirs) >= 8
+        metrics = set(ours[0]) & set(theirs[0])
+        assert {"insertion", "deletion", "mas_insertion_deletion"} <= metrics
+        assert len(metrics) >= 8
+        for metric in metrics:
+            means = [fmean(row[metric] for row in rows) for rows in (ours, theirs)]
+            assert means[0] == pytest.approx(means[1], abs=1e-3), (name, metric)
+
+
+@pytest.mark.real_model
+def test_photos_are_named_by_the_class_that_the_model_predicts(
+    deit_tiny: nn.Module,
+    oracle_maps: Mapping[str, np.ndarray],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    names = importlib.import_module("scoring").PHOTO_NAMES
+    described = timm.data.ImageNetInfo().index_to_description
+    assert set(names) == {key.split("/")[0] for key in oracle_maps if key[0].isdigit()}
+    for photo, name in names.items():
+        target = int(oracle_maps[f"{photo}/target"])
+        with torch.no_grad():
+            outputs = deit_tiny(torch.from_numpy(oracle_maps[f"{photo}/x"])[None])
+        assert int(outputs.argmax()) == target
+        assert described(target).split(",")[0] == name
