@@ -58,6 +58,10 @@ def test_help_and_version_import_nothing_heavy(arguments: tuple[str, ...]) -> No
         ("explain", "--colour"),
         ("explain", "--tau", "high"),
         ("explian",),
+        ("explain", "a.png"),
+        ("compare", "a.png"),
+        ("explain", "a.png", "--model", "x", "--weights", "no such file"),
+        ("explain", "a.png", "--model", "x", "--labels", "no such file"),
         ("explain", "a.png", "--model", "x", "--ordering", "relax"),
         ("explain", "a.png", "--model", "x", "--magnitude", "papr"),
         ("explain", "a.png", "--model", "x", "--solver", "qp"),
@@ -67,7 +71,7 @@ def test_help_and_version_import_nothing_heavy(arguments: tuple[str, ...]) -> No
         ("compare", "a.png", "--model", "x", "--deletion-baseline", "blur"),
     ],
 )
-def test_mistyped_words_are_refused_before_pytorch_is_imported(
+def test_words_are_refused_before_pytorch_is_imported(
     arguments: tuple[str, ...],
 ) -> None:
     _, err = _run(*arguments)

@@ -41,6 +41,8 @@ from captum_mda._cli.options import (
     Pretrained,
     Progress,
     require_choices,
+    require_files,
+    require_model,
     Samples,
     SampleSeed,
     Score,
@@ -239,6 +241,8 @@ def explain(
             device=device,
             deletion_baseline=deletion_baseline,
         )
+        require_model(images, model)
+        require_files(weights=weights, labels=labels, seed_map=seed_map)
         from captum_mda._cli.explain import explain_images, ExplainOptions
         from captum_mda._cli.image import Search
         from captum_mda._cli.preparation import CommonOptions, ModelOptions
@@ -283,7 +287,9 @@ def explain(
         _say(format_table(rows), sys.stdout)
         if any(row.error is None for row in rows):
             _note(f"{SCORES_NOTE} {SEARCH_NOTE}")
-        _note(f"figures, explanations and scores.csv are in {out}")
+            _note(f"figures, explanations and scores.csv are in {out}")
+        else:
+            _note(f"every row has an error; the table, scores.csv, is in {out}")
     if any(row.error for row in rows):
         raise typer.Exit(1)
 
@@ -355,6 +361,8 @@ def compare(
             device=device,
             deletion_baseline=deletion_baseline,
         )
+        require_model(images, model)
+        require_files(weights=weights, labels=labels)
 
         from captum_mda._cli.compare import compare_images, CompareOptions
         from captum_mda._cli.comparison import format_comparison
@@ -389,6 +397,9 @@ def compare(
         _say(format_comparison(rows), sys.stdout)
         if any(row.insertion is not None for row in rows):
             _note(f"{SCORES_NOTE} seconds: of the map.")
-        _note(f"figures and comparison.csv are in {out}")
+        if any(row.error is None for row in rows):
+            _note(f"figures and comparison.csv are in {out}")
+        else:
+            _note(f"every row has an error; the table, comparison.csv, is in {out}")
     if any(row.error for row in rows):
         raise typer.Exit(1)

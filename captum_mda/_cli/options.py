@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -30,6 +30,24 @@ def require_choices(**values: str | None) -> None:
         option = f"--{name.replace('_', '-')}"
         if value is not None:
             require_choice(option, value, CHOICES[option])
+
+
+def require_model(images: Sequence[Path] | None, model: str | None) -> None:
+    """Raise a ValueError if there are images, and no model that they are for."""
+    if images and model is None:
+        raise ValueError(
+            "--model: got none, and images of your own need one; pass --model NAME, "
+            "such as --model deit_tiny_patch16_224 (with --weights FILE for weights of "
+            "your own), or --model demo for the toy model, which knows only the shapes "
+            "of its samples"
+        )
+
+
+def require_files(**paths: Path | None) -> None:
+    """Raise a ValueError if an option names a file that does not exist."""
+    for name, path in paths.items():
+        if path is not None and not path.is_file():
+            raise ValueError(f"--{name.replace('_', '-')}: there is no file {path}")
 
 
 def completing(option: str) -> Callable[[str], list[str]]:

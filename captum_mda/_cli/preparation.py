@@ -14,7 +14,7 @@ from captum_mda._cli.file_names import showable, unique_names
 from captum_mda._cli.images import find_images, read_image
 from captum_mda._cli.models import Classifier, DEMO, load_classifier
 from captum_mda._cli.notes import Note
-from captum_mda._cli.options import SAMPLE_SEED, SAMPLES
+from captum_mda._cli.options import require_model, SAMPLE_SEED, SAMPLES
 from captum_mda._cli.outputs import require_outputs
 from captum_mda._cli.pixels import background_colour
 from captum_mda._cli.question import DELETION_BASELINES
@@ -52,17 +52,10 @@ class ModelOptions:
             return showable(self.weights.name)
         return "random" if self.pretrained is False else "pretrained"
 
-    def require_named(self, has_images: bool) -> None:
-        """Raise a ValueError if images or options belong to a model without a name."""
+    def require_named(self) -> None:
+        """Raise a ValueError if options belong to a model without a name."""
         if self.model is not None:
             return
-        if has_images:
-            raise ValueError(
-                "--model: got none, and images of your own need one; pass "
-                "--model NAME, such as --model deit_tiny_patch16_224 (with --weights "
-                f"FILE for weights of your own), or --model {DEMO} for the toy model, "
-                "which knows only the shapes of its samples"
-            )
         given = {
             "--weights": self.weights,
             "--weights-key": self.weights_key,
@@ -142,7 +135,8 @@ class CommonOptions:
         Raises:
             ValueError: An option is out of its range, or no image can be read.
         """
-        self.model.require_named(has_images=bool(self.images))
+        require_model(self.images, self.model.model)
+        self.model.require_named()
         self.model.check()
         require_choice(
             "--deletion-baseline", self.deletion_baseline, DELETION_BASELINES
