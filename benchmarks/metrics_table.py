@@ -58,7 +58,7 @@ ROOT = Path(__file__).resolve().parents[1]
 COLUMNS = {
     "insertion": Column("Ins", True),
     "deletion": Column("Del", False),
-    "mas_insertion_deletion": Column("MAS", True),
+    "mas_insertion_deletion": Column("MAS Ins-Del", True),
     "monotonicity": Column("Monotonicity", True),
     "aopc": Column("AOPC", True),
     "symmetric_relevance_gain": Column("SRG", True),
