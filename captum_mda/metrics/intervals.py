@@ -48,7 +48,9 @@ class MeanInterval:
         One score has no interval, ``0.812``, and none no mean, ``NaN``.
         """
         width = self.high - self.low
-        finite = 0 < width < math.inf
+        # The ends of equal values differ in their last bits; that is no width.
+        noise = 1e-12 * max(abs(self.low), abs(self.high))
+        finite = noise < width < math.inf
         decimals = min(max(3, 1 - math.floor(math.log10(width))), 15) if finite else 3
         # Adding 0 turns a rounded -0.0 into 0.0.
         mean, low, high = (

@@ -650,3 +650,12 @@ def test_a_comparison_refuses(
 def test_the_table_takes_what_a_comparison_takes() -> None:
     taken = [inspect.signature(f).parameters for f in (compare, comparison_table)]
     assert taken[0] == taken[1]
+
+
+def test_an_interval_of_rounding_errors_alone_has_no_more_decimals() -> None:
+    equal = [later - first for first, later in ((0.1, 0.2), (0.2, 0.3), (0.3, 0.4))]
+    assert len(set(equal)) > 1
+    found = mean_interval(equal)
+    assert found.low < found.high
+    assert str(found) == "0.100 [0.100, 0.100]"
+    assert str(mean_interval([0.10001, 0.10002, 0.10003])).startswith("0.100020 [")
