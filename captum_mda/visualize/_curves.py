@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 # Colours that colour-blind readers tell apart (Okabe and Ito).
 _SUFFICIENT_COLOUR = "#009E73"
 RESPONSE_COLOUR, DENSITY_COLOUR = "#0072B2", "#D55E00"
+
+_LEGEND_LETTERS = 42  # less than half of a panel's width
 
 
 @dataclass(frozen=True)
@@ -204,8 +207,11 @@ def frame_curves(axes: Axes, title: str, below: str, beside: str) -> None:
 
 
 def draw_legend(axes: Axes) -> None:
-    """Name the lines of a panel, where they leave room."""
+    """Name the lines of a panel, where they leave room: narrow, so that they do."""
+    lines, names = axes.get_legend_handles_labels()
     axes.legend(
+        lines,
+        [textwrap.fill(name, _LEGEND_LETTERS) for name in names],
         loc="best",  # a poor map's curves may go through any corner
         fontsize=8,
         framealpha=0.9,

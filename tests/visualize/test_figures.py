@@ -18,6 +18,7 @@ from captum_mda import (
     patch_feature_mask,
 )
 from captum_mda.visualize import denormalize, explanation_figure, save_figure
+from captum_mda.visualize._curves import draw_curves, draw_legend, DrawnCurve
 
 
 def brightness(images: Tensor) -> Tensor:
@@ -47,7 +48,9 @@ def scores(images: Tensor, explanation: MDAExplanation) -> metrics.PerturbationS
 
 
 def legend_texts(figure: Figure, place: int) -> list[str]:
-    return [text.get_text() for text in figure.axes[place].get_legend().get_texts()]
+    """The entries of a legend, without their breaks of lines."""
+    texts = figure.axes[place].get_legend().get_texts()
+    return [text.get_text().replace("\n", " ") for text in texts]
 
 
 def test_panels_follow_the_gammas(images: Tensor, explanation: MDAExplanation) -> None:
@@ -109,6 +112,24 @@ def test_curves_of_scores_are_theirs(
         np.testing.assert_array_equal(density, curve.density[1])
         assert f"response, area {curve.area[1]:.3f}" in legend_texts(figure, place)
         assert f"{curve.mas_area[1]:.3f}" in figure.axes[place].get_title()
+
+
+def test_a_legend_leaves_a_slow_curve_free() -> None:
+    """A turtle's deletion: much of the score hangs on the second half of patches."""
+    steps = np.linspace(0.0, 1.0, 197)
+    known = [(0, 1), (0.1, 0.86), (0.13, 0.75), (0.23, 0.67), (0.32, 0.6), (0.34, 0.46)]
+    x, y = zip(*known, (0.45, 0.45), (0.47, 0.13), (0.55, 0.03), (1, 0), strict=True)
+    density = np.interp(steps, [0.0, 0.14, 0.6, 1.0], [1.0, 0.44, 0.02, 0.0])
+    response = np.interp(steps, x, y)
+    figure = Figure(figsize=(12.0, 3.4))
+    axes = figure.add_axes((0.52, 0.15, 0.43, 0.69))  # as in `explanation_figure`
+    draw_curves(axes, DrawnCurve("deletion", response, density, 0.3, 0.4, ""), 64, 196)
+    draw_legend(axes)
+    figure.canvas.draw()
+    legend = axes.get_legend().get_window_extent()
+    for values in (response, density):
+        points = axes.transData.transform(np.stack([steps, values], 1))
+        assert not legend.count_contains(points)
 
 
 def test_image_forms_are_equal(explanation: MDAExplanation) -> None:
