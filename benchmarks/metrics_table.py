@@ -131,11 +131,10 @@ def _question(kind: str, number: int) -> tuple[Question, Tensor | None]:
     if kind == SAMPLES:
         classifier = load_classifier("demo", None, None, None, "cpu")
         pictures = samples(number + 1).of([str(number)])
-        question = ask(
-            classifier, pictures.images[0], int(pictures.targets), "mean", None
-        )
+        target = int(pictures.targets)
         # The blur of a fixed size, in place of one chosen by the sample's confidence.
-        vars(question)["_blur"] = pictures.blurred, pictures.kernel
+        kernels = [pictures.kernel]
+        question = ask(classifier, pictures.images[0], target, "mean", None, kernels)
         return question, pictures.objects
     data = Path(os.environ["CAPTUM_MDA_DATA"])
     name = "deit_tiny_patch16_224"

@@ -246,6 +246,7 @@ def test_a_degenerate_image_does_not_stop_the_others(
     assert written(tmp_path) == ["photo.png", "photo.safetensors", "scores.csv"]
     first, second = rows_of(tmp_path)
     assert "class 1 scores" in first["error"] and first["insertion"] == ""
+    assert first["ordering"] == "" and second["ordering"] == "joint"  # nothing ran
     assert second["error"] == "" and 0.0 < float(second["insertion"]) < 1.0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ import captum_mda
 from captum_mda import MDAExplanation
 from captum_mda._cli import image as image_module
 from captum_mda._cli.app import app
+from captum_mda._cli.options import require_files
 
 COMMANDS = ("explain", "compare")
 TABLES = {"explain": "scores.csv", "compare": "comparison.csv"}
@@ -79,6 +81,15 @@ def test_images_need_a_model(
     for hint in ("--model deit_tiny_patch16_224", "--model demo", "--weights"):
         assert hint in result.output
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_labels_may_come_through_a_pipe(tmp_path: Path) -> None:
+    pipe = tmp_path / "labels"
+    os.mkfifo(pipe)
+    require_files(labels=pipe)
+    with pytest.raises(ValueError, match=r"^--labels: there is no file "):
+        require_files(labels=tmp_path / "other")
 
 
 @pytest.mark.usefixtures("unloaded")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, TextIO
@@ -111,6 +111,16 @@ def _kept(out: Path, since: float) -> str:
     tables = [path.name for path in new if path.suffix == ".csv"]
     rows = f"; {tables[0]} has the rows of finished images" if tables else ""
     return f"{count} in {out} of what was finished{rows}"
+
+
+def _finish(errors: Sequence[str | None], files: str, table: str, out: Path) -> None:
+    """Say where the results are, and exit with 1 if a row has an error."""
+    if all(errors):
+        _note(f"every row has an error; the table, {table}, is in {out}")
+    else:
+        _note(f"{files} and {table} are in {out}")
+    if any(errors):
+        raise typer.Exit(1)
 
 
 def _note(text: str) -> None:
@@ -287,11 +297,7 @@ def explain(
         _say(format_table(rows), sys.stdout)
         if any(row.error is None for row in rows):
             _note(f"{SCORES_NOTE} {SEARCH_NOTE}")
-            _note(f"figures, explanations and scores.csv are in {out}")
-        else:
-            _note(f"every row has an error; the table, scores.csv, is in {out}")
-    if any(row.error for row in rows):
-        raise typer.Exit(1)
+        _finish([row.error for row in rows], "figures, explanations", "scores.csv", out)
 
 
 @app.command(cls=MethodsCommand, epilog=methods_help())
@@ -397,9 +403,4 @@ def compare(
         _say(format_comparison(rows), sys.stdout)
         if any(row.insertion is not None for row in rows):
             _note(f"{SCORES_NOTE} seconds: of the map.")
-        if any(row.error is None for row in rows):
-            _note(f"figures and comparison.csv are in {out}")
-        else:
-            _note(f"every row has an error; the table, comparison.csv, is in {out}")
-    if any(row.error for row in rows):
-        raise typer.Exit(1)
+        _finish([row.error for row in rows], "figures", "comparison.csv", out)

@@ -144,7 +144,6 @@ class ImageJob:
         deleted = float(explanation.deletion_responses[0, -1])
         row = replace(
             row,
-            ordering=str(explanation.provenance["ordering"]),
             forwards=explanation.n_forwards,
             forwards_bf16=int(explanation.forwards_bf16),
             seconds=time.perf_counter() - start,
@@ -153,6 +152,7 @@ class ImageJob:
         )
         if bool(explanation.degenerate[0]):
             return replace(row, error=question.too_low(blurred, deleted))
+        row = replace(row, ordering=str(explanation.provenance["ordering"]))
         scores = question.scores(
             explanation.attributions(self.search.gamma, self.search.kappa),
             self.options.show_progress,

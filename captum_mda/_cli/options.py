@@ -44,9 +44,9 @@ def require_model(images: Sequence[Path] | None, model: str | None) -> None:
 
 
 def require_files(**paths: Path | None) -> None:
-    """Raise a ValueError if an option names a file that does not exist."""
+    """Raise a ValueError if a path does not exist; a pipe, as a shell's <(…), does."""
     for name, path in paths.items():
-        if path is not None and not path.is_file():
+        if path is not None and not path.exists():
             raise ValueError(f"--{name.replace('_', '-')}: there is no file {path}")
 
 

@@ -14,7 +14,7 @@ from captum_mda._cli.file_names import showable, unique_names
 from captum_mda._cli.images import find_images, read_image
 from captum_mda._cli.models import Classifier, DEMO, load_classifier
 from captum_mda._cli.notes import Note
-from captum_mda._cli.options import require_model, SAMPLE_SEED, SAMPLES
+from captum_mda._cli.options import SAMPLE_SEED, SAMPLES
 from captum_mda._cli.outputs import require_outputs
 from captum_mda._cli.pixels import background_colour
 from captum_mda._cli.question import DELETION_BASELINES
@@ -135,7 +135,6 @@ class CommonOptions:
         Raises:
             ValueError: An option is out of its range, or no image can be read.
         """
-        require_model(self.images, self.model.model)
         self.model.require_named()
         self.model.check()
         require_choice(

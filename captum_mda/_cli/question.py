@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -44,6 +44,8 @@ class Question:
         deletion_baseline (str): One of `DELETION_BASELINES`.
         batch_size (int, optional): The most images in one forward.
         likeliest (int, optional): The class that scores most. Default: None
+        kernel_sizes (sequence of int, optional): The sides of blurs to choose from.
+            None: those that suit the image's size. Default: None
     """
 
     classifier: Classifier
@@ -53,6 +55,7 @@ class Question:
     deletion_baseline: str
     batch_size: int | None
     likeliest: int | None = None
+    kernel_sizes: Sequence[int] | None = None
 
     @property
     def score_name(self) -> str:
@@ -100,15 +103,18 @@ class Question:
     @cached_property
     def _blur(self) -> tuple[Tensor, int]:
         """Blur until the class is gone; where it never is, as well as can be."""
-        side = min(self.classifier.size)
-        # The published kernels are for 224 pixels and make small images all one colour.
-        fits = side > KERNEL_SIZES[-1]
+        sizes = self.kernel_sizes
+        if sizes is None:
+            side = min(self.classifier.size)
+            # The published kernels are for 224 pixels: small images get one colour.
+            fits = side > KERNEL_SIZES[-1]
+            sizes = KERNEL_SIZES if fits else range(3, max(side, 4), 2)
         with without_warnings("kernel_sizes: none of"):  # the tables have a mark
             blurred, kernels = confidence_blur_baseline(
                 self.classifier.model,
                 self.images,
                 self.target,
-                kernel_sizes=KERNEL_SIZES if fits else range(3, max(side, 4), 2),
+                kernel_sizes=sizes,
                 max_confidence=self.classifier.max_confidence,
                 score=self.classifier.score,
                 on_failure="lowest",
@@ -213,6 +219,7 @@ def ask(
     target: int | None,
     deletion_baseline: str,
     batch_size: int | None,
+    kernel_sizes: Sequence[int] | None = None,
 ) -> Question:
     """Find the class to explain.
 
@@ -222,6 +229,8 @@ def ask(
         target (int, optional): The class. None: the likeliest.
         deletion_baseline (str): One of `DELETION_BASELINES`.
         batch_size (int, optional): The most images in one forward.
+        kernel_sizes (sequence of int, optional): The sides of blurs to choose from.
+            Default: None, those that suit the image's size
 
     Raises:
         ValueError: The model returns NaN or infinite values.
@@ -241,6 +250,7 @@ def ask(
         deletion_baseline,
         batch_size,
         likeliest,
+        kernel_sizes,
     )
 
 
