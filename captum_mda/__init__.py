@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         metrics,
         ordering as ordering,
         perturbation as perturbation,
+        statistics as statistics,
         visualize,
         vit as vit,
     )
@@ -101,6 +102,7 @@ _MODULES = frozenset(
         "metrics",
         "ordering",
         "perturbation",
+        "statistics",
         "visualize",
         "vit",
     }

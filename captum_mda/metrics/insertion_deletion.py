@@ -25,15 +25,19 @@ from collections.abc import Callable
 from torch import Tensor
 
 from captum_mda._captum import BaselineType, log_usage
+from captum_mda._docstrings import documented
 from captum_mda.curves import Mode
-from captum_mda.metrics.degenerate import OnDegenerate
-from captum_mda.metrics.questions import Convention, Direction, Question
-from captum_mda.metrics.response_curves import ResponseCurve, sweep
+from captum_mda.metrics._arguments import Convention, Direction, MetricArguments
+from captum_mda.metrics._degenerate import OnDegenerate
+from captum_mda.metrics._descriptions import OF_CURVES
+from captum_mda.metrics._sweep import sweep
+from captum_mda.metrics.response_curves import ResponseCurve
 from captum_mda.perturbation import Score, Target
 from captum_mda.perturbation.maps import AnyMaps
 
 
 @log_usage(part_of_slo=True)
+@documented(OF_CURVES)
 def response_curve(
     forward_func: Callable[..., Tensor],
     inputs: Tensor | tuple[Tensor, ...],
@@ -54,45 +58,20 @@ def response_curve(
     """Follow the score while features are inserted, or deleted, in their ranking.
 
     Args:
-        forward_func (callable): Returns logits (B, classes), or one value for each
-            example.
-        inputs (Tensor or tuple[Tensor, ...]): The explained inputs, examples along
-            dimension 0.
-        attributions (Tensor, tuple of those, or MDAExplanation): Attributions, not all
-            the same, as methods return them: maps that broadcast to the inputs, or
-            (B, H, W) of images; a grid of patches, (B, 1, h, w) or (B, h, w), which is
-            painted onto the patches of a feature mask that is a raster of h x w, else
-            onto equal cells of the inputs; or (B, N), one number for each feature of
-            the mask. Of forms that a shape fits, the first is taken.
-        baselines (Tensor, number, tuple of those, optional): What stands where a
-            feature is absent; the papers blur for insertion and take 0 for deletion.
-            None: 0.
-            Default: None
-        feature_mask (Tensor or tuple[Tensor, ...], optional): Integers that broadcast
-            to the inputs. Steps then move whole features, ranked by the sum of their
-            attributions. None: steps move single positions (pixels), their channels
-            together. Default: None
-        additional_forward_args (any, optional): Passed to ``forward_func`` behind the
-            inputs. Default: None
-        target (int, tuple, Tensor, list, callable, optional): The class, in Captum's
-            forms; or a callable that maps outputs (R, ...) to one score for each row,
-            (R,), in place of ``score``: rows are perturbed inputs of any examples, in
-            any number. Default: None
-        n_steps (int, optional): How many steps from the one end to the other, each of
-            as equal a number of features as can be; at most one step for each feature.
-            Default: 224
-        max_examples_per_batch (int, optional): The most inputs in one forward. None: as
-            many as fit. Default: None
-        show_progress (bool, optional): Show a bar of the inputs scored. Default: False
-        mode (str, optional): "insertion" or "deletion". Default: "insertion"
-        convention (str, optional): "mas" or "rise", see the module. Default: "mas"
-        score (str or callable, optional): "softmax", "sigmoid", "identity", or a
-            callable from outputs to scores; one value for each example is its own score
-            under "softmax". Default: "softmax"
-        on_degenerate (str, optional): What to do about examples that cannot be scored:
-            a map that is constant, or under "mas" an input that scores no higher than
-            its baseline. "raise" refuses the batch; "nan" warns, and their scores are
-            NaN, with the reason in the curve's status. Default: "raise"
+        forward_func: ...
+        inputs: ...
+        attributions: ...
+        baselines: ...
+        feature_mask: ...
+        additional_forward_args: ...
+        target: ...
+        n_steps: ...
+        max_examples_per_batch: ...
+        show_progress: ...
+        mode: ...
+        convention: ...
+        score: ...
+        on_degenerate: ...
 
     Returns:
         *ResponseCurve*: raw scores, response, density and penalty, each float64
@@ -113,24 +92,25 @@ def response_curve(
         >>> metrics.response_curve(sum_model, x, attributions=x).raw
         tensor([[0., 3., 4., 4.]], dtype=torch.float64)
     """
-    question = Question(
-        forward_func,
-        inputs,
-        feature_mask,
-        additional_forward_args,
-        target,
-        n_steps,
-        max_examples_per_batch,
-        show_progress,
-        convention,
-        score,
-        on_degenerate,
+    arguments = MetricArguments(
+        forward_func=forward_func,
+        inputs=inputs,
+        feature_mask=feature_mask,
+        additional_forward_args=additional_forward_args,
+        target=target,
+        n_steps=n_steps,
+        max_examples_per_batch=max_examples_per_batch,
+        show_progress=show_progress,
+        convention=convention,
+        score=score,
+        on_degenerate=on_degenerate,
     )
     maps = {"attributions": attributions}
-    return sweep(question, maps, [Direction(mode, baselines)])[0][0]
+    return sweep(arguments, maps, [Direction(mode=mode, baselines=baselines)])[0][0]
 
 
 @log_usage(part_of_slo=True)
+@documented(OF_CURVES)
 def insertion(
     forward_func: Callable[..., Tensor],
     inputs: Tensor | tuple[Tensor, ...],
@@ -153,21 +133,20 @@ def insertion(
     baseline, most important first.
 
     Args:
-        forward_func (callable): As all arguments, see `response_curve`.
-        inputs (Tensor or tuple[Tensor, ...]): The explained inputs.
-        attributions (Tensor or tuple[Tensor, ...]): Their attributions.
+        forward_func: ...
+        inputs: ...
+        attributions: ...
         baselines (Tensor, number, tuple of those, optional): Usually the
-            blurred inputs. None: 0.
-            Default: None
-        feature_mask (Tensor or tuple[Tensor, ...], optional): Default: None
-        additional_forward_args (any, optional): Default: None
-        target (int, tuple, Tensor, list, callable, optional): Default: None
-        n_steps (int, optional): Default: 224
-        max_examples_per_batch (int, optional): Default: None
-        show_progress (bool, optional): Default: False
-        convention (str, optional): "mas" or "rise", see the module. Default: "mas"
-        score (str or callable, optional): Default: "softmax"
-        on_degenerate (str, optional): Default: "raise"
+            blurred inputs. None: 0. Default: None
+        feature_mask: ...
+        additional_forward_args: ...
+        target: ...
+        n_steps: ...
+        max_examples_per_batch: ...
+        show_progress: ...
+        convention: ...
+        score: ...
+        on_degenerate: ...
 
     Returns:
         *Tensor*: float64 (B,), in [0, 1] under "mas" and in the score's unit under
@@ -209,6 +188,7 @@ def insertion(
 
 
 @log_usage(part_of_slo=True)
+@documented(OF_CURVES)
 def deletion(
     forward_func: Callable[..., Tensor],
     inputs: Tensor | tuple[Tensor, ...],
@@ -231,20 +211,19 @@ def deletion(
     important first.
 
     Args:
-        forward_func (callable): As all arguments, see `response_curve`.
-        inputs (Tensor or tuple[Tensor, ...]): The explained inputs.
-        attributions (Tensor or tuple[Tensor, ...]): Their attributions.
-        baselines (Tensor, number, tuple of those, optional): None: 0.
-            Default: None
-        feature_mask (Tensor or tuple[Tensor, ...], optional): Default: None
-        additional_forward_args (any, optional): Default: None
-        target (int, tuple, Tensor, list, callable, optional): Default: None
-        n_steps (int, optional): Default: 224
-        max_examples_per_batch (int, optional): Default: None
-        show_progress (bool, optional): Default: False
-        convention (str, optional): "mas" or "rise", see the module. Default: "mas"
-        score (str or callable, optional): Default: "softmax"
-        on_degenerate (str, optional): Default: "raise"
+        forward_func: ...
+        inputs: ...
+        attributions: ...
+        baselines (Tensor, number, tuple of those, optional): None: 0. Default: None
+        feature_mask: ...
+        additional_forward_args: ...
+        target: ...
+        n_steps: ...
+        max_examples_per_batch: ...
+        show_progress: ...
+        convention: ...
+        score: ...
+        on_degenerate: ...
 
     Returns:
         *Tensor*: float64 (B,), in [0, 1] under "mas" and in the score's unit under
@@ -286,6 +265,7 @@ def deletion(
 
 
 @log_usage(part_of_slo=True)
+@documented(OF_CURVES)
 def mas_insertion(
     forward_func: Callable[..., Tensor],
     inputs: Tensor | tuple[Tensor, ...],
@@ -308,20 +288,19 @@ def mas_insertion(
     score does.
 
     Args:
-        forward_func (callable): As all arguments, see `response_curve`.
-        inputs (Tensor or tuple[Tensor, ...]): The explained inputs.
-        attributions (Tensor or tuple[Tensor, ...]): Their attributions.
+        forward_func: ...
+        inputs: ...
+        attributions: ...
         baselines (Tensor, number, tuple of those, optional): Usually the
-            blurred inputs. None: 0.
-            Default: None
-        feature_mask (Tensor or tuple[Tensor, ...], optional): Default: None
-        additional_forward_args (any, optional): Default: None
-        target (int, tuple, Tensor, list, callable, optional): Default: None
-        n_steps (int, optional): Default: 224
-        max_examples_per_batch (int, optional): Default: None
-        show_progress (bool, optional): Default: False
-        score (str or callable, optional): Default: "softmax"
-        on_degenerate (str, optional): Default: "raise"
+            blurred inputs. None: 0. Default: None
+        feature_mask: ...
+        additional_forward_args: ...
+        target: ...
+        n_steps: ...
+        max_examples_per_batch: ...
+        show_progress: ...
+        score: ...
+        on_degenerate: ...
 
     Returns:
         *Tensor*: float64 (B,) in [0, 1].
@@ -361,6 +340,7 @@ def mas_insertion(
 
 
 @log_usage(part_of_slo=True)
+@documented(OF_CURVES)
 def mas_deletion(
     forward_func: Callable[..., Tensor],
     inputs: Tensor | tuple[Tensor, ...],
@@ -383,19 +363,18 @@ def mas_deletion(
     score does.
 
     Args:
-        forward_func (callable): As all arguments, see `response_curve`.
-        inputs (Tensor or tuple[Tensor, ...]): The explained inputs.
-        attributions (Tensor or tuple[Tensor, ...]): Their attributions.
-        baselines (Tensor, number, tuple of those, optional): None: 0.
-            Default: None
-        feature_mask (Tensor or tuple[Tensor, ...], optional): Default: None
-        additional_forward_args (any, optional): Default: None
-        target (int, tuple, Tensor, list, callable, optional): Default: None
-        n_steps (int, optional): Default: 224
-        max_examples_per_batch (int, optional): Default: None
-        show_progress (bool, optional): Default: False
-        score (str or callable, optional): Default: "softmax"
-        on_degenerate (str, optional): Default: "raise"
+        forward_func: ...
+        inputs: ...
+        attributions: ...
+        baselines (Tensor, number, tuple of those, optional): None: 0. Default: None
+        feature_mask: ...
+        additional_forward_args: ...
+        target: ...
+        n_steps: ...
+        max_examples_per_batch: ...
+        show_progress: ...
+        score: ...
+        on_degenerate: ...
 
     Returns:
         *Tensor*: float64 (B,) in [0, 1].

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from captum_mda._captum import FORWARDS, progress_bar, TargetType
 from captum_mda._state import preserved_state
-from captum_mda.metrics.masked_accuracy import is_first
-from captum_mda.metrics.questions import Question
+from captum_mda.metrics._arguments import MetricArguments
+from captum_mda.metrics.perturbation_accuracy import is_first
 from captum_mda.perturbation import (
     Features,
     patch_feature_mask,
@@ -26,49 +26,57 @@ from captum_mda.perturbation.targets import select_target, target_indices
 from captum_mda.vit import eager_execution, patch_numbers, TokenStream, ViTAdapter
 
 
-@dataclass(frozen=True, eq=False)
-class TokenQuestion:
-    """What is asked of the model."""
+@dataclass(frozen=True, eq=False, kw_only=True)
+class PatchRemoval:
+    """A model, its images, and which patches are taken away at each step.
+
+    Args:
+        adapter (ViTAdapter): Of the model.
+        images (Tensor): (B, C, H, W).
+        order (Tensor): int64 (B, P), patches in the order in which they go.
+        counts (Tensor): int64 (K,), how many are gone at each step.
+        arguments (tuple): Passed to the model behind the images.
+        target (int, tuple, Tensor, list, optional): The class.
+        max_rows (int, optional): The most inputs in one forward. None: as many as fit.
+        show_progress (bool): Whether to show a bar.
+    """
 
     adapter: ViTAdapter
     images: Tensor
+    order: Tensor
+    counts: Tensor
     arguments: tuple[Any, ...]
     target: TargetType
     max_rows: int | None
     show_progress: bool
 
 
-def drop_tokens(question: TokenQuestion, order: Tensor, counts: Tensor) -> Tensor:
-    """Drop tokens: float64 (B, K + 1) on the CPU, as `probability_and_hit` says.
-
-    Args:
-        question (TokenQuestion): The question.
-        order (Tensor): int64 (B, P), patches in the order in which they go.
-        counts (Tensor): int64 (K,), how many go at each step.
+def drop_tokens(removal: PatchRemoval) -> Tensor:
+    """Drop tokens: float64 (B, K + 1) on the CPU, see `probability_and_hit`.
 
     Raises:
         CannotDropError: The model's attention needs every token.
         ValueError: Its blocks and the adapter's tail, with no token dropped, do not
             give its own output.
     """
-    images, adapter = question.images, question.adapter
-    targets = target_indices(question.target, len(images))
-    total = len(images) * (len(counts) + 2)
-    bar = progress_bar(total, "Token deletion", question.show_progress, None, FORWARDS)
+    images, adapter = removal.images, removal.adapter
+    targets = target_indices(removal.target, len(images))
+    total = len(images) * (len(removal.counts) + 2)
+    bar = progress_bar(total, "Token deletion", removal.show_progress, None, FORWARDS)
 
-    def answer(chunk: slice, size: int) -> Tensor:
+    def score(chunk: slice, size: int) -> Tensor:
         rows = torch.arange(len(images))[chunk]
-        arguments = arguments_of_rows(question.arguments, rows, len(images))
+        arguments = arguments_of_rows(removal.arguments, rows, len(images))
         with failures_explained(
-            adapter.model, (images,), question.arguments, len(images)
+            adapter.model, (images,), removal.arguments, len(images)
         ):
             stream = TokenStream(adapter, images[rows], *arguments, places=[0])
         target = targets if targets is None or len(targets) == 1 else targets[rows]
         _require_patches(adapter, stream, images)
         values = [_value(stream.outputs, target, rows)]
         stream.require_own_outputs(0, rows, dropping=True)
-        for count in counts.tolist():
-            patches = order[rows][:, count:].sort(dim=1).values
+        for count in removal.counts.tolist():
+            patches = removal.order[rows][:, count:].sort(dim=1).values
             kept = stream.keep(patches)
             tokens = stream.tokens[0].gather(
                 1, kept[:, :, None].expand(-1, -1, stream.tokens[0].shape[2])
@@ -78,8 +86,8 @@ def drop_tokens(question: TokenQuestion, order: Tensor, counts: Tensor) -> Tenso
         bar.update(len(rows) * (len(values) + 1))
         return torch.stack(values, dim=1)
 
-    size = question.max_rows or default_rows(images.device)
-    may_shrink = question.max_rows is None
+    size = removal.max_rows or default_rows(images.device)
+    may_shrink = removal.max_rows is None
     model = adapter.model
     with (
         bar,
@@ -87,7 +95,7 @@ def drop_tokens(question: TokenQuestion, order: Tensor, counts: Tensor) -> Tenso
         preserved_state(model, "model"),
         torch.no_grad(),
     ):
-        parts, _ = in_chunks(answer, len(images), size, may_shrink)
+        parts, _ = in_chunks(score, len(images), size, may_shrink)
     return torch.cat(parts)
 
 
@@ -96,30 +104,24 @@ def _require_patches(adapter: ViTAdapter, stream: TokenStream, images: Tensor) -
     adapter.patch_map(stream.tokens[0][..., 0], images)
 
 
-def mask_patches(
-    question: TokenQuestion,
-    order: Tensor,
-    counts: Tensor,
-    baselines: tuple[Tensor, ...],
-) -> Tensor:
+def mask_patches(removal: PatchRemoval, baselines: tuple[Tensor, ...]) -> Tensor:
     """Set patches to the baselines: float64 (B, K + 1), as `drop_tokens`."""
-    images = question.images
-    features = Features.from_mask((images,), _patch_mask(question.adapter, images))
-    masking = Question(
-        question.adapter,
-        images,
-        None,
-        question.arguments or None,
-        question.target,
-        1,
-        question.max_rows,
-        question.show_progress,
-        "rise",
-        probability_and_hit,
+    images = removal.images
+    features = Features.from_mask((images,), _patch_mask(removal.adapter, images))
+    masking = MetricArguments(
+        forward_func=removal.adapter,
+        inputs=images,
+        additional_forward_args=removal.arguments or None,
+        target=removal.target,
+        max_examples_per_batch=removal.max_rows,
+        show_progress=removal.show_progress,
+        convention="rise",
+        score=probability_and_hit,
     )
-    ranking = Ranking(order, torch.cat([torch.zeros(1, dtype=torch.int64), counts]))
+    whole = torch.zeros(1, dtype=torch.int64)
+    ranking = Ranking(removal.order, torch.cat([whole, removal.counts]))
     path = Path(ranking, deletes=True)
-    model = question.adapter.model
+    model = removal.adapter.model
     with eager_execution(model), preserved_state(model, "model"):
         return masking.run([path], [baselines], features)[0]
 
