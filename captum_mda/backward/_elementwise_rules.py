@@ -24,11 +24,12 @@ from captum_mda.backward._trace import (
     Trace,
     trace_of,
 )
+from captum_mda.vit import torch_functions as names
 from captum_mda.vit.function_mode import Rule
 from captum_mda.vit.torch_functions import function_name, functions_named
 
 _SCALE = Trace(is_scale=True)
-_MEANS = functions_named("mean", "nanmean")
+_MEANS = functions_named(*names.MEANS)
 
 
 def identity(func: Callable[..., Tensor], x: Any, *args: Any, **kwargs: Any) -> Tensor:
@@ -280,46 +281,33 @@ def in_place(rule: Rule, func: Callable[..., Tensor]) -> Rule:
     return write
 
 
-_UNARY = (
-    *("gelu", "silu", "relu", "relu6", "hardswish", "mish", "sigmoid", "tanh", "erf"),
-    *("softmax", "log_softmax", "softmin", "elu", "selu", "celu", "leaky_relu"),
-    *("rrelu", "prelu", "hardsigmoid", "hardtanh", "softplus", "softsign"),
-    *("logsigmoid", "tanhshrink", "softshrink", "hardshrink", "threshold", "logit"),
-    *("log_sigmoid", "expit", "erfc", "exp", "exp2", "expm1", "log", "log1p", "log2"),
-    *("log10", "sqrt", "sin", "cos", "tan", "sinh", "cosh", "arctan", "atan", "asinh"),
-    *("neg", "negative", "positive", "round", "floor", "ceil", "trunc", "sign"),
-    *("clamp", "clip", "clamp_min", "clamp_max", "nan_to_num"),
-    *("layer_norm", "group_norm", "batch_norm", "instance_norm", "rms_norm"),
-    *("normalize", "dropout", "dropout1d", "dropout2d", "dropout3d"),
-    *("alpha_dropout", "feature_dropout", "feature_alpha_dropout", "__neg__"),
-)
-ELEMENTWISE: dict[tuple[str, ...], Rule] = {
-    _UNARY: identity,
-    ("square", "abs", "absolute"): magnitude,
-    ("reciprocal", "rsqrt"): inverse,
-    ("pow", "float_power", "__pow__"): power,
+ELEMENTWISE: dict[names.Names, Rule] = {
+    names.ELEMENTWISE: identity,
+    (*names.SQUARES, "abs", "absolute"): magnitude,
+    names.RECIPROCALS: inverse,
+    names.POWERS: power,
     ("__rpow__",): power_of_number,
-    ("add",): add,
-    ("sub", "subtract"): subtract,
-    ("rsub", "__rsub__"): subtract_from,
+    names.SUMS: add,
+    names.DIFFERENCES: subtract,
+    names.REVERSED_DIFFERENCES: subtract_from,
     ("lerp",): lerp,
-    ("addcmul", "addcdiv"): add_product,
-    ("mul", "multiply"): product,
-    ("div", "divide", "true_divide"): divide,
-    ("__rdiv__", "__rtruediv__"): divide_number,
-    ("mean", "sum", "nanmean", "nansum"): mean,
-    ("max", "min", "amax", "amin", "logsumexp"): largest,
-    ("var", "std", "var_mean", "std_mean"): deviation,
-    ("norm", "vector_norm"): norm,
+    names.SUMS_WITH_PRODUCTS: add_product,
+    names.PRODUCTS: product,
+    names.QUOTIENTS: divide,
+    names.REVERSED_QUOTIENTS: divide_number,
+    (*names.MEANS, *names.TOTALS): mean,
+    names.MAXIMA: largest,
+    names.DEVIATIONS: deviation,
+    names.VECTOR_NORMS: norm,
 }
 """From the names of functions to the rule that they share."""
 
 
-def in_place_rules(rules: dict[tuple[str, ...], Rule]) -> dict[Any, Rule]:
-    """Make the rules of ``add_``, ``mul_`` and all others that end in "_"."""
+def in_place_rules(table: dict[names.Names, Rule]) -> dict[Any, Rule]:
+    """Make the rules of the in-place functions ``add_``, ``mul_`` and so on."""
     found: dict[Any, Rule] = {}
-    for names, rule in rules.items():
-        for name in names:
+    for group, rule in table.items():
+        for name in group:
             plain = functions_named(name)
             if plain and not name.startswith("_"):
                 written = functions_named(f"{name}_")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial, reduce
 from typing import Any
 
@@ -19,7 +19,9 @@ from captum_mda.backward._relevance_functions import (
     WeightedMap,
 )
 from captum_mda.backward._trace import carries
+from captum_mda.vit import torch_functions as names
 from captum_mda.vit.function_mode import Rule
+from captum_mda.vit.multihead import attention_probabilities, repeated_groups
 
 
 def linear(
@@ -223,7 +225,6 @@ def resized(
 
 def attention_rule(parts: Callable[[], Any]) -> Rule:
     """Make the rule of fused attention: that of its parts, inside a mode."""
-    from captum_mda.vit.multihead import attention_probabilities
 
     def rule(
         func: Callable[..., Tensor],
@@ -237,9 +238,7 @@ def attention_rule(parts: Callable[[], Any]) -> Rule:
         enable_gqa: bool = False,
     ) -> Tensor:
         if enable_gqa:
-            groups = query.shape[-3] // key.shape[-3]
-            key = key.repeat_interleave(groups, dim=-3)
-            value = value.repeat_interleave(groups, dim=-3)
+            key, value = repeated_groups(query, key, value)
         with parts():
             attention = attention_probabilities(query, key, attn_mask, is_causal, scale)
             if dropout_p:
@@ -254,14 +253,9 @@ def _sum_of_products(a: Tensor, b: Tensor) -> Tensor:
 
 
 _matmul: Callable[[Any, Any], Tensor] = partial(matmul, torch.matmul)
-_WINDOWS: Sequence[str] = (
-    *("avg_pool1d", "avg_pool2d", "avg_pool3d", "adaptive_avg_pool1d"),
-    *("adaptive_avg_pool2d", "adaptive_avg_pool3d", "fold", "cumsum", "grid_sample"),
-    *("sum_to_size", "trapezoid", "trapz", "kron", "upsample_bilinear"),
-)
-LINEAR: dict[tuple[str, ...], Rule] = {
+LINEAR: dict[names.Names, Rule] = {
     ("linear",): linear,
-    ("matmul", "__matmul__", "bmm", "mm", "mv", "dot"): matmul,
+    names.MATRIX_PRODUCTS: matmul,
     ("__rmatmul__",): matmul_from,
     ("einsum",): einsum,
     ("tensordot",): tensordot,
@@ -270,12 +264,11 @@ LINEAR: dict[tuple[str, ...], Rule] = {
     ("outer", "ger"): outer,
     ("bilinear",): bilinear,
     ("multi_dot", "chain_matmul"): chain,
-    ("addmm", "addmv", "baddbmm"): added_product(_matmul),
+    names.SUMS_WITH_MATRIX_PRODUCTS: added_product(_matmul),
     ("addbmm",): added_product(_sum_of_products),
     ("addr",): added_product(partial(outer, torch.outer)),
-    ("conv1d", "conv2d", "conv3d"): convolution,
-    ("conv_transpose1d", "conv_transpose2d", "conv_transpose3d"): convolution,
-    tuple(_WINDOWS): by_value,
+    names.CONVOLUTIONS: convolution,
+    names.AVERAGES_OF_NEIGHBOURS: by_value,
     ("interpolate",): resized,
 }
 """From the names of functions to the rule that they share."""

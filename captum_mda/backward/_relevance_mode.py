@@ -28,43 +28,18 @@ from captum_mda.backward._trace import (
     Trace,
     trace_of,
 )
-from captum_mda.vit.function_mode import Rule, RuleMode
+from captum_mda.vit import torch_functions as names
+from captum_mda.vit.function_mode import Rule, RuleMode, rules_by_function
 from captum_mda.vit.torch_functions import (
     function_name,
     functions_named,
     plain_function,
 )
 
-# Entries move, repeat or disappear: autograd's own backward pass keeps their totals.
-_MOVES = functions_named(
-    *("view", "reshape", "view_as", "reshape_as", "flatten", "unflatten", "ravel"),
-    *("transpose", "transpose_", "permute", "t", "swapaxes", "swapdims", "movedim"),
-    *("moveaxis", "adjoint", "squeeze", "squeeze_", "unsqueeze", "unsqueeze_", "cat"),
-    *("concat", "concatenate", "stack", "hstack", "vstack", "dstack", "row_stack"),
-    *("column_stack", "block_diag", "chunk", "split", "split_with_sizes", "hsplit"),
-    *("tensor_split", "vsplit", "dsplit", "unbind", "unsafe_chunk", "unsafe_split"),
-    *("select", "narrow", "index_select", "gather", "take", "take_along_dim"),
-    *("masked_select", "masked_fill", "masked_fill_", "where", "expand", "expand_as"),
-    *("broadcast_to", "broadcast_tensors", "repeat", "repeat_interleave", "tile"),
-    *("roll", "flip", "fliplr", "flipud", "rot90", "diagonal", "diag", "diag_embed"),
-    *("tril", "triu", "tril_", "triu_", "as_strided", "unfold", "im2col", "pad"),
-    *("constant_pad_nd", "contiguous", "clone", "to", "type", "type_as", "float"),
-    *("double", "half", "bfloat16", "cpu", "cuda", "requires_grad_", "alias"),
-    *("pixel_shuffle", "pixel_unshuffle", "channel_shuffle", "native_channel_shuffle"),
-    *("atleast_1d", "atleast_2d", "atleast_3d", "meshgrid", "cartesian_prod"),
-    *("index_copy", "index_copy_", "index_put", "index_put_", "scatter", "scatter_"),
-    *("masked_scatter", "masked_scatter_", "select_scatter", "slice_scatter"),
-    *("diagonal_scatter", "copy_", "__getitem__", "__setitem__", "sort", "msort"),
-    *("topk", "kthvalue", "median", "nanmedian", "mode", "maximum", "minimum", "fmax"),
-    *("fmin", "max_pool1d", "max_pool2d", "max_pool3d", "adaptive_max_pool1d"),
-    *("adaptive_max_pool2d", "adaptive_max_pool3d", "cummax", "cummin"),
-    *("view_as_complex", "view_as_real", "real", "imag", "complex", "resolve_conj"),
-    *("resolve_neg", "pin_memory", "as_subclass", "detach", "slice_copy", "identity"),
-)
-# So it does where only one of the summands carries relevance.
-_SCATTERED_SUMS = functions_named(
-    *("index_add", "index_add_", "scatter_add", "scatter_add_", "put", "put_"),
-)
+# Autograd's own backward pass keeps the totals of entries that are moved.
+_MOVES = functions_named(*names.MOVES)
+# It also keeps them where only one of the summands carries relevance.
+_SCATTERED_SUMS = functions_named(*names.SCATTERED_SUMS)
 
 
 class _AtWork(threading.local):
@@ -176,11 +151,7 @@ def _gated(func: Callable[..., Tensor], x: Tensor, dim: int = -1) -> Tensor:
 
 def relevance_rules() -> Mapping[Callable[..., Any], Rule]:
     """Collect the rules, for functions as PyTorch passes them to a function mode."""
-    rules: dict[Callable[..., Any], Rule] = {}
-    for table in (ELEMENTWISE, LINEAR):
-        for names, rule in table.items():
-            rules |= dict.fromkeys(functions_named(*names), rule)
-    rules |= in_place_rules(ELEMENTWISE)
+    rules = rules_by_function(ELEMENTWISE | LINEAR) | in_place_rules(ELEMENTWISE)
     rules[F.scaled_dot_product_attention] = attention_rule(RelevanceMode)
     rules[F.glu] = _gated
     return rules

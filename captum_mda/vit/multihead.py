@@ -1,7 +1,7 @@
-"""`torch.nn.functional.multi_head_attention_forward`, taken apart.
+"""`torch.nn.functional.multi_head_attention_forward`, divided into its parts.
 
-A function mode sees the original as a single call. This one makes the same result of
-linear maps and scaled dot-product attention, each of which a mode can answer.
+A function mode sees the original as a single call. This version computes the same
+result by linear maps and scaled dot-product attention, which rules can replace.
 """
 
 from __future__ import annotations
@@ -31,9 +31,16 @@ def attention_probabilities(
     elif attn_mask is not None:
         scores = scores + attn_mask
     if scores.dtype in (torch.float16, torch.bfloat16):
-        # The fused kernels take the softmax in single precision, too.
+        # The fused kernels also compute the softmax in single precision.
         return torch.softmax(scores, dim=-1, dtype=torch.float32).to(scores.dtype)
     return torch.softmax(scores, dim=-1)
+
+
+def repeated_groups(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+    """Repeat the keys and values of grouped queries for each head (``enable_gqa``)."""
+    groups = query.shape[-3] // key.shape[-3]
+    key = key.repeat_interleave(groups, dim=-3)
+    return key, value.repeat_interleave(groups, dim=-3)
 
 
 def multi_head_attention(
@@ -63,13 +70,13 @@ def multi_head_attention(
     average_attn_weights: bool = True,
     is_causal: bool = False,
 ) -> tuple[Tensor, Tensor | None]:
-    """Compute what `F.multi_head_attention_forward` does, in functions a mode sees.
+    """Compute `F.multi_head_attention_forward` in functions that a mode sees.
 
     Args and returns are those of PyTorch's function. Sequences are (T, B, D), as its
     module passes them.
 
     Raises:
-        NotImplementedError: It uses an option that no Vision Transformer does: extra
+        NotImplementedError: It uses an option that Vision Transformers do not: extra
             keys, static keys, or a mask of padding.
     """
     if any(
@@ -80,33 +87,22 @@ def multi_head_attention(
             "model: its nn.MultiheadAttention adds keys (bias_k, add_zero_attn, "
             "static_k), pads, or takes unbatched sequences, which is not supported"
         )
-    dimensions = query.shape[-1]
-    if use_separate_proj_weight:
-        weights: tuple[Tensor | None, ...] = (
-            q_proj_weight,
-            k_proj_weight,
-            v_proj_weight,
-        )
-    else:
+    weights: tuple[Tensor | None, ...] = (q_proj_weight, k_proj_weight, v_proj_weight)
+    if not use_separate_proj_weight:
         assert in_proj_weight is not None
-        weights = in_proj_weight.split(dimensions)
+        weights = in_proj_weight.split(query.shape[-1])
     biases: tuple[Tensor | None, ...] = (None, None, None)
     if in_proj_bias is not None:
-        biases = in_proj_bias.split(dimensions)
+        biases = in_proj_bias.split(query.shape[-1])
     q, k, v = (
-        # Batch first, as everything else: (T, B, D) to (B, T, D).
+        # Batch first: (T, B, D) to (B, T, D).
         _heads(F.linear(part.transpose(0, 1), weight, bias), num_heads)  # type: ignore[arg-type]
         for part, weight, bias in zip((query, key, value), weights, biases, strict=True)
     )
     dropout = dropout_p if training else 0.0
     if attn_mask is not None:
-        # PyTorch's function takes is_causal as a hint about the mask, hides what is
-        # True, and stacks the masks of heads: (B H, Tq, Tk).
-        is_causal = False
-        if attn_mask.dtype == torch.bool:
-            attn_mask = ~attn_mask
-        if attn_mask.dim() == 3:
-            attn_mask = attn_mask.unflatten(0, (-1, num_heads))
+        is_causal = False  # PyTorch's function takes it as a hint about the mask
+        attn_mask = _visible(attn_mask, num_heads)
     attention: Tensor | None = None
     if need_weights:
         attention = attention_probabilities(q, k, attn_mask, is_causal)
@@ -118,6 +114,16 @@ def multi_head_attention(
     if attention is not None and average_attn_weights:
         attention = attention.mean(dim=1)
     return output, attention
+
+
+def _visible(mask: Tensor, n_heads: int) -> Tensor:
+    """Convert a mask of PyTorch's module to one of scaled dot-product attention.
+
+    The module's masks are True where keys are hidden, and stack heads: (B H, Tq, Tk).
+    """
+    if mask.dtype == torch.bool:
+        mask = ~mask
+    return mask.unflatten(0, (-1, n_heads)) if mask.dim() == 3 else mask
 
 
 def _heads(sequence: Tensor, n_heads: int) -> Tensor:
