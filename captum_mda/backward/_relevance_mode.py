@@ -1,4 +1,4 @@
-"""The function mode that applies relevance rules, and refuses what has none."""
+"""The function mode that applies relevance rules, and refuses other functions."""
 
 from __future__ import annotations
 
@@ -55,14 +55,13 @@ _NUMBERS = count()
 class RelevanceMode(RuleMode):
     """Applies the rules of relevance, and refuses functions without one.
 
-    A function without a rule that returns what depends on a branch gets a hook: where
-    relevance arrives there, it is a ValueError that names the function. The same holds
-    for what no function returned that this mode saw, such as a
-    `torch.autograd.Function` of the model's own.
+    The result of a function without a rule gets a hook: if relevance arrives there, the
+    hook raises a ValueError that names the function. The results of functions that the
+    mode does not see, such as a `torch.autograd.Function`, get the same hook.
     """
 
     def __init__(self) -> None:
-        """Take the table of all rules."""
+        """Use the table of all rules."""
         super().__init__(RULES)
         self._begin = graph_position()
         self._number = next(_NUMBERS)
@@ -76,7 +75,7 @@ class RelevanceMode(RuleMode):
     ) -> Any:
         """Apply the function's rule, and follow what carries relevance."""
         kwargs = kwargs or {}
-        if self._number < _AT_WORK.number:  # a rule of a later mode calls this
+        if self._number < _AT_WORK.number:  # called by a rule of a later mode
             return func(*args, **kwargs)
         before, _AT_WORK.number = _AT_WORK.number, self._number
         try:
@@ -126,7 +125,7 @@ class RelevanceMode(RuleMode):
         return result
 
     def require_seen(self, tensor: Tensor) -> None:
-        """Hook a tensor that came about in a way that this mode did not see."""
+        """Hook a tensor that no function seen by this mode has returned."""
         node = tensor.grad_fn
         if node is None or is_traced(tensor):
             return
@@ -138,12 +137,12 @@ class RelevanceMode(RuleMode):
 
 
 def _moved(operands: list[Tensor]) -> Trace:
-    """Entries of one tensor stay what they are, in whatever shape."""
+    """Keep the marks of one tensor whose entries were moved."""
     return trace_of(operands[0]) if len(operands) == 1 else Trace()
 
 
 def _gated(func: Callable[..., Tensor], x: Tensor, dim: int = -1) -> Tensor:
-    """GLU, by the rules of its parts."""
+    """Apply the rules of the parts of GLU."""
     with RelevanceMode():
         a, b = x.chunk(2, dim)
         return product(torch.mul, a, torch.sigmoid(b))

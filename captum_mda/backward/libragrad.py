@@ -23,8 +23,8 @@ class LibraGrad(MadeByCall):
     r"""Balances the backward pass of a model, so that gradients add up to its output.
 
     Inside the ``with`` every gradient method, Captum's included, sees rewritten
-    gradients; the forward pass computes what it always does. The rules (Mehri et al.,
-    CVPR 2025, Sec. 3.4 and Thm. 4 and 5) treat as constant what only says how much:
+    gradients, and the forward pass is unchanged. The rules (Mehri et al., CVPR 2025,
+    Sec. 3.4 and Thm. 4 and 5) treat some factors as constants:
 
     ====================  =========================  ===================================
     part                  computes                   gradient that remains
@@ -36,23 +36,27 @@ class LibraGrad(MadeByCall):
     ====================  =========================  ===================================
 
     The model is then complete (Cor. 3): at any input,
-    :math:`f(x) = J_x x + \sum_b J_b b` over all biases b, where plain gradients miss
-    by any amount. Linear layers, residual sums, convolutions, batch norm in evaluation
-    mode, LayerScale and rotary positions need no rule. Rules also hold where a norm, a
-    softmax or an activation is written out, as ``(x - mean) / sqrt(var + eps)`` is;
-    where a model has parts that no rule knows, `FullGradPlus` says so.
+    :math:`f(x) = J_x x + \sum_b J_b b` over all biases b, which plain gradients do not
+    satisfy. Linear layers, residual sums, convolutions, batch norm in evaluation
+    mode, LayerScale and rotary positions need no rule. Rules also apply to a norm, a
+    softmax or an activation that is written out, such as
+    ``(x - mean) / sqrt(var + eps)``. `FullGradPlus` warns about models with parts that
+    no rule covers.
 
-    The rules hold for all that is computed inside the ``with`` on the entering thread;
-    nothing of the model is changed, and nothing remains after the exit, also after an
-    error. Fused attention stays fused.
+    The rules apply to everything computed inside the ``with`` on the entering thread.
+    The model is not changed, and the rules end with the ``with``, also after an error.
+    Fused attention stays fused.
 
     Args:
         model (nn.Module): The model whose backward pass is rewritten.
-        attention (bool, optional): Whether attention is. Default: True
-        layer_norm (bool, optional): Whether layer norm and RMS norm are.
+        attention (bool, optional): Whether the rule of attention applies.
             Default: True
-        activation (bool, optional): Whether gated activations are. Default: True
-        gate (bool, optional): Whether products of two branches are. Default: True
+        layer_norm (bool, optional): Whether the rules of layer norm and RMS norm apply.
+            Default: True
+        activation (bool, optional): Whether the rule of gated activations applies.
+            Default: True
+        gate (bool, optional): Whether the rule of products of two branches applies.
+            Default: True
 
     Raises:
         TypeError: ``model`` is no module, or an option no bool.
@@ -83,7 +87,7 @@ class LibraGrad(MadeByCall):
         activation: bool = True,
         gate: bool = True,
     ) -> None:
-        """Check the options; the rules hold from `__enter__` on."""
+        """Check the options; the rules apply from `__enter__` on."""
         if not isinstance(model, nn.Module):
             raise TypeError(
                 f"model: got {type(model).__name__}, takes a torch.nn.Module"
@@ -103,7 +107,7 @@ class LibraGrad(MadeByCall):
         return dict(self._options)
 
     def __enter__(self) -> LibraGrad:
-        """Let the rules hold on this thread."""
+        """Apply the rules on this thread."""
         with ExitStack() as stack:
             stack.enter_context(eager_execution(self.model))
             refuse = _refuse_other_threads(threading.get_ident())
@@ -116,16 +120,16 @@ class LibraGrad(MadeByCall):
 
     def __exit__(
         self,
-        kind: type[BaseException] | None,
+        error_type: type[BaseException] | None,
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Take everything back; errors pass."""
-        self._stacks.pop().__exit__(kind, error, traceback)
+        """Remove the rules; errors propagate."""
+        self._stacks.pop().__exit__(error_type, error, traceback)
 
 
 class _Active(threading.local):
-    """The options of the contexts that hold on this thread."""
+    """The options of the contexts that are entered on this thread."""
 
     def __init__(self) -> None:
         self.options: list[Mapping[str, bool]] = []
@@ -143,7 +147,7 @@ _ACTIVE = _Active()
 
 
 def all_rules_hold() -> bool:
-    """Tell whether a `LibraGrad` with all of its rules holds on this thread."""
+    """Tell whether a `LibraGrad` with all of its rules is entered on this thread."""
     return any(all(options.values()) for options in _ACTIVE.options)
 
 
