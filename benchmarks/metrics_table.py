@@ -28,9 +28,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from captum_mda._cli.methods import compute_map
-from captum_mda._cli.models import load_classifier
-from captum_mda._cli.question import ask, Case
 from explainers import samples
 from scoring import (
     black,
@@ -50,6 +47,9 @@ from tqdm import tqdm
 
 from captum_mda import metrics
 from captum_mda._cli.method_option import TITLES
+from captum_mda._cli.methods import compute_map
+from captum_mda._cli.models import load_classifier
+from captum_mda._cli.question import ask, Case
 from captum_mda._files import replacing
 from captum_mda.metrics import statistics
 

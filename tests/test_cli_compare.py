@@ -16,12 +16,12 @@ from torch import nn, Tensor
 from typer.testing import CliRunner
 
 from captum_mda import confidence_blur_baseline, demo, LeGrad, metrics
-from captum_mda._cli.app import app
 from captum_mda.evaluate import compare as module
-from captum_mda.evaluate._rows import format_compared, Row, SCORES
-from captum_mda.evaluate.case import Case
+from captum_mda._cli.app import app
 from captum_mda.evaluate.methods import METHODS
 from captum_mda.evaluate.models import Classifier
+from captum_mda.evaluate.case import Case
+from captum_mda.evaluate._rows import format_compared, Row, SCORES
 
 SIDE, PATCH = 32, 8
 

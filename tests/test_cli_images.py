@@ -21,8 +21,8 @@ from typer.testing import CliRunner
 
 from captum_mda._cli.app import app
 from captum_mda.evaluate._file_names import safe_name, showable, unique_names
-from captum_mda.evaluate._pixels import background_colour
 from captum_mda.evaluate.images import find_images, read_image
+from captum_mda.evaluate._pixels import background_colour
 
 SIDE = 32
 # Every grey once, from black to white, in no order.

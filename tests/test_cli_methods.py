@@ -21,9 +21,9 @@ from captum_mda._cli.method_option import (
     SECONDS,
     TITLES,
 )
-from captum_mda.evaluate.case import Case
 from captum_mda.evaluate.maps import compute_map, METHODS
 from captum_mda.evaluate.models import Classifier
+from captum_mda.evaluate.case import Case
 
 CASE = BY_NAME["timm ViT"]
 

@@ -18,6 +18,7 @@ from vit_models import BY_NAME, PATCH, shared_model, SIDE
 from captum_mda import BidirectionalAttention, LeGrad, MetricDrivenAttribution
 from captum_mda._cli.app import app
 from captum_mda.evaluate.models import load_classifier
+from captum_mda.evaluate.case import make_case
 from captum_mda.evaluate.prior import make_priors
 
 CASE = BY_NAME["timm ViT"]

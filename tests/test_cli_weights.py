@@ -22,9 +22,9 @@ from typer.testing import CliRunner
 
 from captum_mda._cli.app import app
 from captum_mda.evaluate._class_names import find_class, read_labels
-from captum_mda.evaluate._timm_models import parse_model_args
-from captum_mda.evaluate.case import Case
 from captum_mda.evaluate.models import Classifier, load_classifier
+from captum_mda.evaluate.case import Case
+from captum_mda.evaluate._timm_models import parse_model_args
 
 NAME = "vit_tiny_patch16_224"
 SIDE, CLASSES = 32, 7

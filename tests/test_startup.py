@@ -12,8 +12,8 @@ from huggingface_hub import constants
 
 import captum_mda
 from captum_mda._checks import require_choice
-from captum_mda._cli.method_option import chosen_methods
 from captum_mda.evaluate import _hub as hub
+from captum_mda._cli.method_option import chosen_methods
 from captum_mda.evaluate._notes import silent
 from captum_mda.evaluate._timm_models import load_timm_model, TimmOptions
 
