@@ -256,7 +256,9 @@ class ViTAttribution(MadeByCall, Attribution):
         self, images: Tensor, target: Target, additional_forward_args: object
     ) -> ModelBatch:
         if target is None and not self._uses_target:
-            scorer = Scorer(lambda outputs, examples: outputs, lambda example: None)
+            scorer = Scorer(
+                score=lambda outputs, examples: outputs, check=lambda example: None
+            )
         else:
             scorer = make_scorer(target, self.score, len(images))
         scorer.check(self._example_output)
