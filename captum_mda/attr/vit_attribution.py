@@ -6,6 +6,7 @@ from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from typing import TYPE_CHECKING
 
 import torch
 from captum.attr import Attribution
@@ -45,6 +46,9 @@ from captum_mda.vit import (
     ViTAdapter,
 )
 from captum_mda.vit.execution import autocast_of_caller
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 INTERPOLATE_MODES = ("nearest", "nearest-exact", "bilinear", "bicubic")
 
@@ -111,13 +115,13 @@ class ViTAttribution(MadeByCall, Attribution):
     @documented(ARGUMENTS)
     def attribute(
         self,
-        inputs: Tensor,
+        inputs: Float[Tensor, "B C *size"],
         target: Target = None,
         additional_forward_args: object = None,
         interpolate_mode: str | None = "bilinear",
         internal_batch_size: int | None = None,
         show_progress: bool = False,
-    ) -> Tensor:
+    ) -> Float[Tensor, "B C *grid"]:
         r"""Attribute the score of the target to the patches of the inputs.
 
         Args:

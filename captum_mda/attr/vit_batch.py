@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -23,6 +23,9 @@ from captum_mda.vit import (
     TokenStream,
     ViTAdapter,
 )
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -270,7 +273,9 @@ def _require_finite(outputs: Tensor, examples: Tensor) -> None:
         )
 
 
-def scale_patches(tokens: Tensor, n_prefix_tokens: int) -> tuple[Tensor, Tensor]:
+def scale_patches(
+    tokens: Float[Tensor, "B T"], n_prefix_tokens: int
+) -> tuple[Float[Tensor, "B T"], Bool[Tensor, " B"]]:
     """Scale the patches of each image to [0, 1].
 
     Args:

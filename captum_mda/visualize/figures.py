@@ -163,11 +163,16 @@ def explanation_figure(
         _draw_panel(
             figure.add_axes(layout.curve(place)), curve, explanation, index, share
         )
+    _write(figure, layout, title, foot)
+    return figure
+
+
+def _write(figure: Figure, layout: _Layout, title: str | None, foot: str) -> None:
+    """Write the title and the foot, where there are any."""
     if title is not None:
         write_title(figure, title, 0.09 / layout.height)
     if foot:
         write_foot(figure, foot, (_LEFT / _WIDTH, _FOOT_PAD / 2 / layout.height))
-    return figure
 
 
 def _draw_panel(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TYPE_CHECKING
 
 import torch
 from torch import nn, Tensor
@@ -18,6 +18,9 @@ from captum_mda.vit.layout import (
     PatchLayout,
 )
 from captum_mda.vit.rerun import RerunTail
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 Pooling = Literal["cls", "avg", "cls+avg", "map"]
 """How tokens are pooled: class token, mean, both concatenated, attention pooler."""
@@ -141,7 +144,12 @@ class ViTAdapter(Brief):
             return self.tail(tokens, inputs, *arguments)
         return self.tail(tokens)
 
-    def readout(self, n_tokens: int, pooler: Tensor | None, like: Tensor) -> Tensor:
+    def readout(
+        self,
+        n_tokens: int,
+        pooler: Float[Tensor, "B H queries keys"] | None,
+        like: Tensor,
+    ) -> Float[Tensor, "rows {n_tokens}"]:
         """Compute the share of each token in the pooled vector.
 
         Args:
@@ -179,7 +187,9 @@ class ViTAdapter(Brief):
             weights[:, first:] += 0.5 / (n_tokens - first)
         return weights
 
-    def patch_map(self, tokens: Tensor, inputs: Tensor) -> Tensor:
+    def patch_map(
+        self, tokens: Float[Tensor, "B T"], inputs: Float[Tensor, "B C H W"]
+    ) -> Float[Tensor, "B 1 h w"]:
         """Arrange values of tokens on the grid of patches.
 
         Args:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -17,6 +17,9 @@ from captum_mda.vit.einsum import values_of_einsum
 from captum_mda.vit.function_mode import Rule, RuleMode, rules_by_function
 from captum_mda.vit.heads import Heads, heads_of
 from captum_mda.vit.multihead import attention_probabilities, repeated_groups
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 _SCALINGS = (
     *names.QUOTIENTS,
@@ -43,8 +46,8 @@ class AttentionRecord(Brief):
             sum. Default: False
     """
 
-    probabilities: Tensor
-    values: Tensor | None = None
+    probabilities: Float[Tensor, "B H queries keys"]
+    values: Float[Tensor, "B H keys d"] | None = None
     folded: bool = False
     by_exponential: bool = False
 

@@ -5,10 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn, Tensor
 from torch.nn import functional as F
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int64
 
 _CUBIC = -0.75  # the constant of PyTorch's bicubic interpolation
 
@@ -161,8 +165,11 @@ def _cubic(distance: Tensor) -> Tensor:
 
 
 def paint(
-    grids: Tensor, size: Sequence[int], mode: str, layout: PatchLayout | None = None
-) -> Tensor:
+    grids: Float[Tensor, "B C h w"],
+    size: Sequence[int],
+    mode: str,
+    layout: PatchLayout | None = None,
+) -> Float[Tensor, "B C H W"]:
     """Resize maps of patches to an image, with each patch at its place.
 
     Args:
@@ -196,8 +203,10 @@ def _resampled(lines: Tensor, indices: Tensor, weights: Tensor) -> Tensor:
 
 
 def patch_means(
-    maps: Tensor, grid: Sequence[int], layout: PatchLayout | None = None
-) -> Tensor:
+    maps: Float[Tensor, "B C H W"],
+    grid: Sequence[int],
+    layout: PatchLayout | None = None,
+) -> Float[Tensor, "B C h w"]:
     """Average maps over the pixels of each patch.
 
     Args:
@@ -219,7 +228,7 @@ def patch_means(
 
 def patch_numbers(
     grid: Sequence[int], size: Sequence[int], layout: PatchLayout
-) -> Tensor:
+) -> Int64[Tensor, "1 1 H W"]:
     """Number the pixels by their nearest patch: int64 (1, 1, H, W)."""
     rows, columns = layout.nearest(grid, size)
     return (rows[:, None] * grid[1] + columns)[None, None]
