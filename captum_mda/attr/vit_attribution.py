@@ -121,7 +121,7 @@ class ViTAttribution(MadeByCall, Attribution):
         interpolate_mode: str | None = "bilinear",
         internal_batch_size: int | None = None,
         show_progress: bool = False,
-    ) -> Float[Tensor, "B C *grid"]:
+    ) -> Float[Tensor, "B M *grid"]:
         r"""Attribute the score of the target to the patches of the inputs.
 
         Args:
