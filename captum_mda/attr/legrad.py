@@ -58,7 +58,7 @@ class LeGrad(ViTAttribution):
         Bousselham, Boggust, Chaybouti, Strobelt, Kuehne, "LeGrad: An Explainability
         Method for Vision Transformers via Feature Formation Sensitivity", ICCV 2025,
         Sec. 3. The form for classifiers, with the classification head as the tail, and
-        the pooler behind the model's own last norm, are ours.
+        the pooler after the model's own last norm, are ours.
 
     Example::
 

@@ -40,7 +40,7 @@ _MAPS_AT_ONCE = 64
 class VitCx(ViTAttribution):
     r"""ViT-CX: causal explanation by masks from the last block's features.
 
-    1. The features behind the first norm of the last block give one map for each
+    1. The features after the first norm of the last block give one map for each
        channel, resized to the image and scaled to [0, 1].
     2. Maps are clustered by cosine similarity (complete linkage); a mask M is the sum
        of a cluster's maps, scaled to [0, 1].

@@ -34,7 +34,7 @@ class Observation(Brief):
             the first. Default: empty
         attention (list[AttentionRecord], optional): One per observed block; empty if
             attention was not recorded. Default: empty
-        pooler (AttentionRecord, optional): The first attention behind the blocks.
+        pooler (AttentionRecord, optional): The first attention after the blocks.
             Default: None
     """
 
@@ -64,7 +64,7 @@ def observe(
     Args:
         adapter (ViTAdapter): The model.
         inputs (Tensor): (B, C, H, W).
-        *arguments (any): Passed to the model behind the inputs.
+        *arguments (any): Passed to the model after the inputs.
         attention (bool, optional): Whether to record attention maps. Default: True
         first_block (int, optional): The first block to observe. The blocks before it
             run fused and without a graph, which saves time and memory. Default: 0
@@ -91,7 +91,7 @@ def observe(
         call = BlockCall.of(args, kwargs)
         if len(called) <= first_block:
             # Here and not around the model: a torch.no_grad() inside the model that
-            # ends behind its blocks would restore this mode for the head.
+            # ends after its blocks would restore this mode for the head.
             torch.set_grad_enabled(False)
             return None
         begins = len(called) == first_block + 1
