@@ -32,7 +32,7 @@ from captum_mda.attr import (
     transition_attention,
     ViTAttribution,
 )
-from captum_mda.attr.vit_batch import Batch
+from captum_mda.attr.vit_batch import ModelBatch
 
 pytestmark = pytest.mark.real_model
 
@@ -135,7 +135,7 @@ def photos(
     whole = attention_integrated_gradients.mean_path_gradient
     results: dict[tuple[int, ...], Tensor] = {}
 
-    def once(batch: Batch, n_steps: int) -> Tensor:
+    def once(batch: ModelBatch, n_steps: int) -> Tensor:
         key = (n_steps, *batch.examples.tolist())
         if key not in results:
             results[key] = whole(batch, n_steps)
