@@ -34,9 +34,7 @@ from scoring import (
     Column,
     fill_page,
     markdown,
-    MASKED_TITLES = {name: method.title for name, method in METHODS.items()}
-
-COLUMNS,
+    MASKED_COLUMNS,
     masked_scores,
     OBJECT_COLUMNS,
     object_scores,
@@ -60,6 +58,8 @@ from captum_mda.evaluate import (
 from captum_mda.metrics import statistics
 
 ROOT = Path(__file__).resolve().parents[1]
+
+TITLES = {name: method.title for name, method in METHODS.items()}
 
 COLUMNS = {
     "insertion": Column("Ins", True),
@@ -110,9 +110,7 @@ def score_maps(
             "aopc": signed[name].aopc,
             "symmetric_relevance_gain": signed[name].symmetric_relevance_gain,
         }
-        row |= masked_scores(
-            model, case.images, values, masked, case.mask, target
-        )
+        row |= masked_scores(model, case.images, values, masked, case.mask, target)
         scores[name] = {metric: float(value) for metric, value in row.items()}
     return scores
 
@@ -143,9 +141,7 @@ def _case(kind: str, number: int) -> tuple[Case, Tensor | None]:
         target = int(pictures.targets)
         # The blur of a fixed size, in place of one chosen by the sample's confidence.
         kernels = [pictures.kernel]
-        case = make_case(
-            classifier, pictures.images[0], target, kernel_sizes=kernels
-        )
+        case = make_case(classifier, pictures.images[0], target, kernel_sizes=kernels)
         return case, pictures.objects
     data = Path(os.environ["CAPTUM_MDA_DATA"])
     name = "deit_tiny_patch16_224"
