@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from captum_mda.metrics.statistics import Comparison, MeanInterval
 
 __all__ = [
+    "AS_GOOD",
     "Cell",
     "Column",
     "Interval",
@@ -76,7 +77,9 @@ def score_table(
         higher_is_better (Mapping[str, bool], optional): For metrics that are not in
             `captum_mda.metrics.METRICS`. Default: None
         format (str, optional): As a `Column`'s, such as ``".3f [.2f]"``. Default: ""
-        confidence, n_resamples, seed (optional): As in `mean_interval`.
+        confidence (float, optional): As in `mean_interval`. Default: 0.95
+        n_resamples (int, optional): As in `mean_interval`. Default: 9999
+        seed (int, optional): As in `mean_interval`. Default: 0
 
     Returns:
         *Table*: its rows hold `MeanInterval` records, which CSV writes with all digits.
@@ -88,7 +91,7 @@ def score_table(
         method               Del ↓
         --------------------------
         ours     0.20 [0.10, 0.30]
-        theirs  0.40∗ [0.30, 0.60]
+        theirs  0.40... [0.30, 0.60]
     """
     from captum_mda.metrics.statistics import mean_interval
 
@@ -129,8 +132,12 @@ def difference_table(
             the same examples, (B,).
         reference (str, optional): The method that the others are compared with. None:
             in each metric, the one with the best mean. Default: None
-        titles, higher_is_better (optional): As in `score_table`.
-        confidence, n_resamples, seed (optional): As in `mean_interval`.
+        titles (Mapping[str, str], optional): As in `score_table`. Default: None
+        higher_is_better (Mapping[str, bool], optional): As in `score_table`. Default:
+            None
+        confidence (float, optional): As in `mean_interval`. Default: 0.95
+        n_resamples (int, optional): As in `mean_interval`. Default: 9999
+        seed (int, optional): As in `mean_interval`. Default: 0
 
     Returns:
         *Table*: a row for each metric and method, with what `compare` finds: the

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from captum_mda.evaluate.tables import (
+    AS_GOOD,
     Cell,
     Column,
     difference_table,
@@ -107,18 +108,18 @@ def test_styles_stand_on_the_value_and_on_the_mean_of_an_interval() -> None:
     )
     row = {
         "code": Cell("a_b|c", code=True),
-        "plain": Cell(INTERVAL, mark="∗"),
+        "plain": Cell(INTERVAL, mark=AS_GOOD),
         "short": Cell(INTERVAL, bold=True, mark="*"),
     }
     table = Table(columns=columns, rows=(row,), caption="50 % of them")
     assert table.to_text().splitlines() == [
         "50 % of them",
         "code                     plain               short",
-        "-" * 52,
-        "a_b|c  -0.250∗ [-0.500, 0.125]  -0.25* [-0.5, 0.1]",
+        "-" * 50,
+        f"a_b|c  -0.250{AS_GOOD} [-0.500, 0.125]  -0.25* [-0.5, 0.1]",
     ]
     assert table.to_markdown().splitlines()[-1] == (
-        r"| `a_b\|c` | -0.250∗ [-0.500, 0.125] | **-0.25**\* [-0.5, 0.1] |"
+        rf"| `a_b\|c` | -0.250{AS_GOOD} [-0.500, 0.125] | **-0.25**\* [-0.5, 0.1] |"
     )
     assert table.to_latex().splitlines()[:3] == [
         r"\begin{table}",
@@ -184,8 +185,8 @@ def test_table_of_scores_has_a_row_for_each_method() -> None:
     assert table.to_markdown() == (
         "| method | Ins ↑ | mine ↓ |\n"
         "| --- | ---: | ---: |\n"
-        "| Ours | **0.70** [0.6, 0.9] | 2.00∗ [1.0, 3.0] |\n"
-        "| theirs | 0.60∗ [0.5, 0.8] | **1.00** [1.0, 1.0] |\n"
+        f"| Ours | **0.70** [0.6, 0.9] | 2.00{AS_GOOD} [1.0, 3.0] |\n"
+        f"| theirs | 0.60{AS_GOOD} [0.5, 0.8] | **1.00** [1.0, 1.0] |\n"
         "| none | n/a | n/a |"
     )
     assert table.rows[0]["insertion"].value == mean_interval([0.5, 0.7, 0.9])
