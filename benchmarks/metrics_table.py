@@ -49,7 +49,7 @@ from captum_mda import metrics
 from captum_mda._cli.method_option import TITLES
 from captum_mda._cli.methods import compute_map
 from captum_mda._cli.models import load_classifier
-from captum_mda._cli.question import ask, Question
+from captum_mda._cli.question import ask, Case
 from captum_mda._files import replacing
 from captum_mda.metrics import statistics
 
@@ -68,7 +68,7 @@ COLUMNS = {
 
 
 def score_maps(
-    question: Question, maps: Mapping[str, Tensor], n_steps: int
+    question: Case, maps: Mapping[str, Tensor], n_steps: int
 ) -> dict[str, dict[str, float]]:
     """Score all maps of one picture: of each method each metric."""
     model, target = question.classifier.model, question.target
@@ -126,7 +126,7 @@ def score_picture(task: tuple[str, int], names: Sequence[str]) -> dict[str, Any]
     return {"kind": kind, "number": number, "scores": scores}
 
 
-def _question(kind: str, number: int) -> tuple[Question, Tensor | None]:
+def _question(kind: str, number: int) -> tuple[Case, Tensor | None]:
     """Ask about a picture as quality.py does; return the masks of objects, too."""
     if kind == SAMPLES:
         classifier = load_classifier("demo", None, None, None, "cpu")

@@ -16,13 +16,12 @@ from torch import nn, Tensor
 from typer.testing import CliRunner
 
 from captum_mda import confidence_blur_baseline, demo, LeGrad, metrics
-from captum_mda._cli import compare as module
+from captum_mda.evaluate import compare as module
 from captum_mda._cli.app import app
-from captum_mda._cli.comparison import ComparisonRow, format_comparison
-from captum_mda._cli.methods import METHODS
-from captum_mda._cli.models import Classifier
-from captum_mda._cli.question import Question
-from captum_mda._cli.table import SCORES
+from captum_mda.evaluate.methods import METHODS
+from captum_mda.evaluate.models import Classifier
+from captum_mda.evaluate.case import Case
+from captum_mda.evaluate._rows import format_compared, Row, SCORES
 
 SIDE, PATCH = 32, 8
 
@@ -221,7 +220,7 @@ def test_a_method_that_fails_is_left_out(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def fail(question: Question) -> Tensor:
+    def fail(question: Case) -> Tensor:
         raise error("no map\nhere")
 
     stand_in(monkeypatch, "rollout", fail)
@@ -252,7 +251,7 @@ def test_other_errors_show_where_they_come_from(
     photos: tuple[Path, Path],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def fail(question: Question) -> Tensor:
+    def fail(question: Case) -> Tensor:
         raise KeyError("a mistake")
 
     stand_in(monkeypatch, "rollout", fail)
@@ -284,7 +283,7 @@ def test_an_interrupted_run_keeps_what_is_done(
 ) -> None:
     answers: Iterator[Tensor] = iter([torch.ones(1, 1, SIDE, SIDE)])
 
-    def stop(question: Question) -> Tensor:
+    def stop(question: Case) -> Tensor:
         for answer in answers:
             return answer
         raise KeyboardInterrupt
@@ -362,19 +361,19 @@ def test_seconds_are_those_of_the_map(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    clock, score = [0.0], Question.scores
+    clock, score = [0.0], Case.scores
 
-    def slow_map(question: Question) -> Tensor:
+    def slow_map(question: Case) -> Tensor:
         clock[0] += 5.0
         return question.images
 
-    def slow_scores(self: Question, *arguments: Any) -> Any:
+    def slow_scores(self: Case, *arguments: Any) -> Any:
         clock[0] += 100.0
         return score(self, *arguments)
 
     monkeypatch.setattr(module.time, "perf_counter", lambda: clock[0])
     stand_in(monkeypatch, "rollout", slow_map)
-    monkeypatch.setattr(Question, "scores", slow_scores)
+    monkeypatch.setattr(Case, "scores", slow_scores)
     compare(photos[0], "--methods", "rollout", "caap")
     assert [float(row["seconds"]) for row in rows_of(tmp_path)] == [5.0, 0.0]
 
@@ -388,17 +387,17 @@ def test_methods_are_built_once_for_all_images(
     """Building is no part of a map's seconds; where it fails, each image says so."""
     clock, built = [0.0], []
 
-    def build(classifier: Classifier) -> Callable[[Question], Tensor]:
+    def build(classifier: Classifier) -> Callable[[Case], Tensor]:
         clock[0] += 100.0
         built.append(classifier)
 
-        def attribute(question: Question) -> Tensor:
+        def attribute(question: Case) -> Tensor:
             clock[0] += 5.0
             return question.images
 
         return attribute
 
-    def refuse(classifier: Classifier) -> Callable[[Question], Tensor]:
+    def refuse(classifier: Classifier) -> Callable[[Case], Tensor]:
         built.append(classifier)
         raise ValueError("no such\nmodel")
 
@@ -500,15 +499,15 @@ def test_weak_blurs_are_marked_and_errors_widen_no_column() -> None:
     weak = {"max_confidence": 0.01, "insertion_baseline_probability": 0.02}
     strong = {"max_confidence": 0.01, "insertion_baseline_probability": 0.01}
     rows = [
-        ComparisonRow("a.png", "a", method="mda", **scores, **weak),
-        ComparisonRow("a.png", "a", method="lime", error="x" * 99, **weak),
-        ComparisonRow("b.png", "b", method="mda", **scores, **strong),
-        ComparisonRow("c.png", "c", error="y" * 99),
+        Row("a.png", "a", method="mda", **scores, **weak),
+        Row("a.png", "a", method="lime", error="x" * 99, **weak),
+        Row("b.png", "b", method="mda", **scores, **strong),
+        Row("c.png", "c", error="y" * 99),
     ]
-    text = format_comparison(rows)
+    text = format_compared(rows)
     header, rule, *lines, footnote = text.splitlines()
     starts = [line.split("  ")[0] for line in lines]
     assert starts == ["a*", "a*", "b", "c"]
     assert len(lines[0]) == len(lines[2]) == len(header) == len(rule)
     assert footnote.startswith("* no kernel brings the probability down to 0.01")
-    assert "*" not in format_comparison(rows[2:])
+    assert "*" not in format_compared(rows[2:])

@@ -20,9 +20,9 @@ from test_cli_compare import Brightness
 from typer.testing import CliRunner
 
 from captum_mda._cli.app import app
-from captum_mda._cli.file_names import safe_name, showable, unique_names
-from captum_mda._cli.images import find_images, read_image
-from captum_mda._cli.pixels import background_colour
+from captum_mda.evaluate._file_names import safe_name, showable, unique_names
+from captum_mda.evaluate.images import find_images, read_image
+from captum_mda.evaluate._pixels import background_colour
 
 SIDE = 32
 # Every grey once, from black to white, in no order.
@@ -520,7 +520,7 @@ def test_tables_on_any_terminal(
 
 
 def test_what_of_a_folder_is_left_out_is_told(tmp_path: Path) -> None:
-    from captum_mda._cli.images import left_out
+    from captum_mda.evaluate.images import left_out
 
     photo(tmp_path / "a.png", "PNG")
     assert left_out([tmp_path]) == []

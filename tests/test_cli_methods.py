@@ -21,9 +21,9 @@ from captum_mda._cli.method_option import (
     SECONDS,
     TITLES,
 )
-from captum_mda._cli.methods import compute_map, METHODS
-from captum_mda._cli.models import Classifier
-from captum_mda._cli.question import Question
+from captum_mda.evaluate.maps import compute_map, METHODS
+from captum_mda.evaluate.models import Classifier
+from captum_mda.evaluate.case import Case
 
 CASE = BY_NAME["timm ViT"]
 
@@ -115,7 +115,7 @@ def test_help_lists_all_names_unbroken() -> None:
 
 def question(
     model: nn.Module, batch_size: int | None = None, colour: str = "mean"
-) -> Question:
+) -> Case:
     classifier = Classifier(
         model=model,
         transform=lambda image: torch.zeros(3, SIDE, SIDE),
@@ -127,7 +127,7 @@ def question(
         class_names=(),
         device=torch.device("cpu"),
     )
-    return Question(classifier, images(CASE, 1), 2, 0.5, colour, batch_size)
+    return Case(classifier, images(CASE, 1), 2, 0.5, colour, batch_size)
 
 
 @pytest.mark.parametrize("name", list(METHODS))
@@ -197,7 +197,7 @@ def test_small_maps_are_resized(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_is_random_repeats_and_leaves_the_generator_alone(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def draw(question: Question) -> Tensor:
+    def draw(question: Case) -> Tensor:
         return torch.rand(1, 1, SIDE, SIDE)
 
     monkeypatch.setitem(METHODS, "shapley", lambda model: draw)

@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 
 import captum_mda
 from captum_mda import MDAExplanation
-from captum_mda._cli import image as image_module
+from captum_mda.evaluate import explain as image_module
 from captum_mda._cli.app import app
 from captum_mda._cli.options import require_files
 

@@ -21,10 +21,10 @@ from torch import nn, Tensor
 from typer.testing import CliRunner
 
 from captum_mda._cli.app import app
-from captum_mda._cli.class_names import find_class, read_labels
-from captum_mda._cli.models import Classifier, load_classifier
-from captum_mda._cli.question import Question
-from captum_mda._cli.timm_models import parse_model_args
+from captum_mda.evaluate._class_names import find_class, read_labels
+from captum_mda.evaluate.models import Classifier, load_classifier
+from captum_mda.evaluate.case import Case
+from captum_mda.evaluate._timm_models import parse_model_args
 
 NAME = "vit_tiny_patch16_224"
 SIDE, CLASSES = 32, 7
@@ -747,7 +747,7 @@ def test_what_is_said_of_a_score_below_its_baseline(
     )
     own, blurred, deleted = scores
     image = torch.zeros(1, 1, 8, 8)
-    question = Question(classifier, image, 0, own, "mean", None, likeliest)
+    question = Case(classifier, image, 0, own, "mean", None, likeliest)
     said = question.too_low(blurred, deleted)
     assert said.startswith(f"class 0 scores {own:.4g}, which must be above both")
     assert message in said

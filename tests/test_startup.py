@@ -12,10 +12,10 @@ from huggingface_hub import constants
 
 import captum_mda
 from captum_mda._checks import require_choice
-from captum_mda._cli import hub
+from captum_mda.evaluate import _hub as hub
 from captum_mda._cli.method_option import chosen_methods
-from captum_mda._cli.notes import silent
-from captum_mda._cli.timm_models import load_timm_model, TimmOptions
+from captum_mda.evaluate._notes import silent
+from captum_mda.evaluate._timm_models import load_timm_model, TimmOptions
 
 _HEAVY = ("torch", "timm", "matplotlib", "scipy", "captum")
 
