@@ -250,8 +250,6 @@ class Table:
             cell.ljust(width) if column.align == "left" else cell.rjust(width)
             for column, cell, width in zip(self.columns, line, widths, strict=False)
         ]
-        if self.rows and len(line) < len(self.columns):
-            placed[-1] = line[-1]
         return "  ".join(placed).rstrip()
 
 
