@@ -55,7 +55,7 @@ def test_an_array_that_is_none_is_refused_before_memory_is_taken(
     path.write_bytes(content)
     with pytest.raises(ValueError, match=message) as caught:
         read_prior_map(path)
-    assert str(caught.value).startswith(f"--seed-map: {path}")
+    assert str(caught.value).startswith(f"seed_map: {path}")
 
 
 def test_whole_arrays_are_read(tmp_path: Path) -> None:
@@ -98,6 +98,6 @@ def test_flipped_bytes_are_numbers_or_a_value_error(
     try:
         values = read_prior_map(path)
     except ValueError as error:
-        assert str(error).startswith(f"--seed-map: {path}")
+        assert str(error).startswith(f"seed_map: {path}")
     else:
         assert np.isfinite(values).all() and values.size <= 8 * 16

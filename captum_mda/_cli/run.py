@@ -152,11 +152,11 @@ def _check_model(options: CommonOptions) -> None:
     own = ("weights", "weights_key", "pretrained", "num_classes", "model_arg", "labels")
     given = [name for name in own if getattr(options, name) not in (None, [])]
     if options.model is None and given:
-        option = as_option(given[0], None)
+        both = {"pretrained": "--pretrained/--no-pretrained"}
         raise ValueError(
-            f"{option}: got no model that it is for; pass --model NAME, such as "
-            "--model deit_tiny_patch16_224, and IMAGE, as the demo model's samples are "
-            "for it alone"
+            f"{both.get(given[0], as_option(given[0], None))}: got no model that it is "
+            "for; pass --model NAME, such as --model deit_tiny_patch16_224, and IMAGE, "
+            "as the demo model's samples are for it alone"
         )
     if options.num_classes is not None:
         require_positive_integer("--num-classes", options.num_classes)

@@ -74,7 +74,8 @@ def in_python(name: str, value: str | None) -> str:
     if name == "model_args":
         key, _, number = value.partition("=")
         return f'{name}={{"{key}": {number}}}'
-    return f"{name}={value}"
+    is_word = re.fullmatch("[a-z][a-z-]*", value) is not None
+    return f'{name}="{value}"' if is_word else f"{name}={value}"
 
 
 def require_file(argument: str, path: Path) -> None:
