@@ -18,7 +18,7 @@ from captum_mda._checks import (
 )
 from captum_mda._docstrings import documented
 from captum_mda._state import restores_modes
-from captum_mda.attr.vit_arguments import ARGUMENTS
+from captum_mda.attr import vit_arguments
 from captum_mda.attr.vit_attribution import ViTAttribution
 from captum_mda.attr.vit_batch import ModelBatch
 from captum_mda.perturbation import blur_baseline, Score
@@ -32,7 +32,7 @@ BLANKS = ("zeros", "black", "white", "mean", "blur")
 _BLUR_SHARE = 31 / 224
 
 
-@documented(ARGUMENTS)
+@documented(vit_arguments)
 class CausalActivationPatching(ViTAttribution):
     r"""CAAP: patch activations of the image into a run of the model on a blank.
 
@@ -124,7 +124,7 @@ class CausalActivationPatching(ViTAttribution):
         return self._n_patches(images) + 3
 
     @restores_modes
-    @documented(ARGUMENTS)
+    @documented(vit_arguments)
     def patched_scores(
         self,
         inputs: Tensor,

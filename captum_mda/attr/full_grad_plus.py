@@ -12,7 +12,7 @@ from torch import nn, Tensor
 from captum_mda._docstrings import documented
 from captum_mda._state import restores_modes, warn_caller
 from captum_mda._summaries import as_html, as_text, examples
-from captum_mda.attr.vit_arguments import ARGUMENTS
+from captum_mda.attr import vit_arguments
 from captum_mda.attr.vit_attribution import ViTAttribution
 from captum_mda.attr.vit_batch import full_precision, ModelBatch
 from captum_mda.attr.vit_gradients import score_gradients
@@ -70,7 +70,7 @@ class _TokenGradients(ViTAttribution):
         return True
 
     @restores_modes
-    @documented(ARGUMENTS)
+    @documented(vit_arguments)
     def completeness(
         self,
         inputs: Tensor,
@@ -263,7 +263,7 @@ def with_examples_first(
     return product
 
 
-@documented(ARGUMENTS)
+@documented(vit_arguments)
 class TokenInputXGradient(_TokenGradients):
     r"""Input times gradient at the token sequence, before the first block.
 
@@ -314,7 +314,7 @@ class TokenInputXGradient(_TokenGradients):
         return self._account(batch, [0], self.biases)[1]
 
 
-@documented(ARGUMENTS)
+@documented(vit_arguments)
 class FullGradPlus(_TokenGradients):
     r"""FullGrad+: input times gradient, summed over the inputs of all blocks.
 

@@ -13,8 +13,8 @@ from torch import nn, Tensor
 from captum_mda._captum import log_usage
 from captum_mda._docstrings import documented
 from captum_mda._state import remove_hooks, undone
+from captum_mda.attr import vit_arguments
 from captum_mda.attr._clustering import require_scikit_learn
-from captum_mda.attr.vit_arguments import ARGUMENTS
 from captum_mda.attr.vit_attribution import (
     INTERPOLATE_MODES,
     like_inputs,
@@ -36,7 +36,7 @@ from captum_mda.vit import paint, PatchLayout, ViTAdapter
 _MAPS_AT_ONCE = 64
 
 
-@documented(ARGUMENTS)
+@documented(vit_arguments)
 class VitCx(ViTAttribution):
     r"""ViT-CX: causal explanation by masks from the last block's features.
 
@@ -97,7 +97,7 @@ class VitCx(ViTAttribution):
         return False
 
     @log_usage(part_of_slo=True)
-    @documented(ARGUMENTS)
+    @documented(vit_arguments)
     def attribute(  # type: ignore[override]
         self,
         inputs: Tensor,

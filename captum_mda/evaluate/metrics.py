@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from captum_mda._spelling import nearest
-from captum_mda.evaluate import _runners as runs
 from captum_mda.evaluate._runners import (
     Evaluation as Evaluation,
     Found as Found,
+    run_completeness,
+    run_curves,
+    run_hits,
+    run_pointing,
+    run_segmentation,
+    run_sparseness,
+    run_tokens,
     Runner as Runner,
     Scored as Scored,
 )
 from captum_mda.metrics.localization.segmentation import SegmentationScores
 from captum_mda.metrics.scores import PerturbationScores
 from captum_mda.statistics.table import DOWN, UP
+
+Needs: TypeAlias = Literal["masks", "classes", "tokens", "sums"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +56,7 @@ class Metric:
     meaning: str
     run: Runner
     result: type | None = None
-    needs: Literal["masks", "classes", "tokens", "sums"] | None = None
+    needs: Needs | None = None
 
     @property
     def direction(self) -> str:
@@ -67,217 +75,84 @@ class Metric:
 
 
 _SWEPT, _FOUND = PerturbationScores, SegmentationScores
-_UNIT, _SIGNED = (0.0, 1.0), (-1.0, 1.0)
+_UNIT, _SIGNED, _POSITIVE = (0.0, 1.0), (-1.0, 1.0), (0.0, math.inf)
 
-METRICS: dict[str, Metric] = {
-    each.name: each
-    for each in (
-        Metric(
-            name="insertion",
-            heading="Ins",
-            higher_is_better=True,
-            range=_UNIT,
-            meaning="does the score come back early, most important first?",
-            run=runs.run_curves,
-            result=_SWEPT,
-        ),
-        Metric(
-            name="deletion",
-            heading="Del",
-            higher_is_better=False,
-            range=_UNIT,
-            meaning="does the score fall early, most important first?",
-            run=runs.run_curves,
-            result=_SWEPT,
-        ),
-        Metric(
-            name="insertion_deletion",
-            heading="Ins-Del",
-            higher_is_better=True,
-            range=_SIGNED,
-            meaning="insertion less deletion",
-            run=runs.run_curves,
-            result=_SWEPT,
-        ),
-        Metric(
-            name="mas_insertion",
-            heading="MAS Ins",
-            higher_is_better=True,
-            range=_UNIT,
-            meaning="insertion, less where magnitudes do not rise as the score does",
-            run=runs.run_curves,
-            result=_SWEPT,
-        ),
-        Metric(
-            name="mas_deletion",
-            heading="MAS Del",
-            higher_is_better=False,
-            range=_UNIT,
-            meaning="deletion, more where magnitudes do not fall as the score does",
-            run=runs.run_curves,
-            result=_SWEPT,
-        ),
-        Metric(
-            name="mas_insertion_deletion",
-            heading="MAS Ins-Del",
-            higher_is_better=True,
-            range=_SIGNED,
-            meaning="MAS insertion less MAS deletion",
-            run=runs.run_curves,
-            result=_SWEPT,
-        ),
-        Metric(
-            name="monotonicity",
-            heading="Monotonicity",
-            higher_is_better=True,
-            range=_SIGNED,
-            meaning="does every inserted feature raise the score?",
-            run=runs.run_curves,
-            result=_SWEPT,
-        ),
-        Metric(
-            name="aopc",
-            heading="AOPC",
-            higher_is_better=True,
-            range=_SIGNED,
-            meaning="how far does the raw score fall on average under deletion?",
-            run=runs.run_curves,
-            result=_SWEPT,
-        ),
-        Metric(
-            name="symmetric_relevance_gain",
-            heading="SRG",
-            higher_is_better=True,
-            range=_SIGNED,
-            meaning=(
-                "least-first less most-first deletion of raw scores; random maps: 0"
-            ),
-            run=runs.run_curves,
-            result=_SWEPT,
-        ),
-        Metric(
-            name="positive_perturbation",
-            heading="Positive",
-            higher_is_better=False,
-            range=_UNIT,
-            meaning=(
-                "does the class stay first when the most important 10 "
-                "to 90 % are masked?"
-            ),
-            run=runs.run_hits,
-            needs="classes",
-        ),
-        Metric(
-            name="negative_perturbation",
-            heading="Negative",
-            higher_is_better=True,
-            range=_UNIT,
-            meaning=(
-                "does the class stay first when the least important 10 "
-                "to 90 % are masked?"
-            ),
-            run=runs.run_hits,
-            needs="classes",
-        ),
-        Metric(
-            name="mif_deletion",
-            heading="MIF",
-            higher_is_better=False,
-            range=_UNIT,
-            meaning=(
-                "does the class stay first when the most important tokens are dropped?"
-            ),
-            run=runs.run_tokens,
-            needs="tokens",
-        ),
-        Metric(
-            name="lif_deletion",
-            heading="LIF",
-            higher_is_better=True,
-            range=_UNIT,
-            meaning=(
-                "does the class stay first when the least important tokens are dropped?"
-            ),
-            run=runs.run_tokens,
-            needs="tokens",
-        ),
-        Metric(
-            name="token_relevance_gain",
-            heading="Token SRG",
-            higher_is_better=True,
-            range=_SIGNED,
-            meaning="LIF less MIF deletion of tokens; random maps: 0",
-            run=runs.run_tokens,
-            needs="tokens",
-        ),
-        Metric(
-            name="completeness_error",
-            heading="Completeness error",
-            higher_is_better=False,
-            range=(0.0, math.inf),
-            meaning="by how much do attributions miss the score they share out?",
-            run=runs.run_completeness,
-            needs="sums",
-        ),
-        Metric(
-            name="sparseness",
-            heading="Sparseness",
-            higher_is_better=True,
-            range=_UNIT,
-            meaning="do few features carry the map? Higher is sparser, and not truer",
-            run=runs.run_sparseness,
-        ),
-        Metric(
-            name="iou",
-            heading="IoU",
-            higher_is_better=True,
-            range=_UNIT,
-            meaning="does the map, cut in two, cover the object and nothing else?",
-            run=runs.run_segmentation,
-            result=_FOUND,
-            needs="masks",
-        ),
-        Metric(
-            name="average_precision",
-            heading="AP",
-            higher_is_better=True,
-            range=_UNIT,
-            meaning="are the object's pixels ranked above the others?",
-            run=runs.run_segmentation,
-            result=_FOUND,
-            needs="masks",
-        ),
-        Metric(
-            name="f1",
-            heading="F1",
-            higher_is_better=True,
-            range=_UNIT,
-            meaning="precision and recall of the object's pixels, map cut in two",
-            run=runs.run_segmentation,
-            result=_FOUND,
-            needs="masks",
-        ),
-        Metric(
-            name="pixel_accuracy",
-            heading="Pixel acc.",
-            higher_is_better=True,
-            range=_UNIT,
-            meaning="which share of the pixels is right, map cut in two?",
-            run=runs.run_segmentation,
-            result=_FOUND,
-            needs="masks",
-        ),
-        Metric(
-            name="pointing_game",
-            heading="Pointing",
-            higher_is_better=True,
-            range=_UNIT,
-            meaning="is the largest value on the object?",
-            run=runs.run_pointing,
-            needs="masks",
-        ),
+
+def _metric(
+    name: str,
+    heading: str,
+    arrow: str,
+    range: tuple[float, float],
+    run: Runner,
+    result: type | None,
+    needs: Needs | None,
+    meaning: str,
+) -> Metric:
+    return Metric(
+        name=name,
+        heading=heading,
+        higher_is_better=arrow == UP,
+        range=range,
+        meaning=meaning,
+        run=run,
+        result=result,
+        needs=needs,
     )
-}
+
+
+# fmt: off
+_TABLE = (
+    _metric("insertion", "Ins", UP, _UNIT, run_curves, _SWEPT, None,
+            "does the score come back early, most important first?"),
+    _metric("deletion", "Del", DOWN, _UNIT, run_curves, _SWEPT, None,
+            "does the score fall early, most important first?"),
+    _metric("insertion_deletion", "Ins-Del", UP, _SIGNED, run_curves, _SWEPT, None,
+            "insertion less deletion"),
+    _metric("mas_insertion", "MAS Ins", UP, _UNIT, run_curves, _SWEPT, None,
+            "insertion, less where magnitudes do not rise as the score does"),
+    _metric("mas_deletion", "MAS Del", DOWN, _UNIT, run_curves, _SWEPT, None,
+            "deletion, more where magnitudes do not fall as the score does"),
+    _metric("mas_insertion_deletion", "MAS Ins-Del", UP, _SIGNED, run_curves, _SWEPT,
+            None,
+            "MAS insertion less MAS deletion"),
+    _metric("monotonicity", "Monotonicity", UP, _SIGNED, run_curves, _SWEPT, None,
+            "does every inserted feature raise the score?"),
+    _metric("aopc", "AOPC", UP, _SIGNED, run_curves, _SWEPT, None,
+            "how far does the raw score fall on average under deletion?"),
+    _metric("symmetric_relevance_gain", "SRG", UP, _SIGNED, run_curves, _SWEPT, None,
+            "least-first less most-first deletion of raw scores; random maps: 0"),
+    _metric("positive_perturbation", "Positive", DOWN, _UNIT, run_hits, None, "classes",
+            "does the class stay first when the most important 10 to 90 % are masked?"),
+    _metric("negative_perturbation", "Negative", UP, _UNIT, run_hits, None, "classes",
+            "does the class stay first when the least important 10 to 90 % are "
+            "masked?"),
+    _metric("mif_deletion", "MIF", DOWN, _UNIT, run_tokens, None, "tokens",
+            "does the class stay first when the most important tokens are dropped?"),
+    _metric("lif_deletion", "LIF", UP, _UNIT, run_tokens, None, "tokens",
+            "does the class stay first when the least important tokens are dropped?"),
+    _metric("token_relevance_gain", "Token SRG", UP, _SIGNED, run_tokens, None,
+            "tokens",
+            "LIF less MIF deletion of tokens; random maps: 0"),
+    _metric("completeness_error", "Completeness error", DOWN, _POSITIVE,
+            run_completeness, None, "sums",
+            "by how much do attributions miss the score they share out?"),
+    _metric("sparseness", "Sparseness", UP, _UNIT, run_sparseness, None, None,
+            "do few features carry the map? Higher is sparser, and not truer"),
+    _metric("iou", "IoU", UP, _UNIT, run_segmentation, _FOUND, "masks",
+            "does the map, cut in two, cover the object and nothing else?"),
+    _metric("average_precision", "AP", UP, _UNIT, run_segmentation, _FOUND, "masks",
+            "are the object's pixels ranked above the others?"),
+    _metric("f1", "F1", UP, _UNIT, run_segmentation, _FOUND, "masks",
+            "precision and recall of the object's pixels, map cut in two"),
+    _metric("pixel_accuracy", "Pixel acc.", UP, _UNIT, run_segmentation, _FOUND,
+            "masks",
+            "which share of the pixels is right, map cut in two?"),
+    _metric("pointing_game", "Pointing", UP, _UNIT, run_pointing, None, "masks",
+            "is the largest value on the object?"),
+)
+# fmt: on
+
+METRICS: dict[str, Metric] = {each.name: each for each in _TABLE}
 """Every metric of the package by its name.
 
 Example::

@@ -18,8 +18,6 @@ from captum_mda.metrics.faithfulness import (
 from captum_mda.metrics.insertion_deletion import (
     deletion,
     insertion,
-    mas_deletion,
-    mas_insertion,
     response_curve,
 )
 from captum_mda.metrics.localization import (
@@ -27,6 +25,7 @@ from captum_mda.metrics.localization import (
     segmentation_scores,
     SegmentationScores,
 )
+from captum_mda.metrics.magnitude_alignment import mas_deletion, mas_insertion
 from captum_mda.metrics.perturbation_accuracy import (
     masked_hits,
     MaskedHits,

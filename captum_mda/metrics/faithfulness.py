@@ -17,7 +17,6 @@ from captum_mda._state import preserved_state
 from captum_mda.curves import Mode
 from captum_mda.metrics._arguments import Convention, Direction, Maps, MetricArguments
 from captum_mda.metrics._degenerate import OnDegenerate, report_degenerate
-from captum_mda.metrics._descriptions import OF_CURVES
 from captum_mda.metrics._sweep import sweep
 from captum_mda.metrics.insertion_deletion import response_curve
 from captum_mda.perturbation import (
@@ -31,7 +30,7 @@ from captum_mda.perturbation.maps import AnyMaps, as_tensors
 
 
 @log_usage(part_of_slo=True)
-@documented(OF_CURVES)
+@documented(response_curve)
 def aopc(
     forward_func: Callable[..., Tensor],
     inputs: Maps,
@@ -106,7 +105,7 @@ def aopc(
 
 
 @log_usage(part_of_slo=True)
-@documented(OF_CURVES)
+@documented(response_curve)
 def monotonicity(
     forward_func: Callable[..., Tensor],
     inputs: Maps,
@@ -192,7 +191,7 @@ def monotonicity(
 
 
 @log_usage(part_of_slo=True)
-@documented(OF_CURVES)
+@documented(response_curve)
 def symmetric_relevance_gain(
     forward_func: Callable[..., Tensor],
     inputs: Maps,
@@ -271,7 +270,7 @@ def symmetric_relevance_gain(
 
 
 @log_usage(part_of_slo=True)
-@documented(OF_CURVES)
+@documented(response_curve)
 def completeness_error(
     forward_func: Callable[..., Tensor],
     inputs: Maps,

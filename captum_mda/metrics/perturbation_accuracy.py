@@ -18,8 +18,8 @@ from captum_mda._results import BatchResult
 from captum_mda._summaries import Columns, examples
 from captum_mda.metrics._arguments import Maps, MetricArguments
 from captum_mda.metrics._degenerate import OK, OnDegenerate, report_unpredicted
-from captum_mda.metrics._descriptions import OF_HITS
 from captum_mda.metrics._ranked_maps import RankedMap
+from captum_mda.metrics.insertion_deletion import response_curve
 from captum_mda.perturbation import (
     format_baselines,
     Path,
@@ -68,7 +68,7 @@ class MaskedHits(BatchResult):
 
 
 @log_usage(part_of_slo=True)
-@documented(OF_HITS)
+@documented(response_curve)
 def masked_hits(
     forward_func: Callable[..., Tensor],
     inputs: Maps,
@@ -92,20 +92,25 @@ def masked_hits(
     status does.
 
     Args:
-        forward_func: ...
+        forward_func (callable): Returns logits or probabilities (B, classes).
         inputs: ...
         attributions: ...
-        baselines: ...
-        feature_mask: ...
+        baselines (Tensor, number, tuple of those, optional): Replace masked features.
+            The papers take black, which is ``-mean / std`` for inputs that are
+            normalised. None: 0, the data's mean colour. Default: None
+        feature_mask (Tensor or tuple[Tensor, ...], optional): Integers that broadcast
+            to the inputs; whole features are masked. None: single positions (pixels),
+            their channels together. Default: None
         additional_forward_args: ...
-        target: ...
+        target (int, tuple, Tensor, list, optional): The label. Default: None
         max_examples_per_batch: ...
         show_progress: ...
         first (str, optional): Which features are masked first: the "most" important
             ones (positive perturbation) or the "least" (negative). Default: "most"
         fractions (sequence of float, optional): Ascending, in [0, 1]; of N features
             the first int(fraction * N) are masked. Default: 0.1, 0.2, ..., 0.9
-        on_degenerate: ...
+        on_degenerate (str, optional): "raise" refuses a batch with a constant map;
+            "nan" warns, and its values are NaN. Default: "raise"
 
     Returns:
         *MaskedHits*: for a data set, average the hits of its examples.
@@ -173,7 +178,7 @@ def _result(
 
 
 @log_usage(part_of_slo=True)
-@documented(OF_HITS)
+@documented(masked_hits)
 def positive_perturbation(
     forward_func: Callable[..., Tensor],
     inputs: Maps,
@@ -241,7 +246,7 @@ def positive_perturbation(
 
 
 @log_usage(part_of_slo=True)
-@documented(OF_HITS)
+@documented(masked_hits)
 def negative_perturbation(
     forward_func: Callable[..., Tensor],
     inputs: Maps,

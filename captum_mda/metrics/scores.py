@@ -17,8 +17,8 @@ from captum_mda._results import BatchResult
 from captum_mda._summaries import Columns, examples
 from captum_mda.metrics._arguments import Convention, Direction, Maps, MetricArguments
 from captum_mda.metrics._degenerate import OnDegenerate
-from captum_mda.metrics._descriptions import OF_CURVES
 from captum_mda.metrics._sweep import sweep
+from captum_mda.metrics.insertion_deletion import response_curve
 from captum_mda.metrics.response_curves import ResponseCurve
 from captum_mda.perturbation import Score, Target
 from captum_mda.perturbation.maps import AnyMaps
@@ -102,7 +102,7 @@ class PerturbationScores(BatchResult):
 
 
 @log_usage(part_of_slo=True)
-@documented(OF_CURVES)
+@documented(response_curve)
 def perturbation_scores(
     forward_func: Callable[..., Tensor],
     inputs: Tensor | tuple[Tensor, ...],
@@ -127,8 +127,11 @@ def perturbation_scores(
         forward_func: ...
         inputs: ...
         attributions: ...
-        insertion_baselines: ...
-        deletion_baselines: ...
+        insertion_baselines (Tensor, number, tuple of those, optional): Replace features
+            that are not yet inserted; the papers blur the inputs. None: 0. Default:
+            None
+        deletion_baselines (Tensor, number, tuple of those, optional): Replace deleted
+            features. None: 0. Default: None
         feature_mask: ...
         additional_forward_args: ...
         target: ...
@@ -138,7 +141,8 @@ def perturbation_scores(
         convention: ...
         score: ...
         on_degenerate: ...
-        least_first: ...
+        least_first (bool, optional): Whether to sweep the reversed ranking, too, for
+            the symmetric relevance gain. Default: False
 
     Returns:
         *PerturbationScores*: six scores, each float64 (B,), in [0, 1] under "mas"
@@ -178,7 +182,7 @@ def perturbation_scores(
 
 
 @log_usage(part_of_slo=True)
-@documented(OF_CURVES)
+@documented(perturbation_scores)
 def perturbation_scores_of_maps(
     forward_func: Callable[..., Tensor],
     inputs: Maps,

@@ -93,6 +93,14 @@ class Comparison:
         return leaves_out_0 == self.distinguishable
 
     @property
+    def short_verdict(self) -> str:
+        """The outcome, which follows the test, and whether the interval agrees."""
+        if self.interval_agrees or self.outcome == "mixed":
+            return self.outcome
+        leaves = "includes" if self.distinguishable else "leaves out"
+        return f"{self.outcome} by the test; the interval {leaves} 0"
+
+    @property
     def verdict(self) -> str:
         """The verdict in a sentence: what differs, by how much, and how that is known.
 

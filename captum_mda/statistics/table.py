@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from captum_mda._table import Column, Table
 from captum_mda.statistics._scores import paired_values, Scores
 from captum_mda.statistics.comparison import compare, Comparison, percent
 from captum_mda.statistics.intervals import mean_interval
@@ -72,40 +73,38 @@ def comparison_table(
         )
     }
     known = next(iter(comparisons.values()))
-    rows = [_header(known), ["---"] * 7]
+    rows = []
     for name, values in paired_values(scores, known.metric).items():
         mean = mean_interval(values, confidence, n_resamples, seed)
-        cells = ["", "", "", str(mean.n), "reference"]
-        if name in comparisons:
-            cells = _cells(comparisons[name])
-        rows.append([name.replace("|", r"\|"), str(mean), *cells])
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+        found = comparisons.get(name)
+        rows.append(
+            {
+                "method": name,
+                "mean": str(mean),
+                "difference": found and str(found.difference),
+                "p": found and f"{found.adjusted_p_value:.2g}",
+                "effect": found and f"{found.effect_size:.2f}",
+                "n": found.n if found else mean.n,
+                "verdict": found.short_verdict if found else "reference",
+            }
+        )
+    return Table(columns=_columns(known), rows=tuple(rows)).to_markdown()
 
 
-def _header(comparison: Comparison) -> list[str]:
+def _columns(comparison: Comparison) -> tuple[Column, ...]:
     level = f"{percent(comparison.difference.confidence)} bootstrap"
     arrow = UP if comparison.higher_is_better else DOWN
     metric = comparison.metric
-    return [
-        "method",
-        f"{arrow if metric is None else metric.head}, mean [{level}]",
-        f"difference [{level}, not corrected]",
-        "Wilcoxon p, Holm-corrected",
-        "effect",
-        "n",
-        "verdict",
-    ]
-
-
-def _cells(comparison: Comparison) -> list[str]:
-    outcome: str = comparison.outcome
-    if not comparison.interval_agrees and outcome != "mixed":
-        leaves = "includes" if comparison.distinguishable else "leaves out"
-        outcome = f"{outcome} by the test; the interval {leaves} 0"
-    return [
-        str(comparison.difference),
-        f"{comparison.adjusted_p_value:.2g}",
-        f"{comparison.effect_size:.2f}",
-        str(comparison.n),
-        outcome,
-    ]
+    headings = {
+        "method": "method",
+        "mean": f"{arrow if metric is None else metric.head}, mean [{level}]",
+        "difference": f"difference [{level}, not corrected]",
+        "p": "Wilcoxon p, Holm-corrected",
+        "effect": "effect",
+        "n": "n",
+        "verdict": "verdict",
+    }
+    return tuple(
+        Column(name=name, heading=heading, align="left")
+        for name, heading in headings.items()
+    )

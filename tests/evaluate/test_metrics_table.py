@@ -79,18 +79,18 @@ def test_a_registered_metric_has_a_direction(toy: Metric) -> None:
 def test_a_taken_name_or_heading_is_refused(
     toy: Metric, changes: dict[str, str]
 ) -> None:
-    with pytest.raises(ValueError, match="^metric: there is one of the "):
+    with pytest.raises(ValueError, match=r"^metric: there is one of the "):
         register_metric(Metric(**(TOY | changes)))
     assert list_metrics()[-1] == "toy"
 
 
 def test_only_metrics_are_registered() -> None:
-    with pytest.raises(TypeError, match="^metric: got str, takes a Metric"):
+    with pytest.raises(TypeError, match=r"^metric: got str, takes a Metric"):
         register_metric("toy")  # type: ignore[arg-type]
 
 
 def test_near_names_are_suggested() -> None:
-    with pytest.raises(ValueError, match="^metric: got 'deletions', did you mean"):
+    with pytest.raises(ValueError, match=r"^metric: got 'deletions', did you mean"):
         get_metric("deletions")
 
 
@@ -113,7 +113,7 @@ def test_aliases_are_the_same_objects() -> None:
         "import captum_mda.statistics",
         "import captum_mda.evaluate.metrics",
         "from captum_mda.metrics import *; METRICS, Metric, evaluate, statistics.holm",
-        "from captum_mda import metrics; assert set(metrics.__all__) <= set(dir(metrics))",
+        "from captum_mda import metrics as m; assert set(m.__all__) <= set(dir(m))",
     ],
 )
 def test_imports_work_in_any_order(line: str) -> None:

@@ -62,7 +62,7 @@ def pointing_game(
     Example::
 
         >>> import torch
-        >>> from captum_mda.metrics.localization.segmentation import pointing_game
+        >>> from captum_mda.metrics import pointing_game
         >>> maps, masks = torch.tensor([[[0.0, 0.2, 0.9]]]), torch.tensor([[[1, 1, 0]]])
         >>> pointing_game(maps, masks), pointing_game(maps, masks, tolerance=1)
         (tensor([0.], dtype=torch.float64), tensor([1.], dtype=torch.float64))

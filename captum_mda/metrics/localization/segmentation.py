@@ -147,7 +147,7 @@ def segmentation_scores(
     Example::
 
         >>> import torch
-        >>> from captum_mda.metrics.localization.segmentation import segmentation_scores
+        >>> from captum_mda.metrics import segmentation_scores
         >>> masks = torch.tensor([[[1, 1], [0, 0]]])
         >>> maps = torch.tensor([[[0.9, 0.2], [0.3, 0.0]]])
         >>> scores = segmentation_scores(maps, masks)

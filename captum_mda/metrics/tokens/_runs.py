@@ -17,9 +17,12 @@ from captum_mda.perturbation import (
     patch_feature_mask,
     Path,
     Ranking,
+    validate_inputs,
 )
 from captum_mda.perturbation.chunks import default_rows, in_chunks
 from captum_mda.perturbation.failures import failures_explained
+from captum_mda.perturbation.inputs import require_images
+from captum_mda.perturbation.maps import AnyMaps, as_tensors
 from captum_mda.perturbation.response import arguments_of_rows
 from captum_mda.perturbation.scores import validated_outputs
 from captum_mda.perturbation.targets import select_target, target_indices
@@ -155,3 +158,38 @@ def probability_and_hit(outputs: Tensor) -> Tensor:
     """Score classes (R, classes) float64: probabilities, the first one's more by 2."""
     first = is_first(outputs)
     return outputs.double().softmax(dim=1) + FIRST * first
+
+
+def read_images(inputs: Tensor) -> Tensor:
+    """Check the images, alone or in a tuple of one, as Captum passes them."""
+    images, *others = validate_inputs(inputs)
+    if others:
+        raise ValueError(
+            f"inputs: got {1 + len(others)} tensors, takes one of images (B, C, H, W)"
+        )
+    require_images(images)
+    return images
+
+
+def patch_scores(attributions: AnyMaps, images: Tensor, adapter: ViTAdapter) -> Tensor:
+    """Average a map over patches: float64 (B, P)."""
+    given, *others = as_tensors("attributions", attributions)
+    grid = adapter.patch_grid(images)
+    size, n = tuple(images.shape[-2:]), len(images)
+    values = given
+    if given.shape == (n, grid[0] * grid[1]):  # one number for each patch
+        values = given.reshape(n, 1, *grid)
+    elif given.dim() == 3:
+        values = given[:, None]
+    fits = values.dim() == 4 and len(values) == n and not others
+    if not fits or tuple(values.shape[-2:]) not in (size, grid):
+        got = f"{1 + len(others)} tensors" if others else f"shape {tuple(given.shape)}"
+        raise ValueError(
+            f"attributions: got {got}, takes a map of each of {n} images, {size} "
+            f"pixels or {grid} patches: (B, 1, H, W), (B, H, W), or one number for "
+            f"each patch, {(n, grid[0] * grid[1])}"
+        )
+    values = values.double().sum(dim=1, keepdim=True)
+    if values.shape[-2:] != grid:
+        values = adapter.patch_means(values, images)
+    return values.flatten(1)

@@ -29,22 +29,23 @@ from captum_mda.metrics._degenerate import (
     report_unpredicted,
     require_ranking,
 )
-from captum_mda.metrics._descriptions import OF_TOKENS
 from captum_mda.metrics.perturbation_accuracy import (
     counts_of,
     First,
     FRACTIONS,
+    masked_hits,
     read_fractions,
 )
 from captum_mda.metrics.tokens._runs import (
     drop_tokens,
     FIRST,
     mask_patches,
+    patch_scores,
     PatchRemoval,
+    read_images,
 )
-from captum_mda.perturbation import format_baselines, validate_inputs
-from captum_mda.perturbation.inputs import require_images
-from captum_mda.perturbation.maps import AnyMaps, as_tensors
+from captum_mda.perturbation import format_baselines
+from captum_mda.perturbation.maps import AnyMaps
 from captum_mda.perturbation.targets import require_classes, target_indices
 from captum_mda.vit import CannotDropError, find_adapter, ViTAdapter
 
@@ -100,7 +101,7 @@ class TokenDeletion(BatchResult):
 
 
 @log_usage(part_of_slo=True)
-@documented(OF_TOKENS)
+@documented(masked_hits)
 def token_deletion(
     model: nn.Module | ViTAdapter,
     inputs: Tensor,
@@ -123,19 +124,25 @@ def token_deletion(
     ranked by the signed mean of the attribution over them, ties by the lower index.
 
     Args:
-        model: ...
-        inputs: ...
-        attributions: ...
-        baselines: ...
-        additional_forward_args: ...
-        target: ...
+        model (nn.Module or ViTAdapter): A Vision Transformer that
+            `captum_mda.vit.resolve` knows, or an adapter.
+        inputs (Tensor): (B, C, H, W).
+        attributions (Tensor): (B, C or 1, H, W), (B, H, W), the patch grid (B, 1, h,
+            w), or one number for each patch, (B, P).
+        baselines (Tensor, number, tuple of those, optional): Replace masked patches,
+            where tokens cannot be dropped. None: 0. Default: None
+        additional_forward_args (any, optional): Passed to the model behind the inputs.
+            Default: None
+        target (int, tuple, Tensor, list, optional): The class. Default: None
         max_examples_per_batch: ...
         show_progress: ...
         first (str, optional): Which patches go first: the "most" important features
             (MIF) or the "least" (LIF). Default: "most"
         fractions (sequence of float, optional): Ascending, in [0, 1); of P patches the
             first int(fraction * P) go. Default: 0.1, 0.2, ..., 0.9
-        removal: ...
+        removal (str, optional): "tokens" drops them, "mask" sets pixels to the
+            baselines, "auto" masks only where attention has positions of its own, as in
+            BEiT, that dropped tokens leave without a partner. Default: "auto"
         on_degenerate: ...
 
     Returns:
@@ -164,11 +171,11 @@ def token_deletion(
     require_flag("show_progress", show_progress)
     require_classes(target)
     shares = read_fractions(fractions)
-    images = _images(inputs)
+    images = read_images(inputs)
     absent = format_baselines((images,), baselines)
     target_indices(target, len(images))
     adapter = _row_by_row(model)
-    scores = _patch_scores(attributions, images, adapter)
+    scores = patch_scores(attributions, images, adapter)
     status = require_ranking("attributions", scores, on_degenerate)
     patches = PatchRemoval(
         adapter=adapter,
@@ -234,7 +241,7 @@ def _result(
 
 
 @log_usage(part_of_slo=True)
-@documented(OF_TOKENS)
+@documented(token_deletion)
 def mif_deletion(
     model: nn.Module | ViTAdapter,
     inputs: Tensor,
@@ -299,7 +306,7 @@ def mif_deletion(
 
 
 @log_usage(part_of_slo=True)
-@documented(OF_TOKENS)
+@documented(token_deletion)
 def lif_deletion(
     model: nn.Module | ViTAdapter,
     inputs: Tensor,
@@ -362,38 +369,3 @@ def lif_deletion(
         removal=removal,
         on_degenerate=on_degenerate,
     ).accuracy
-
-
-def _images(inputs: Tensor) -> Tensor:
-    """Check the images, alone or in a tuple of one, as Captum passes them."""
-    images, *others = validate_inputs(inputs)
-    if others:
-        raise ValueError(
-            f"inputs: got {1 + len(others)} tensors, takes one of images (B, C, H, W)"
-        )
-    require_images(images)
-    return images
-
-
-def _patch_scores(attributions: AnyMaps, images: Tensor, adapter: ViTAdapter) -> Tensor:
-    """Average a map over patches: float64 (B, P)."""
-    given, *others = as_tensors("attributions", attributions)
-    grid = adapter.patch_grid(images)
-    size, n = tuple(images.shape[-2:]), len(images)
-    values = given
-    if given.shape == (n, grid[0] * grid[1]):  # one number for each patch
-        values = given.reshape(n, 1, *grid)
-    elif given.dim() == 3:
-        values = given[:, None]
-    fits = values.dim() == 4 and len(values) == n and not others
-    if not fits or tuple(values.shape[-2:]) not in (size, grid):
-        got = f"{1 + len(others)} tensors" if others else f"shape {tuple(given.shape)}"
-        raise ValueError(
-            f"attributions: got {got}, takes a map of each of {n} images, {size} "
-            f"pixels or {grid} patches: (B, 1, H, W), (B, H, W), or one number for "
-            f"each patch, {(n, grid[0] * grid[1])}"
-        )
-    values = values.double().sum(dim=1, keepdim=True)
-    if values.shape[-2:] != grid:
-        values = adapter.patch_means(values, images)
-    return values.flatten(1)
