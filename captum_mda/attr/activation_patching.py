@@ -88,6 +88,8 @@ class CausalActivationPatching(ViTAttribution):
         torch.Size([2, 1, 64, 64])
     """
 
+    _reads_attention = False  # any model with blocks is accepted
+
     def __init__(
         self,
         model: nn.Module | ViTAdapter,
@@ -114,10 +116,6 @@ class CausalActivationPatching(ViTAttribution):
     def _call_defaults(self) -> dict[str, Any]:
         layers = _layer_range(None, self.adapter.depth)
         return super()._call_defaults() | {"layers": layers}
-
-    def _reads_attention(self) -> bool:
-        """Tell that no attention map is read: any model with blocks is accepted."""
-        return False
 
     def _n_forwards(self, images: Tensor) -> int:
         """Count the patches, the runs of blank and image, and their check."""

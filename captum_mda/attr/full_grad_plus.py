@@ -60,8 +60,9 @@ class Completeness(NamedTuple):
 class _TokenGradients(ViTAttribution):
     """Base of the methods that multiply tokens with their gradients."""
 
-    def _reads_attention(self) -> bool:
-        """Tell whether the map of an attention pooler is read; no others are."""
+    @property
+    def _reads_attention(self) -> bool:  # type: ignore[override]
+        """Whether the map of an attention pooler is read; no others are."""
         return self.adapter.pooling == "map"
 
     @property

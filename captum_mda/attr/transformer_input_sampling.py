@@ -78,6 +78,8 @@ class TransformerInputSampling(ViTAttribution):
         torch.Size([1, 1, 64, 64])
     """
 
+    _reads_attention = False  # any model with blocks is accepted
+
     def __init__(
         self,
         model: nn.Module | ViTAdapter,
@@ -100,10 +102,6 @@ class TransformerInputSampling(ViTAttribution):
         self.keep_ratio = keep_ratio
         self.empty_clusters = empty_clusters
         self.normalize = normalize
-
-    def _reads_attention(self) -> bool:
-        """Tell that no attention map is read: any model with blocks is accepted."""
-        return False
 
     @log_usage(part_of_slo=True)
     @documented(vit_arguments)

@@ -72,6 +72,7 @@ class ViTAttribution(MadeByCall, Attribution):
 
     _uses_target = True  # whether the map depends on the target
     _warns_of_zeros = True  # whether maps of zeros are warned of here
+    _reads_attention = True  # whether the model has to show its attention maps
 
     def __init__(
         self, model: nn.Module | ViTAdapter, score: Score = "identity"
@@ -81,14 +82,10 @@ class ViTAttribution(MadeByCall, Attribution):
         self._subject = model
         self.adapter = find_adapter(model)
         self._example_output = check_adapter(
-            self.adapter, attention=self._reads_attention()
+            self.adapter, attention=self._reads_attention
         )
         Attribution.__init__(self, self.adapter)
         self.score = score
-
-    def _reads_attention(self) -> bool:
-        """Tell whether the method reads attention maps, which the model must show."""
-        return True
 
     def _n_forwards(self, images: Tensor) -> int:
         """Count the forwards per example, for the progress bar."""

@@ -77,6 +77,8 @@ class VitCx(ViTAttribution):
         torch.Size([1, 1, 64, 64])
     """
 
+    _reads_attention = False  # any model with blocks is accepted
+
     def __init__(
         self,
         model: nn.Module | ViTAdapter,
@@ -91,10 +93,6 @@ class VitCx(ViTAttribution):
         ViTAttribution.__init__(self, model, score)
         self.threshold = threshold
         self.noise = noise
-
-    def _reads_attention(self) -> bool:
-        """Tell that no attention map is read: any model with blocks is accepted."""
-        return False
 
     @log_usage(part_of_slo=True)
     @documented(vit_arguments)

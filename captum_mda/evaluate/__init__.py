@@ -1,7 +1,8 @@
 """Many images, methods and metrics: the tables that name them, and what runs them.
 
-`METHODS` names the attribution methods and `METRICS` the metrics; a `Classifier` is a model with what belongs to
-it; a `Case` is one image with its target and baselines. The command line runs on these.
+`METHODS` names the attribution methods and `METRICS` the metrics; a `Classifier` is a
+model with what belongs to it; a `Case` is one image with its target and baselines. The
+command line runs on these.
 """
 
 from __future__ import annotations

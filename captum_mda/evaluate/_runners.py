@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import cast, TypeAlias
 
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from captum_mda._captum import BaselineType, TargetType
 from captum_mda.metrics._arguments import Convention, Direction, Maps, MetricArguments
-from captum_mda.metrics._degenerate import OK
+from captum_mda.metrics._degenerate import OK, OnDegenerate
 from captum_mda.metrics._sweep import sweep
 from captum_mda.metrics.faithfulness import completeness_error
 from captum_mda.metrics.localization import pointing_game, segmentation_scores
@@ -26,7 +26,7 @@ from captum_mda.metrics.perturbation_accuracy import First, masked_hits
 from captum_mda.metrics.response_curves import ResponseCurve
 from captum_mda.metrics.sparseness import sparseness
 from captum_mda.metrics.tokens.deletion import token_deletion
-from captum_mda.perturbation import Features, format_baselines, Score, Target
+from captum_mda.perturbation import format_baselines, Score, Target
 from captum_mda.perturbation.maps import AnyMaps, as_tensors, over_inputs
 from captum_mda.vit import find_adapter, ViTAdapter
 
@@ -50,44 +50,15 @@ Found: TypeAlias = dict[str, dict[str, Scored]]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Evaluation:
+class Evaluation(MetricArguments):
     """Maps, and all arguments that metrics share, see `captum_mda.metrics.evaluate`."""
 
-    forward_func: Callable[..., Tensor]
-    inputs: Maps
     maps: Mapping[str, AnyMaps]
-    target: Target = None
+    n_steps: int = 224
+    on_degenerate: OnDegenerate = "nan"
     insertion_baselines: BaselineType = None
     deletion_baselines: BaselineType = None
-    feature_mask: Maps | None = None
-    additional_forward_args: object = None
     masks: Tensor | None = None
-    n_steps: int = 224
-    max_examples_per_batch: int | None = None
-    show_progress: bool = False
-    convention: Convention = "mas"
-    score: Score = "softmax"
-
-    def arguments(self, convention: Convention) -> MetricArguments:
-        """Collect the arguments of sweeps under a convention."""
-        return MetricArguments(
-            forward_func=self.forward_func,
-            inputs=self.inputs,
-            feature_mask=self.feature_mask,
-            additional_forward_args=self.additional_forward_args,
-            target=self.target,
-            n_steps=self.n_steps,
-            max_examples_per_batch=self.max_examples_per_batch,
-            show_progress=self.show_progress,
-            convention=convention,
-            score=self.score,
-            on_degenerate="nan",
-        )
-
-    @cached_property
-    def features(self) -> Features:
-        """The features that sweeps insert and delete."""
-        return self.arguments(self.convention).features()
 
     @cached_property
     def given(self) -> dict[str, tuple[Tensor, ...]]:
@@ -114,15 +85,14 @@ class Evaluation:
 
     def check(self) -> None:
         """Check all arguments that can be checked before the first forward."""
-        arguments = self.arguments(self.convention)
-        arguments.require_options()
+        self.require_options()
         for name in ("insertion_baselines", "deletion_baselines"):
-            format_baselines(arguments.tensors, getattr(self, name), name)
-        _ = arguments.response, self.laid  # checked when they are made
+            format_baselines(self.tensors, getattr(self, name), name)
+        _ = self.response, self.laid  # checked when they are made
         if self.masks is not None:
             require_values("masks", self.masks)
-            images = arguments.tensors[0]
-            if len(arguments.tensors) > 1 or images.dim() != 4:
+            images = self.tensors[0]
+            if len(self.tensors) > 1 or images.dim() != 4:
                 raise ValueError(
                     "masks: they mark objects in images; leave them out for inputs "
                     f"that are not one tensor (B, C, H, W), here {self._shapes}"
@@ -194,7 +164,8 @@ def run_curves(evaluation: Evaluation, names: Collection[str]) -> Found:
     curves: dict[str, dict[str, ResponseCurve]] = {name: {} for name in evaluation.laid}
     for convention, wanted in jobs.items():
         directions = [_direction(evaluation, curve) for curve in wanted]
-        found = sweep(evaluation.arguments(convention), evaluation.laid, directions)
+        arguments = replace(evaluation, convention=convention)
+        found = sweep(arguments, evaluation.laid, directions)
         for of_map, swept in zip(curves.values(), found, strict=True):
             of_map.update(zip(wanted, swept, strict=True))
     results: Found = {}

@@ -63,8 +63,9 @@ class MetricArguments:
         """The inputs, checked once."""
         return validate_inputs(self.inputs)
 
+    @cached_property
     def features(self) -> Features:
-        """Check the feature mask and read the features."""
+        """The features, read from the mask after checking it."""
         if self.feature_mask is None:
             return Features.positions(self.tensors)
         return Features.from_mask(self.tensors, self.feature_mask)

@@ -46,7 +46,7 @@ def sweep(
     for direction in directions:
         require_choice("mode", direction.mode, get_args(Mode))
     arguments.require_options()
-    features = arguments.features()
+    features = arguments.features
     baselines = [
         format_baselines(arguments.tensors, d.baselines, d.argument) for d in directions
     ]

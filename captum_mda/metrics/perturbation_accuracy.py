@@ -145,7 +145,7 @@ def masked_hits(
         on_degenerate=on_degenerate,
     )
     arguments.require_options()
-    features = arguments.features()
+    features = arguments.features
     ranked = RankedMap.of(attributions, features, arguments, "attributions")
     order = ranked.order if first == "most" else ranked.least_first_order
     # The first point is the whole input: its first class is the model's prediction.

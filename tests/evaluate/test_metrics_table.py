@@ -22,6 +22,7 @@ from captum_mda.evaluate.metrics import (
     register_metric,
     Scored,
 )
+from captum_mda.evaluate.tables import score_table
 
 INPUTS = torch.tensor([[3.0, 1.0, 0.0], [1.0, 2.0, 4.0]])
 
@@ -73,6 +74,8 @@ def test_a_registered_metric_is_evaluated_with_the_others(toy: Metric) -> None:
 def test_a_registered_metric_has_a_direction(toy: Metric) -> None:
     scores = {"low": [0.1, 0.2, 0.3], "high": [0.5, 0.6, 0.8]}
     assert statistics.compare(scores, metric="toy")[0].reference == "low"
+    table = score_table({"toy": scores})
+    assert table.to_text().split()[1:3] == ["Toy", "↓"]
 
 
 @pytest.mark.parametrize("changes", [{"heading": "Other"}, {"name": "other"}])
