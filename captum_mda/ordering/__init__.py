@@ -1,4 +1,7 @@
-"""MDA's first step: find the order of the patches by asking the metrics."""
+"""MDA's first step: search for the order of the features by the metrics themselves.
+
+`base` holds the protocol, and shows the way of a query through the engine.
+"""
 
 from collections.abc import Callable
 
@@ -22,8 +25,8 @@ from captum_mda.ordering.relaxed import RelaxedOrdering
 from captum_mda.ordering.run import (
     measure_end_points,
     order_examples,
+    prior_scores,
     require_inputs_for,
-    seed_scores,
 )
 from captum_mda.ordering.screening import Screening
 
@@ -36,12 +39,16 @@ ORDERINGS: dict[str, Callable[[], Ordering]] = {
 }
 """The orderings by name; "auto" chooses by the features and the model."""
 
+seed_scores = prior_scores
+"""The name of `prior_scores` in version 0.1."""
+
 
 def ordering_name(ordering: Ordering) -> str:
-    """Name an ordering: as in `ORDERINGS`, or by what it was made with.
+    """Name an ordering: as in `ORDERINGS`, or by its class and settings.
 
     Args:
-        ordering (Ordering): The ordering; passes of a `RefinedOrdering` are left out.
+        ordering (Ordering): The ordering; a `RefinedOrdering` has the name of what it
+            refines.
 
     Example::
 
@@ -80,6 +87,7 @@ __all__ = [
     "measure_end_points",
     "order_examples",
     "ordering_name",
+    "prior_scores",
     "require_inputs_for",
     "resolved",
     "seed_scores",

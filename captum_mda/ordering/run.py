@@ -1,4 +1,4 @@
-"""What surrounds a search: its seed, its end points, and the examples it is for."""
+"""The frame of a search: its prior, its end points, and the examples it orders."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from torch import Tensor
 
 from captum_mda.ordering.base import (
     complete,
+    DELETION,
     EndPoints,
+    INSERTION,
     Ordering,
     SearchResult,
     SearchTask,
@@ -21,25 +23,25 @@ from captum_mda.perturbation.maps import AnyMaps, as_tensors, of_features, over_
 from captum_mda.perturbation.subsets import require_differentiable
 
 
-def seed_scores(seed: AnyMaps | None, features: Features) -> Tensor | None:
-    """Read a seed attribution.
+def prior_scores(prior: AnyMaps | None, features: Features) -> Tensor | None:
+    """Read the prior of a search, which users pass as ``seed_attributions``.
 
     Args:
-        seed (Tensor, tuple[Tensor, ...] or MDAExplanation, optional): One score for
-            each feature, (B, N); or maps that are laid out over the inputs, see
-            `over_inputs`, and averaged over each feature.
+        prior (Tensor, tuple[Tensor, ...] or MDAExplanation, optional): One score per
+            feature, (B, N); or maps laid out over the inputs, see `over_inputs`, which
+            are averaged over each feature.
         features (Features): The features of the inputs.
 
     Returns:
         *Tensor* or None: float64 (B, N) on the CPU.
 
     Raises:
-        TypeError: The seed is no tensor.
+        TypeError: The prior is no tensor.
         ValueError: It has another shape, or NaN or infinite values.
     """
-    if seed is None:
+    if prior is None:
         return None
-    maps = as_tensors("seed_attributions", seed)
+    maps = as_tensors("seed_attributions", prior)
     values = of_features(maps, features)
     if values is not None:
         shape = (features.batch_size, features.n_features)
@@ -49,10 +51,10 @@ def seed_scores(seed: AnyMaps | None, features: Features) -> Tensor | None:
 
 
 def measure_end_points(responses: SubsetResponses) -> tuple[EndPoints, torch.dtype]:
-    """Score the inputs and both baselines in one go.
+    """Score the inputs and both of their baselines in one call.
 
     Args:
-        responses (SubsetResponses): Its kinds of baseline are those of a search.
+        responses (SubsetResponses): With the two baselines of a search.
 
     Returns:
         *tuple[EndPoints, torch.dtype]*: the responses, and the dtype of the scores.
@@ -60,14 +62,18 @@ def measure_end_points(responses: SubsetResponses) -> tuple[EndPoints, torch.dty
     n, b = responses.n_features, responses.n_examples
     subsets = torch.zeros(3 * b, n, dtype=torch.bool)
     subsets[:b] = True
-    kinds = torch.tensor([0, 0, 1]).repeat_interleave(b)
-    values = responses(subsets, torch.arange(b).repeat(3), kinds).cpu()
+    baselines = torch.tensor([INSERTION, INSERTION, DELETION]).repeat_interleave(b)
+    scored = responses.evaluate(subsets, torch.arange(b).repeat(3), baselines)
+    values = scored.values.cpu()
     full, insertion_baseline, deletion_baseline = values.double().view(3, b)
-    return EndPoints(full, insertion_baseline, deletion_baseline), values.dtype
+    return (
+        EndPoints(full, insertion_baseline, deletion_baseline, scored.scored_as),
+        values.dtype,
+    )
 
 
 def require_inputs_for(ordering: object, inputs: Sequence[Tensor]) -> None:
-    """Raise a ValueError where an ordering needs gradients that inputs do not have."""
+    """Raise a ValueError where an ordering needs gradients of inputs without any."""
     while ordering is not None:
         if isinstance(ordering, RelaxedOrdering):
             require_differentiable(inputs)
@@ -75,11 +81,11 @@ def require_inputs_for(ordering: object, inputs: Sequence[Tensor]) -> None:
 
 
 def order_examples(task: SearchTask, ordering: Ordering) -> SearchResult:
-    """Order the task's examples; the others keep the order of their features.
+    """Order the task's examples; all others keep the order of their features.
 
     Args:
-        task (SearchTask): What to order.
-        ordering (Ordering): How.
+        task (SearchTask): The task.
+        ordering (Ordering): The search to run.
 
     Returns:
         *SearchResult*: orders and complete curves of all B examples; those that are not
@@ -96,7 +102,9 @@ def order_examples(task: SearchTask, ordering: Ordering) -> SearchResult:
         found = complete(task, validated_result(ordering(task), task))
         order[task.examples] = found.order
         n_inserted[task.examples] = found.n_inserted
-        # The ends are what responses are normalised by, to the bit.
+        # The ends stay, to the bit: responses are normalised by them.
         insertion[task.examples, 1:-1] = found.insertion[:, 1:-1]
         deletion[task.examples, 1:-1] = found.deletion[:, 1:-1]
-    return SearchResult(order, n_inserted, insertion, deletion)
+    return SearchResult(
+        order=order, n_inserted=n_inserted, insertion=insertion, deletion=deletion
+    )
