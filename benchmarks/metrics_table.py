@@ -46,14 +46,20 @@ from torch import Tensor
 from tqdm import tqdm
 
 from captum_mda import metrics
-from captum_mda._cli.method_option import TITLES
-from captum_mda._cli.methods import compute_map
-from captum_mda._cli.models import load_classifier
-from captum_mda._cli.question import ask, Question
 from captum_mda._files import replacing
+from captum_mda.evaluate import (
+    build_method,
+    Case,
+    compute_map,
+    load_classifier,
+    make_case,
+    METHODS,
+)
 from captum_mda.metrics import statistics
 
 ROOT = Path(__file__).resolve().parents[1]
+
+TITLES = {name: method.title for name, method in METHODS.items()}
 
 COLUMNS = {
     "insertion": Column("Ins", True),
@@ -68,32 +74,32 @@ COLUMNS = {
 
 
 def score_maps(
-    question: Question, maps: Mapping[str, Tensor], n_steps: int
+    case: Case, maps: Mapping[str, Tensor], n_steps: int
 ) -> dict[str, dict[str, float]]:
     """Score all maps of one picture: of each method each metric."""
-    model, target = question.classifier.model, question.target
+    model, target = case.classifier.model, case.target
     shared: dict[str, Any] = {"target": target, "on_degenerate": "nan"}
-    by_patch = {"feature_mask": question.mask, "n_steps": n_steps}
+    by_patch = {"feature_mask": case.mask, "n_steps": n_steps}
     found = metrics.perturbation_scores_of_maps(
         model,
-        question.images,
+        case.images,
         maps,
-        insertion_baselines=question.blurred,
-        deletion_baselines=question.deleted,
+        insertion_baselines=case.blurred,
+        deletion_baselines=case.deleted,
         **shared,
     )
     signed = metrics.perturbation_scores_of_maps(
         model,
-        question.images,
+        case.images,
         maps,
-        insertion_baselines=question.deleted,
-        deletion_baselines=question.deleted,
+        insertion_baselines=case.deleted,
+        deletion_baselines=case.deleted,
         convention="rise",
         least_first=True,
         **shared,
         **by_patch,
     )
-    masked = black(question.classifier.mean, question.classifier.std)
+    masked = black(case.classifier.mean, case.classifier.std)
     scores = {}
     for name, values in maps.items():
         row = {
@@ -104,9 +110,7 @@ def score_maps(
             "aopc": signed[name].aopc,
             "symmetric_relevance_gain": signed[name].symmetric_relevance_gain,
         }
-        row |= masked_scores(
-            model, question.images, values, masked, question.mask, target
-        )
+        row |= masked_scores(model, case.images, values, masked, case.mask, target)
         scores[name] = {metric: float(value) for metric, value in row.items()}
     return scores
 
@@ -116,9 +120,12 @@ def score_picture(task: tuple[str, int], names: Sequence[str]) -> dict[str, Any]
     torch.set_num_threads(1)
     warnings.filterwarnings("ignore")
     kind, number = task
-    question, objects = _question(kind, number)
-    maps = {name: compute_map(name, question) for name in names}
-    scores = score_maps(question, maps, STEPS[kind])
+    case, objects = _case(kind, number)
+    maps = {
+        name: compute_map(build_method(name, case.classifier), case).values
+        for name in names
+    }
+    scores = score_maps(case, maps, STEPS[kind])
     if objects is not None:
         for name, values in maps.items():
             found = object_scores(values, objects)
@@ -126,25 +133,25 @@ def score_picture(task: tuple[str, int], names: Sequence[str]) -> dict[str, Any]
     return {"kind": kind, "number": number, "scores": scores}
 
 
-def _question(kind: str, number: int) -> tuple[Question, Tensor | None]:
+def _case(kind: str, number: int) -> tuple[Case, Tensor | None]:
     """Ask about a picture as quality.py does; return the masks of objects, too."""
     if kind == SAMPLES:
-        classifier = load_classifier("demo", None, None, None, "cpu")
+        classifier = load_classifier("demo", device="cpu")
         pictures = samples(number + 1).of([str(number)])
         target = int(pictures.targets)
         # The blur of a fixed size, in place of one chosen by the sample's confidence.
         kernels = [pictures.kernel]
-        question = ask(classifier, pictures.images[0], target, "mean", None, kernels)
-        return question, pictures.objects
+        case = make_case(classifier, pictures.images[0], target, kernel_sizes=kernels)
+        return case, pictures.objects
     data = Path(os.environ["CAPTUM_MDA_DATA"])
     name = "deit_tiny_patch16_224"
     weights = data / "models" / f"{name}.safetensors"
-    classifier = load_classifier(name, weights, None, None, "cpu")
+    classifier = load_classifier(name, weights=weights, device="cpu")
     with np.load(data / "oracles" / "maps.npz") as stored:
         photo = _photos(stored.files)[number]
         image = torch.from_numpy(stored[f"{photo}/x"])
         target = int(stored[f"{photo}/target"])
-    return ask(classifier, image, target, "mean", None), None
+    return make_case(classifier, image, target), None
 
 
 def _photos(files: Sequence[str]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Keeps a caller's autocast away from arithmetic that is no part of a model."""
+"""Switches a caller's autocast off for arithmetic outside of the model."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 
 
 def no_autocast(device: torch.device) -> Any:
-    """Make a context in which nothing is cast, where the device knows autocast."""
+    """Make a context without autocast, if the device has autocast."""
     try:
         return torch.autocast(device.type, enabled=False)
     except RuntimeError:

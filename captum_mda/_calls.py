@@ -1,4 +1,4 @@
-"""Objects that show, copy and pickle themselves as the call that makes them."""
+"""Objects whose text, copies and pickles are made from their constructor's call."""
 
 from __future__ import annotations
 
@@ -18,22 +18,21 @@ from captum_mda._summaries import brief
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-# These take functions by value, so that lambdas and models of any origin pass.
+# These pickle functions by value, so that lambdas and any models are accepted.
 _BY_VALUE = ("cloudpickle", "dill", "ray", "joblib")
 
 
 class MadeByCall:
     """Base of classes whose constructor takes a model, or a function, and settings.
 
-    Settings are read off the attributes of the same names, so that those that were
-    changed since are shown and copied, too. The constructor sets ``_subject`` to its
-    first argument as it was given.
+    Settings are read from the attributes of the same names, with later changes. The
+    constructor sets ``_subject`` to its first argument.
     """
 
     _subject: object = None
 
     def __repr__(self) -> str:
-        """Write the call: what it works on, and settings that are not the defaults."""
+        """Write the call: the first argument, and settings that are not defaults."""
         defaults = self._call_defaults()
         shown = [
             f"{name}={setting_text(value)}"
@@ -44,13 +43,13 @@ class MadeByCall:
         return f"{type(self).__name__}({call})"
 
     def __copy__(self) -> Self:
-        """Make another one of the same model."""
+        """Make another object with the same model."""
         made = type(self).__new__(type(self))
         made.__dict__.update(self.__dict__)
         return made
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        """Make one of a copy of the model."""
+        """Make another object with a copy of the model."""
         held = _held_function(self._subject)
         if held is not None:
             raise TypeError(
@@ -67,19 +66,19 @@ class MadeByCall:
         return made
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        """Pickle the model and the settings; a method is made of them when loaded."""
+        """Pickle the model and the settings; loading calls the constructor."""
         state = (type(self), self._subject, self._call_settings())
         if not _called_by(_BY_VALUE):
             _require_picklable(self, state)
         return _made, state
 
     def _call_settings(self) -> dict[str, Any]:
-        """Name the constructor's further arguments, as they are now."""
+        """Collect the current values of the constructor's further arguments."""
         names = _parameters(type(self))[1:]
         return {name: getattr(self, name) for name in names if hasattr(self, name)}
 
     def _call_defaults(self) -> dict[str, Any]:
-        """Say what the settings are where the constructor is given none."""
+        """Collect the settings' defaults."""
         parameters = inspect.signature(type(self)).parameters
         return {name: each.default for name, each in parameters.items()}
 
@@ -96,19 +95,19 @@ def subject_text(value: object) -> str:
 
 
 def setting_text(value: object) -> str:
-    """Write a setting in short."""
+    """Write a setting in a few characters."""
     if not isinstance(value, Tensor) and callable(value) and hasattr(value, "__name__"):
         return str(value.__name__)
     return brief(value)
 
 
-def _made(kind: Callable[..., Any], subject: object, settings: dict[str, Any]) -> Any:
-    return kind(subject, **settings)
+def _made(made: Callable[..., Any], subject: object, settings: dict[str, Any]) -> Any:
+    return made(subject, **settings)
 
 
-def _parameters(kind: type) -> list[str]:
-    """Name what a constructor takes."""
-    return list(inspect.signature(kind).parameters)
+def _parameters(made: type) -> list[str]:
+    """List the parameters of a constructor."""
+    return list(inspect.signature(made).parameters)
 
 
 def _equal(value: object, default: object) -> bool:
@@ -118,7 +117,7 @@ def _equal(value: object, default: object) -> bool:
 
 
 def _held_function(subject: object) -> str | None:
-    """Name an adapter's function that a copy of its model would not reach."""
+    """Name an adapter's function that would keep using the model after a copy."""
     if isinstance(subject, nn.Module) or callable(getattr(subject, "__code__", None)):
         return None
     if not isinstance(getattr(subject, "model", None), nn.Module):
@@ -131,10 +130,10 @@ def _held_function(subject: object) -> str | None:
 
 
 class _Probe(pickle.Pickler):
-    """Pickles everything but tensors, into nothing."""
+    """Pickles everything but tensors, and discards the result."""
 
     def persistent_id(self, value: Any) -> str | None:
-        """Pass tensors by."""
+        """Leave tensors out."""
         return "tensor" if type(value) in (Tensor, nn.Parameter) else None
 
 

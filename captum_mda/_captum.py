@@ -1,7 +1,6 @@
 """The only place that imports Captum's private helpers.
 
-A new Captum release that moves one of them breaks this module and its test, and
-nothing else.
+If a new Captum release moves one of them, only this module and its test break.
 """
 
 from collections.abc import Callable, Iterator
@@ -47,14 +46,14 @@ __all__ = [
 
 
 FORWARDS = " forwards"
-"""The unit of bars that count inputs the model sees."""
+"""The unit of bars that count the inputs of the model."""
 
 _SUBJECT: ContextVar[str] = ContextVar("subject of bars", default="")
 
 
 @contextmanager
 def bars_about(subject: str) -> Iterator[None]:
-    """Let bars opened inside say what they are about, such as an image's name."""
+    """Show a subject, such as the name of an image, in the bars opened inside."""
     token = _SUBJECT.set(subject)
     try:
         yield
@@ -69,16 +68,16 @@ def progress_bar(
     work: str | None = None,
     unit: str = "it",
 ) -> Any:
-    """Open Captum's bar, or one that does nothing.
+    """Open Captum's progress bar, or one that does nothing.
 
     Args:
-        total (int, optional): How much there is to do. None: it is not known, and no
+        total (int, optional): The number of units. None: it is not known, and no
             remaining time is shown.
-        description (str): What stands before the bar.
-        show (bool): Whether there is one.
-        work (str, optional): What stands behind the subject of `bars_about`, if there
-            is one. None: the description. Default: None
-        unit (str, optional): What is counted. Default: "it"
+        description (str): The text before the bar.
+        show (bool): Whether to show the bar.
+        work (str, optional): The text after the subject of `bars_about`, if there is
+            one. None: the description. Default: None
+        unit (str, optional): The name of the unit. Default: "it"
     """
     if not show:
         return NullProgress()
@@ -88,31 +87,30 @@ def progress_bar(
 
 
 def end_bar(bar: Any) -> None:
-    """Let a bar whose total was an estimate end where it is."""
+    """Set the total of a bar, which was an estimate, to its present count."""
     if not isinstance(bar, NullProgress):
         bar.total = bar.n
         bar.refresh()
 
 
 def log_usage(*, part_of_slo: bool = False) -> Callable[[Function], Function]:
-    """Wrap a public function: Captum logs its use, and all modes stay as they were.
+    """Wrap a public function: Captum logs its use, and all modes are restored.
 
-    NoiseTunnel calls what is inside of Captum's wrapping.
+    NoiseTunnel unwraps Captum's part and keeps the inner one.
     """
     logged = cast(Callable[[Function], Function], _log_usage(part_of_slo=part_of_slo))
     return lambda function: logged(restores_modes(function))
 
 
 def inputs_before_repeats() -> int | None:
-    """Count the inputs whose noisy copies Captum has called a method with.
+    """Count the examples of NoiseTunnel or sensitivity_max before it repeats them.
 
-    NoiseTunnel and sensitivity_max repeat inputs, baselines, targets, feature masks and
-    additional forward arguments before they call a method, but no arguments that they
-    do not know; and they do not say how often.
+    Both repeat inputs, baselines, targets, feature masks and additional forward
+    arguments before they call a method, but not the arguments that Captum does not
+    know, and do not pass the number of repeats.
 
     Returns:
-        *int* or None: the number of examples before they were repeated; None where the
-        caller is neither.
+        *int* or None: the number of examples; None if the caller is neither of them.
     """
     for frame in frames_inside():
         if (frame.f_globals.get("__name__"), frame.f_code.co_name) in _REPEATING:

@@ -1,7 +1,7 @@
 """Checks of arguments: every message begins with the argument's name.
 
-A check raises a TypeError where the type does not fit, or a ValueError where the value
-does not, and says what was given and what is accepted.
+A check raises a TypeError for a wrong type, or a ValueError for a wrong value. The
+message says what was given and what is accepted.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from torch import Tensor
 from captum_mda._spelling import require_choice as require_choice
 
 FLOATING_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-"""The floating-point dtypes that all of PyTorch computes in."""
+"""The floating-point dtypes that all functions of PyTorch support."""
 
 
 # --- tensors ----------------------------------------------------------------
 
 
 def require_tensor(name: str, value: object, floating: bool = False) -> Tensor:
-    """Return a dense, finite tensor of real numbers without its graph.
+    """Check that a value is a dense, finite tensor of real numbers, and detach it.
 
     Args:
         name (str): The argument's name.
@@ -33,9 +33,9 @@ def require_tensor(name: str, value: object, floating: bool = False) -> Tensor:
             Default: False
 
     Raises:
-        TypeError: It is no tensor; complex, quantized, of another floating-point type
-            than those of `FLOATING_DTYPES`, or under ``floating`` of integers; sparse,
-            nested, or on the meta device.
+        TypeError: It is no tensor; complex, quantized, of a floating-point dtype not in
+            `FLOATING_DTYPES`, or, with ``floating``, of integers; sparse, nested, or on
+            the meta device.
         ValueError: A value is NaN or infinite; the message names the first example.
     """
     require_real(name, value)
@@ -52,13 +52,13 @@ def require_tensor(name: str, value: object, floating: bool = False) -> Tensor:
 def require_real(
     name: str, value: object, got: str = "got", takes: str = "takes"
 ) -> None:
-    """Raise unless ``value`` is a dense tensor of real numbers that are there.
+    """Raise unless ``value`` is a dense tensor of real numbers on a real device.
 
     Args:
-        name (str): The argument's name, or that of a function for what it returned.
+        name (str): The name of the argument, or of the function that returned it.
         value (object): What was given.
-        got (str, optional): "returned" of functions. Default: "got"
-        takes (str, optional): "must return" of functions. Default: "takes"
+        got (str, optional): "returned" for return values. Default: "got"
+        takes (str, optional): "must return" for return values. Default: "takes"
     """
     if not isinstance(value, Tensor):
         raise TypeError(
@@ -96,7 +96,7 @@ def require_real(
 
 
 def require_integers(name: str, value: object) -> Tensor:
-    """Return a dense tensor of integers, without its graph; raise unless it is one."""
+    """Check that a value is a dense tensor of integers, and detach it."""
     require_real(name, value)
     assert isinstance(value, Tensor)
     if value.is_floating_point() or value.dtype == torch.bool:
@@ -108,7 +108,7 @@ def require_integers(name: str, value: object) -> Tensor:
 
 
 def require_examples(name: str, value: Tensor) -> None:
-    """Raise unless a tensor holds at least one example, and no empty dimension."""
+    """Raise if a tensor has no example, or an empty dimension."""
     if value.dim() == 0 or value.numel() == 0:
         raise ValueError(
             f"{name}: got shape {tuple(value.shape)}, takes at least one example along "
@@ -117,7 +117,7 @@ def require_examples(name: str, value: Tensor) -> None:
 
 
 def require_finite(name: str, tensor: Tensor) -> None:
-    """Raise a ValueError that names the first example with a NaN or infinite value."""
+    """Raise a ValueError if a value is not finite; it names the first example."""
     bad = non_finite_rows(tensor if tensor.dim() else tensor[None])
     if bad:
         raise ValueError(
@@ -179,7 +179,7 @@ def broadcasts_to(tensor: Tensor, wanted: Tensor) -> bool:
 
 
 def type_of(value: object) -> str:
-    """Name the type of a value that is no tensor."""
+    """Name the type of a value."""
     return type(value).__name__
 
 
@@ -203,7 +203,7 @@ def is_number(value: object) -> bool:
 
 
 def require_in_unit_interval(name: str, value: Any) -> float:
-    """Read a number from 0 to 1, or raise."""
+    """Return a number from 0 to 1, or raise."""
     if not is_number(value):
         raise TypeError(f"{name}: got {value!r}, takes a number from 0 to 1")
     if not 0.0 <= value <= 1.0:
@@ -212,7 +212,7 @@ def require_in_unit_interval(name: str, value: Any) -> float:
 
 
 def require_positive_integer(name: str, value: Any) -> int:
-    """Read an integer of at least 1, or raise."""
+    """Return an integer of at least 1, or raise."""
     if not is_integer(value):
         raise TypeError(f"{name}: got {value!r}, takes a positive integer")
     if value < 1:
@@ -221,12 +221,12 @@ def require_positive_integer(name: str, value: Any) -> int:
 
 
 def require_positive_integer_or_none(name: str, value: Any) -> int | None:
-    """Read an integer of at least 1, or None, or raise."""
+    """Return an integer of at least 1, or None, or raise."""
     return None if value is None else require_positive_integer(name, value)
 
 
 def require_count(name: str, value: Any) -> int:
-    """Read an integer of at least 0, or raise."""
+    """Return an integer of at least 0, or raise."""
     if not is_integer(value):
         raise TypeError(f"{name}: got {value!r}, takes an integer of at least 0")
     if value < 0:
@@ -235,7 +235,7 @@ def require_count(name: str, value: Any) -> int:
 
 
 def require_positive_number(name: str, value: Any) -> float:
-    """Read a finite number above 0, or raise."""
+    """Return a finite number above 0, or raise."""
     if not is_number(value):
         raise TypeError(f"{name}: got {value!r}, takes a positive number")
     if not 0.0 < value < inf:
@@ -244,7 +244,7 @@ def require_positive_number(name: str, value: Any) -> float:
 
 
 def require_index(name: str, value: Any, length: int) -> int:
-    """Read an index, negative from the end; raise unless there is such an entry."""
+    """Return an index from 0 on, of one that may be negative; raise out of range."""
     if not is_integer(value):
         raise TypeError(f"{name}: got {value!r}, takes an integer")
     if not -length <= value < length:
@@ -259,14 +259,14 @@ def require_index(name: str, value: Any, length: int) -> int:
 
 
 def require_flag(name: str, value: object) -> bool:
-    """Read True or False, or raise."""
+    """Return True or False, or raise."""
     if not isinstance(value, (bool, np.bool_)):
         raise TypeError(f"{name}: got {value!r}, takes True or False")
     return bool(value)
 
 
 def require_generator(generator: object) -> None:
-    """Raise unless there is no generator, or one on the CPU."""
+    """Raise unless a generator is None or on the CPU."""
     if generator is None:
         return
     if not isinstance(generator, torch.Generator) or generator.device.type != "cpu":

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all."""
+"""Files that are written completely or not at all."""
 
 from __future__ import annotations
 
@@ -28,32 +28,31 @@ _NOT_REGULAR = (
 
 @contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yield a path beside ``path`` to write to, and rename it when the block succeeds.
+    """Yield a temporary path to write to, and rename it to ``path`` on success.
 
-    After an error nothing is left behind and an older file at ``path`` is untouched.
-    Where ``path`` is a symbolic link, the file that it leads to is replaced and the
-    link stays. The new file has the mode of the one it replaces, and its owner where
-    that is allowed; other hard links to the old file keep the old contents. What runs
-    that were killed have left beside ``path`` is removed.
+    After an error the temporary file is removed and an older file at ``path`` is
+    unchanged. If ``path`` is a symbolic link, its target is replaced and the link
+    stays. The new file gets the mode of the old one, and its owner where that is
+    allowed; other hard links to the old file keep the old contents. Temporary files of
+    runs that were killed are removed.
 
     Args:
-        path (str or PathLike): Where the file shall be; its folder must exist.
+        path (str or PathLike): The path of the file; its folder must exist.
 
     Raises:
         FileNotFoundError: The folder does not exist.
         PermissionError: The folder cannot be written to.
-        ValueError: At ``path`` is something else than a file, such as a folder or a
-            device.
+        ValueError: ``path`` exists and is no regular file.
     """
     replaced = _replaced_file(path)
     target = Path(os.path.realpath(path))
     if not target.parent.is_dir():
         raise FileNotFoundError(f"path: the folder {target.parent} does not exist")
-    # Short and the same for each run, also where the name is as long as names can be.
+    # Short, as the name may have the greatest length, and the same for each run.
     digest = hashlib.sha256(os.fsencode(target.name)).hexdigest()[:16]
     prefix = f".captum_mda-{digest}-"
     _remove_abandoned(target.parent, prefix)
-    # The name that was passed says what format is written, not where a link leads.
+    # The suffix of the name that was passed tells the format, not that of its target.
     handle, beside = _locked_file(target.parent, prefix, Path(path).suffix)
     try:
         yield beside
@@ -66,12 +65,12 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def _replaced_file(path: str | os.PathLike[str]) -> os.stat_result | None:
-    """Look at the file that is there, if any; raise if it is no regular one."""
+    """Read the status of an existing file; raise if it is no regular file."""
     try:
         found = os.stat(path)
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except OSError as error:  # links that lead to each other, names that are too long
+    except OSError as error:  # circular links, names that are too long
         raise ValueError(
             f"path: {os.fspath(path)!r} cannot be written to ({error.strerror}); pass "
             "another name"
@@ -87,7 +86,7 @@ def _replaced_file(path: str | os.PathLike[str]) -> os.stat_result | None:
 
 
 def _locked_file(folder: Path, prefix: str, suffix: str) -> tuple[int | None, Path]:
-    """Make an empty file in a folder, locked for as long as it is open."""
+    """Make an empty file in a folder that is locked while it is open."""
     while True:
         try:
             handle, name = tempfile.mkstemp(dir=folder, prefix=prefix, suffix=suffix)
@@ -100,19 +99,19 @@ def _locked_file(folder: Path, prefix: str, suffix: str) -> tuple[int | None, Pa
             return None, Path(name)
         with suppress(OSError):  # a file system without locks
             fcntl.flock(handle, fcntl.LOCK_EX)
-        if os.fstat(handle).st_nlink:  # else another run took it for an abandoned one
+        if os.fstat(handle).st_nlink:  # else another run has removed it as abandoned
             return handle, Path(name)
         os.close(handle)
 
 
 def _remove_abandoned(folder: Path, prefix: str) -> None:
-    """Remove files whose writers are gone: nobody holds their lock."""
+    """Remove files whose lock no process holds."""
     if fcntl is None:
         return
     for name in os.listdir(folder) if os.access(folder, os.R_OK) else ():
         if not name.startswith(prefix):
             continue
-        with suppress(OSError):  # it is being written, gone, or somebody else's
+        with suppress(OSError):  # it is locked, removed, or not ours
             handle = os.open(folder / name, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -122,15 +121,15 @@ def _remove_abandoned(folder: Path, prefix: str) -> None:
 
 
 def _take_over(beside: Path, replaced: os.stat_result | None) -> None:
-    """Give a new file the mode and owner of the old one, or the usual rights."""
+    """Give a new file the mode and owner of the old one, or the default mode."""
     if replaced is None:
-        # mkstemp makes files for their owner only.
+        # mkstemp makes files that only their owner can read.
         mask = os.umask(0)
         os.umask(mask)
         beside.chmod(0o666 & ~mask)
         return
     made = beside.stat()
     if (made.st_uid, made.st_gid) != (replaced.st_uid, replaced.st_gid):
-        with suppress(OSError, AttributeError):  # only root gives files away
+        with suppress(OSError, AttributeError):  # only root may change owners
             os.chown(beside, replaced.st_uid, replaced.st_gid)
     beside.chmod(replaced.st_mode & 0o777)

@@ -1,11 +1,11 @@
-"""Telling that memory ran out, on whatever device."""
+"""Recognition of out-of-memory errors on all devices."""
 
 from __future__ import annotations
 
 import torch
 
 MEMORY_ERRORS = (RuntimeError, MemoryError)
-"""What is raised where memory runs out, and for other reasons."""
+"""The errors raised when memory runs out, and also for other reasons."""
 
 # CUDA, MPS and XPU; the CPU's allocator on Linux, macOS and Windows; cuBLAS and cuDNN.
 _MESSAGES = (
@@ -20,7 +20,7 @@ _MESSAGES = (
 
 
 def ran_out_of_memory(error: BaseException) -> bool:
-    """Tell whether memory ran out; if so, give back what is cached."""
+    """Tell whether memory ran out; if so, empty the cache."""
     message = str(error).lower()
     of_memory = isinstance(error, MemoryError) or (
         isinstance(error, RuntimeError) and any(each in message for each in _MESSAGES)

@@ -1,4 +1,4 @@
-"""Words that are taken, and what a mistyped one was meant to be; nothing heavy."""
+"""Checks of words, with suggestions for mistyped ones; imports only small modules."""
 
 from __future__ import annotations
 
@@ -10,13 +10,12 @@ _CUTOFF = 0.6  # difflib's own; below it the words share little
 
 
 def nearest(word: str, choices: Iterable[str], n: int = 1) -> list[str]:
-    """List the choices that look like a word, the most alike first.
+    """List the choices that are similar to a word, the most similar first.
 
     Args:
-        word (str): What was typed; capitals, hyphens, underscores and spaces do not
-            count.
-        choices (iterable of str): The words that are known.
-        n (int, optional): How many at most. Default: 1
+        word (str): The typed word; case, hyphens, underscores and spaces are ignored.
+        choices (iterable of str): The known words.
+        n (int, optional): The largest number of results. Default: 1
 
     Returns:
         *list[str]*: up to ``n`` of them.
@@ -36,7 +35,7 @@ def nearest(word: str, choices: Iterable[str], n: int = 1) -> list[str]:
 
 
 def did_you_mean(word: str, choices: Iterable[str]) -> str:
-    """Write the end of an error message; nothing where no choice looks like the word.
+    """Write the end of an error message; "" if no choice is similar to the word.
 
     Example::
 

@@ -1,4 +1,4 @@
-"""Short texts of results: a line for each example, never the tensors themselves."""
+"""Short texts of results: one line per example, without the tensors themselves."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from typing import Any
 from torch import nn, Tensor
 
 MOST_LINES = 10
-"""The most examples that are shown one by one."""
+"""The largest number of examples that are shown."""
 
 _LONGEST = 60
 
 Columns = Mapping[str, Tensor | Sequence[object]]
-"""By its heading one value for each example."""
+"""From headings to one value per example."""
 
 
 class Summarized:
-    """Shows a result as a table with a line for each example.
+    """Shows a result as a table with one line per example.
 
-    Its dataclass is to be made with ``repr=False``.
+    A subclass that is a dataclass needs ``repr=False``.
     """
 
     def _summary(self) -> tuple[str, Columns]:
-        """Say what the result is of, behind its class's name, and its columns."""
+        """Return the title after the name of the class, and the columns."""
         raise NotImplementedError
 
     def __repr__(self) -> str:
-        """Write a title and a line for each of the first examples."""
+        """Write a title and one line per example, of the first examples."""
         title, columns = self._summary()
         return as_text(f"{type(self).__name__} of {title}", columns)
 
@@ -43,11 +43,11 @@ class Summarized:
 class Brief:
     """Shows the fields of a dataclass on one line, tensors by their shapes.
 
-    The dataclass is to be made with ``repr=False``.
+    A subclass needs ``repr=False``.
     """
 
     def __repr__(self) -> str:
-        """Write each field's name and, in short, its value."""
+        """Write each field's name and a short form of its value."""
         shown = [
             f"{each.name}={brief(getattr(self, each.name))}"
             for each in fields(self)  # type: ignore[arg-type]
@@ -61,7 +61,7 @@ def examples(n: int) -> str:
 
 
 def as_text(title: str, columns: Columns) -> str:
-    """Set a title over a table of the first examples."""
+    """Write a title and a table of the first examples."""
     rows, n_more = _rows(columns)
     widths = [max(map(len, column)) for column in zip_longest(*rows, fillvalue="")]
     lines = [
@@ -86,7 +86,7 @@ def _html_row(cells: Sequence[str], tag: str) -> str:
 
 
 def _rows(columns: Columns) -> tuple[list[list[str]], int]:
-    """Write the headings and the first examples; tell how many are left out."""
+    """Write the headings and the first examples; count those left out."""
     n = max((len(column) for column in columns.values()), default=0)
     shown = min(n, MOST_LINES)
     cells = [
@@ -103,16 +103,16 @@ def _first(column: Tensor | Sequence[object], n: int) -> list[object]:
 
 
 def _cell(value: object) -> str:
-    """Write a value with as many digits as tell scores apart."""
+    """Write a value with four significant digits or four decimals."""
     if isinstance(value, float):
         return f"{value:.4f}" if 1e-3 <= abs(value) < 1e4 else f"{value:.4g}"
     return str(value)
 
 
 def brief(value: object) -> str:
-    """Write a value in a few words."""
-    for kind, write in _BRIEF:
-        if isinstance(value, kind):
+    """Write a value in a few characters."""
+    for types, write in _BRIEF:
+        if isinstance(value, types):
             return write(value)
     shown = repr(value)
     short = len(shown) <= _LONGEST and "\n" not in shown
@@ -121,8 +121,8 @@ def brief(value: object) -> str:
 
 def _brief_tensor(value: Any) -> str:
     where = "" if value.device.type == "cpu" else f" on {value.device}"
-    kind = str(value.dtype).removeprefix("torch.")
-    return f"<{kind} {tuple(value.shape)}{where}>"
+    dtype = str(value.dtype).removeprefix("torch.")
+    return f"<{dtype} {tuple(value.shape)}{where}>"
 
 
 def _brief_sequence(value: Any) -> str:

@@ -9,15 +9,22 @@ ICLR 2025 (Eq. 1 to 7), and its published code where the paper is silent.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+if TYPE_CHECKING:
+    from jaxtyping import Float, Float64
+
 Mode = Literal["insertion", "deletion"]
 
 
-def normalized(raw: Tensor, baseline: Tensor, full: Tensor) -> Tensor:
+def normalized(
+    raw: Float[Tensor, "*batch K"],
+    baseline: Float[Tensor, "*batch"],
+    full: Float[Tensor, "*batch"],
+) -> Float64[Tensor, "*batch K"]:
     """Rescale responses so that the baseline's is 0 and the full input's is 1.
 
     Args:
@@ -33,8 +40,11 @@ def normalized(raw: Tensor, baseline: Tensor, full: Tensor) -> Tensor:
 
 
 def monotone_response(
-    raw: Tensor, baseline: Tensor, full: Tensor, mode: Mode
-) -> Tensor:
+    raw: Float[Tensor, "*batch points"],
+    baseline: Float[Tensor, "*batch"],
+    full: Float[Tensor, "*batch"],
+    mode: Mode,
+) -> Float64[Tensor, "*batch points"]:
     """Compute the monotone response MR: normalised, clipped, running extremum.
 
     Args:
@@ -54,7 +64,9 @@ def monotone_response(
     return clipped.cummin(dim=-1).values
 
 
-def density_response(mass: Tensor, mode: Mode) -> Tensor:
+def density_response(
+    mass: Float[Tensor, "*batch n"], mode: Mode
+) -> Float64[Tensor, "*batch n+1"]:
     """Compute the density response DR: the share of attribution present at each step.
 
     Args:
@@ -72,12 +84,18 @@ def density_response(mass: Tensor, mode: Mode) -> Tensor:
     return moved if mode == "insertion" else 1.0 - moved
 
 
-def alignment_penalty(response: Tensor, density: Tensor) -> Tensor:
+def alignment_penalty(
+    response: Float[Tensor, "*batch points"], density: Float[Tensor, "*batch points"]
+) -> Float[Tensor, "*batch points"]:
     """Compute the alignment penalty AP = abs(MR - DR), (..., n + 1)."""
     return (response - density).abs()
 
 
-def mas_curve(response: Tensor, penalty: Tensor, mode: Mode) -> Tensor:
+def mas_curve(
+    response: Float[Tensor, "*batch points"],
+    penalty: Float[Tensor, "*batch points"],
+    mode: Mode,
+) -> Float[Tensor, "*batch points"]:
     """Compute the magnitude-aligned response, as published: clipped and stretched.
 
     Args:
@@ -101,7 +119,7 @@ def mas_curve(response: Tensor, penalty: Tensor, mode: Mode) -> Tensor:
     return torch.where(high == low, line, stretched)
 
 
-def area(curve: Tensor) -> Tensor:
+def area(curve: Float[Tensor, "*batch points"]) -> Float64[Tensor, "*batch"]:
     """Integrate a curve by the trapezoid rule over [0, 1]: (..., n + 1) to (...)."""
     n_steps = curve.shape[-1] - 1
     ends = (curve[..., 0] + curve[..., -1]) / 2

@@ -23,6 +23,28 @@ if os.environ.get("CI"):
     settings.load_profile("gate")
 
 
+# Parallel processes take whole files in this order, so what lasts longest comes first
+# and the last ones to finish have little left. Durations: `pytest --durations=0`.
+LONGEST = (
+    "tests/contract/test_public_callables.py",
+    "tests/metrics/test_published_curves.py",
+    "tests/test_real_model.py",
+    "tests/test_readme.py",
+    "tests/contract/test_vit_methods.py",
+    "tests/test_docs.py",
+    "tests/attr/test_published_maps.py",
+    "tests/contract/test_vit_method_arguments.py",
+    "tests/contract/test_vit_method_traces.py",
+    "tests/test_cli.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Move the files that last longest to the front; others keep their order."""
+    places = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.nodeid.split("::")[0], len(LONGEST)))
+
+
 @pytest.fixture(scope="session")
 def data_folder() -> Path:
     """The folder with the pretrained weights, the photos and the oracles."""

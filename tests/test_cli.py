@@ -20,8 +20,8 @@ from typer.testing import CliRunner
 
 from captum_mda import cli, MDAExplanation
 from captum_mda._cli.app import app
-from captum_mda._cli.inputs import read_seed_map, seeds_of_images
-from captum_mda._cli.table import SCORES
+from captum_mda.evaluate._prior_files import maps_of_images, read_prior_map
+from captum_mda.evaluate._rows import SCORES
 
 SIDE, PATCH, N_PATCHES = 32, 8, 16
 
@@ -270,8 +270,8 @@ def test_forms_of_a_seed_map(shape: tuple[int, ...], tmp_path: Path) -> None:
     np.save(tmp_path / "seed.npy", values)
     save_file({"seed": torch.from_numpy(values)}, tmp_path / "seed.safetensors")
     for name in ("seed.npy", "seed.safetensors"):
-        read = read_seed_map(tmp_path / name)
-        (seed,) = seeds_of_images(read, 1, (4, 4), (SIDE, SIDE))
+        read = read_prior_map(tmp_path / name)
+        (seed,) = maps_of_images(read, 1, (4, 4), (SIDE, SIDE))
         is_map = shape == (SIDE, SIDE)
         assert seed.shape == ((1, 1, *shape) if is_map else (1, N_PATCHES))
         np.testing.assert_array_equal(seed.flatten(), values.flatten())

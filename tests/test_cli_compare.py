@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,12 @@ from torch import nn, Tensor
 from typer.testing import CliRunner
 
 from captum_mda import confidence_blur_baseline, demo, LeGrad, metrics
-from captum_mda._cli import compare as module
 from captum_mda._cli.app import app
-from captum_mda._cli.comparison import ComparisonRow, format_comparison
-from captum_mda._cli.methods import METHODS
-from captum_mda._cli.models import Classifier
-from captum_mda._cli.question import Question
-from captum_mda._cli.table import SCORES
+from captum_mda.evaluate import compare as module
+from captum_mda.evaluate._rows import format_compared, Row, SCORES
+from captum_mda.evaluate.case import Case
+from captum_mda.evaluate.methods import METHODS
+from captum_mda.evaluate.models import Classifier
 
 SIDE, PATCH = 32, 8
 
@@ -62,8 +62,16 @@ def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]
 
 
 def stand_in(monkeypatch: pytest.MonkeyPatch, name: str, method: Any) -> None:
-    """Let a name stand for a callable from a question to a map."""
-    monkeypatch.setitem(METHODS, name, lambda classifier: method)
+    """Let a name stand for a callable from a case to a map."""
+    built_by(monkeypatch, name, lambda classifier: method)
+
+
+def built_by(monkeypatch: pytest.MonkeyPatch, name: str, constructor: Any) -> None:
+    """Let a name stand for what a constructor makes of the classifier."""
+    method = replace(
+        METHODS[name], constructor=constructor, interface="case", options={}
+    )
+    monkeypatch.setitem(METHODS, name, method)
 
 
 @pytest.fixture
@@ -129,7 +137,7 @@ def test_demo_files_table_csv_and_figure(
     compare: Callable[..., Any], figures: list[Any], tmp_path: Path
 ) -> None:
     names = ("raw-attention", "legrad", "libra-fullgrad")
-    result = compare("--methods", *names, "--samples", 2, model="demo")
+    result = compare("--methods", ",".join(names), "--samples", 2, model="demo")
     assert result.exit_code == 0, result.output
     files = ["comparison.csv", "demo-2-0-compare.png", "demo-2-1-compare.png"]
     assert written(tmp_path) == files
@@ -190,8 +198,8 @@ def test_scores_are_those_of_the_library(
 def test_mda_is_what_explain_finds_and_needs_no_transformer(
     compare: Callable[..., Any], photos: tuple[Path, Path], tmp_path: Path
 ) -> None:
-    """Words of --methods between two images, on a model that LeGrad cannot know."""
-    words = (photos[0], "--methods", "mda", "legrad", "occlusion", photos[1])
+    """Two images around --methods, on a model that LeGrad cannot know."""
+    words = (photos[0], "--methods", "mda,legrad,occlusion", photos[1])
     result = compare(*words, "--batch-size", 5, "--target", 1)
     assert result.exit_code == 1, result.output
     rows = rows_of(tmp_path)
@@ -221,11 +229,11 @@ def test_a_method_that_fails_is_left_out(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def fail(question: Question) -> Tensor:
+    def fail(case: Case) -> Tensor:
         raise error("no map\nhere")
 
     stand_in(monkeypatch, "rollout", fail)
-    result = compare(photos[0], "--methods", "legrad", "rollout", "caap")
+    result = compare(photos[0], "--methods", "legrad,rollout,caap")
     assert result.exit_code == 1
     assert "\na*     1      rollout  error: no map here\n" in result.stdout
     assert [row["error"] for row in rows_of(tmp_path)] == ["", "no map here", ""]
@@ -240,7 +248,7 @@ def test_a_map_that_cannot_be_scored_is_left_out(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     empty = torch.zeros(1, 1, SIDE, SIDE)
-    stand_in(monkeypatch, "rollout", lambda question: empty)
+    stand_in(monkeypatch, "rollout", lambda case: empty)
     assert compare(photos[0], "--methods", "rollout").exit_code == 1
     (row,) = rows_of(tmp_path)
     assert row["error"].startswith("attributions: constant map") and row["seconds"]
@@ -252,7 +260,7 @@ def test_other_errors_show_where_they_come_from(
     photos: tuple[Path, Path],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def fail(question: Question) -> Tensor:
+    def fail(case: Case) -> Tensor:
         raise KeyError("a mistake")
 
     stand_in(monkeypatch, "rollout", fail)
@@ -265,8 +273,8 @@ def test_an_image_without_a_response_does_not_stop_the_others(
     compare: Callable[..., Any], photos: tuple[Path, Path], tmp_path: Path
 ) -> None:
     Image.new("RGB", (SIDE, SIDE), "black").save(tmp_path / "dark.png")
-    words = (tmp_path / "dark.png", photos[0], "--target", 1, "--methods", "legrad")
-    result = compare(*words, "caap")
+    words = (tmp_path / "dark.png", photos[0], "--target", 1)
+    result = compare(*words, "--methods", "legrad,caap")
     assert result.exit_code == 1
     dark, first, second = rows_of(tmp_path)
     assert dark["error"].startswith("class 1 scores") and dark["method"] == ""
@@ -284,13 +292,13 @@ def test_an_interrupted_run_keeps_what_is_done(
 ) -> None:
     answers: Iterator[Tensor] = iter([torch.ones(1, 1, SIDE, SIDE)])
 
-    def stop(question: Question) -> Tensor:
+    def stop(case: Case) -> Tensor:
         for answer in answers:
             return answer
         raise KeyboardInterrupt
 
     stand_in(monkeypatch, "rollout", stop)
-    result = compare(*photos, "--methods", "legrad", "rollout")
+    result = compare(*photos, "--methods", "legrad,rollout")
     assert result.exit_code == 130
     assert "captum-mda: stopped; 2 files are in " in result.stderr
     assert [row["name"] for row in rows_of(tmp_path)] == ["a", "a"]
@@ -334,7 +342,7 @@ def test_one_bar_counts_all_maps(
 
     monkeypatch.setattr(module, "progress_bar", note)
     words = (photos[0], tmp_path / "dark.png", "--target", 1)
-    compare(*words, "--methods", "legrad", "raw-attention", "caap")
+    compare(*words, "--methods", "legrad,raw-attention,caap")
     compare(photos[1], "--no-progress", "--methods", "legrad")
     first, second = bars
     assert first.done == first.total == 6 and second.total == 1
@@ -362,20 +370,20 @@ def test_seconds_are_those_of_the_map(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    clock, score = [0.0], Question.scores
+    clock, score = [0.0], Case.scores
 
-    def slow_map(question: Question) -> Tensor:
+    def slow_map(case: Case) -> Tensor:
         clock[0] += 5.0
-        return question.images
+        return case.images
 
-    def slow_scores(self: Question, *arguments: Any) -> Any:
+    def slow_scores(self: Case, *arguments: Any) -> Any:
         clock[0] += 100.0
         return score(self, *arguments)
 
     monkeypatch.setattr(module.time, "perf_counter", lambda: clock[0])
     stand_in(monkeypatch, "rollout", slow_map)
-    monkeypatch.setattr(Question, "scores", slow_scores)
-    compare(photos[0], "--methods", "rollout", "caap")
+    monkeypatch.setattr(Case, "scores", slow_scores)
+    compare(photos[0], "--methods", "rollout,caap")
     assert [float(row["seconds"]) for row in rows_of(tmp_path)] == [5.0, 0.0]
 
 
@@ -388,24 +396,24 @@ def test_methods_are_built_once_for_all_images(
     """Building is no part of a map's seconds; where it fails, each image says so."""
     clock, built = [0.0], []
 
-    def build(classifier: Classifier) -> Callable[[Question], Tensor]:
+    def build(classifier: Classifier) -> Callable[[Case], Tensor]:
         clock[0] += 100.0
         built.append(classifier)
 
-        def attribute(question: Question) -> Tensor:
+        def attribute(case: Case) -> Tensor:
             clock[0] += 5.0
-            return question.images
+            return case.images
 
         return attribute
 
-    def refuse(classifier: Classifier) -> Callable[[Question], Tensor]:
+    def refuse(classifier: Classifier) -> Callable[[Case], Tensor]:
         built.append(classifier)
         raise ValueError("no such\nmodel")
 
     monkeypatch.setattr(module.time, "perf_counter", lambda: clock[0])
-    monkeypatch.setitem(METHODS, "rollout", build)
-    monkeypatch.setitem(METHODS, "caap", refuse)
-    result = compare(*photos, "--methods", "rollout", "caap")
+    built_by(monkeypatch, "rollout", build)
+    built_by(monkeypatch, "caap", refuse)
+    result = compare(*photos, "--methods", "rollout,caap")
     rows = rows_of(tmp_path)
     assert result.exit_code == 1 and len(built) == 2
     assert [row["seconds"] for row in rows] == ["5.0", ""] * 2
@@ -429,7 +437,7 @@ def test_a_cheap_method_runs_the_model_once_an_image(
 
     monkeypatch.setattr(module, "compute_map", count)
     names = ("raw-attention", "rollout", "legrad", "libra-fullgrad")
-    compare("--methods", *names, "--samples", 2, model="demo")
+    compare("--methods", ",".join(names), "--samples", 2, model="demo")
     assert forwards == [1] * 8
 
 
@@ -443,7 +451,7 @@ def test_signed_maps_are_scored_by_their_absolute_value(
     signed = torch.arange(-500.0, SIDE**2 - 500).view(1, 1, SIDE, SIDE)
     for name, values in {"ig": signed, "lime": signed.abs(), "tis": -signed}.items():
         stand_in(monkeypatch, name, lambda q, values=values: values)
-    compare(photos[0], "--methods", "ig", "lime", "tis", "caap")
+    compare(photos[0], "--methods", "ig,lime,tis,caap")
     *equal, other = [[row[name] for name in SCORES] for row in rows_of(tmp_path)]
     assert equal[0] == equal[1] == equal[2] != other
 
@@ -451,9 +459,9 @@ def test_signed_maps_are_scored_by_their_absolute_value(
 def errors() -> dict[str, tuple[list[str], str]]:
     """Commands that cannot be run, and what is said; {} is the test's folder."""
     return {
-        "method": (["{}/a.png", "--methods", "mda", "x"], "--methods: got 'x', takes"),
+        "method": (["{}/a.png", "--methods", "mda,x"], "--methods: got 'x', takes"),
         "no method": (
-            ["{}/a.png", "--methods", "--target", "1"],
+            ["{}/a.png", "--methods", "", "--target", "1"],
             "--methods: got none",
         ),
         "no image": ([], "IMAGE: got none, and bright needs at least one"),
@@ -500,15 +508,15 @@ def test_weak_blurs_are_marked_and_errors_widen_no_column() -> None:
     weak = {"max_confidence": 0.01, "insertion_baseline_probability": 0.02}
     strong = {"max_confidence": 0.01, "insertion_baseline_probability": 0.01}
     rows = [
-        ComparisonRow("a.png", "a", method="mda", **scores, **weak),
-        ComparisonRow("a.png", "a", method="lime", error="x" * 99, **weak),
-        ComparisonRow("b.png", "b", method="mda", **scores, **strong),
-        ComparisonRow("c.png", "c", error="y" * 99),
+        Row(image="a.png", name="a", method="mda", **scores, **weak),
+        Row(image="a.png", name="a", method="lime", error="x" * 99, **weak),
+        Row(image="b.png", name="b", method="mda", **scores, **strong),
+        Row(image="c.png", name="c", error="y" * 99),
     ]
-    text = format_comparison(rows)
+    text = format_compared(rows)
     header, rule, *lines, footnote = text.splitlines()
     starts = [line.split("  ")[0] for line in lines]
     assert starts == ["a*", "a*", "b", "c"]
     assert len(lines[0]) == len(lines[2]) == len(header) == len(rule)
     assert footnote.startswith("* no kernel brings the probability down to 0.01")
-    assert "*" not in format_comparison(rows[2:])
+    assert "*" not in format_compared(rows[2:])

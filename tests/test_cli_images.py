@@ -20,9 +20,9 @@ from test_cli_compare import Brightness
 from typer.testing import CliRunner
 
 from captum_mda._cli.app import app
-from captum_mda._cli.file_names import safe_name, showable, unique_names
-from captum_mda._cli.images import find_images, read_image
-from captum_mda._cli.pixels import background_colour
+from captum_mda.evaluate._file_names import safe_name, showable, unique_names
+from captum_mda.evaluate._pixels import background_colour
+from captum_mda.evaluate.images import find_images, read_image
 
 SIDE = 32
 # Every grey once, from black to white, in no order.
@@ -325,7 +325,7 @@ def damaged(folder: Path) -> dict[str, bytes]:
 def test_damaged_files(name: str, tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     path.write_bytes(damaged(tmp_path)[name])
-    with pytest.raises(ValueError, match=r"^IMAGE: .*a\.png is no image, or a damaged"):
+    with pytest.raises(ValueError, match=r"^images: .*a\.png is no image, or a dam"):
         read_image(path)
 
 
@@ -358,7 +358,7 @@ def test_a_folder_means_its_images(tmp_path: Path) -> None:
 
 def test_folders_without_images(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("")
-    with pytest.raises(ValueError, match=rf"^IMAGE: the folder {tmp_path} has no im"):
+    with pytest.raises(ValueError, match=rf"^images: the folder {tmp_path} has no im"):
         find_images([tmp_path])
     (tmp_path / "cats").mkdir()
     with pytest.raises(ValueError, match="of the 1 folders in it are not searched"):
@@ -520,7 +520,7 @@ def test_tables_on_any_terminal(
 
 
 def test_what_of_a_folder_is_left_out_is_told(tmp_path: Path) -> None:
-    from captum_mda._cli.images import left_out
+    from captum_mda.evaluate.images import left_out
 
     photo(tmp_path / "a.png", "PNG")
     assert left_out([tmp_path]) == []

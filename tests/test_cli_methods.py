@@ -13,59 +13,19 @@ from vit_models import BY_NAME, images, PATCH, shared_model, SIDE
 
 from captum_mda import attr, LibraGrad
 from captum_mda._cli.app import app
-from captum_mda._cli.method_option import (
-    chosen_methods,
+from captum_mda._cli.method_option import chosen_methods, completed_methods
+from captum_mda.evaluate.case import Case
+from captum_mda.evaluate.maps import build_method, compute_map
+from captum_mda.evaluate.methods import (
     DEFAULT_METHODS,
-    join_methods,
-    MINUTES,
-    SECONDS,
-    TITLES,
+    list_methods,
+    Method,
+    METHODS,
+    register_method,
 )
-from captum_mda._cli.methods import compute_map, METHODS
-from captum_mda._cli.models import Classifier
-from captum_mda._cli.question import Question
+from captum_mda.evaluate.models import Classifier
 
 CASE = BY_NAME["timm ViT"]
-
-
-@pytest.mark.parametrize(
-    ("given", "joined"),
-    [
-        ("", ""),
-        ("dog.png --out maps", "dog.png --out maps"),
-        ("--methods mda", "--methods=mda"),
-        ("--methods mda legrad caap", "--methods=mda,legrad,caap"),
-        ("--methods mda legrad --out maps", "--methods=mda,legrad --out maps"),
-        ("--methods mda, legrad,caap", "--methods=mda,,legrad,caap"),
-        ("--methods mda -- legrad", "--methods=mda -- legrad"),
-        ("-- --methods mda legrad", "-- --methods mda legrad"),
-        ("a.png --methods mda legrad b.png", "a.png --methods=mda,legrad b.png"),
-        ("--methods mda ./dog legrad", "--methods=mda ./dog legrad"),
-        ("--methods mda photos/dog", "--methods=mda photos/dog"),
-        ("--methods dog.png", "--methods= dog.png"),
-        ("--methods --out maps", "--methods= --out maps"),
-        ("--methods=mda legrad", "--methods=mda,legrad"),
-        ("--methods=mda legrad a.png", "--methods=mda,legrad a.png"),
-        (
-            "--methods mda caap --out x --methods tis ig",
-            "--methods=mda,caap --out x --methods=tis,ig",
-        ),
-        ("--methods mda --methods tis", "--methods=mda --methods=tis"),
-        ("--target 3 mda", "--target 3 mda"),
-        ("--methods mda --target=3 mda", "--methods=mda --target=3 mda"),
-        ("--methods mda --no-progress legrad", "--methods=mda --no-progress legrad"),
-    ],
-)
-def test_words_of_the_option(given: str, joined: str) -> None:
-    assert join_methods(given.split()) == joined.split()
-
-
-def test_names_end_at_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    for name in ("photos", "mda"):
-        (tmp_path / name).mkdir()
-    words = ["--methods", "legrad", "mda", "photos", "--out", "x"]
-    assert join_methods(words) == ["--methods=legrad,mda", "photos", "--out", "x"]
 
 
 @pytest.mark.parametrize(
@@ -77,8 +37,8 @@ def test_names_end_at_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         (("MDA,LeGrad",), ("mda", "legrad")),
         (("tis,ig", "mda"), ("tis", "ig", "mda")),
         (("ig,mda,ig", "mda"), ("ig", "mda")),
-        (("all",), tuple(TITLES)),
-        (("mda,all",), ("mda", *(name for name in TITLES if name != "mda"))),
+        (("all",), tuple(METHODS)),
+        (("mda,all",), ("mda", *(name for name in METHODS if name != "mda"))),
     ],
 )
 def test_chosen_methods(values: Sequence[str], methods: tuple[str, ...]) -> None:
@@ -91,15 +51,32 @@ def test_chosen_methods(values: Sequence[str], methods: tuple[str, ...]) -> None
 def test_unknown_methods(values: Sequence[str], got: str) -> None:
     with pytest.raises(ValueError, match=rf"^--methods: {got}, takes .*\ball\b") as e:
         chosen_methods(values)
-    assert ", ".join(TITLES) in str(e.value)
+    assert ", ".join(METHODS) in str(e.value)
 
 
-def test_every_name_has_a_method_and_a_title_of_one_line() -> None:
-    assert set(METHODS) == set(TITLES) == {*SECONDS, *MINUTES}
-    assert not set(SECONDS) & set(MINUTES)
-    assert len(set(TITLES.values())) == len(TITLES)
-    assert all(0 < len(title) <= 25 for title in TITLES.values())
-    assert set(DEFAULT_METHODS) <= set(SECONDS)
+def test_every_method_has_a_title_of_one_line() -> None:
+    titles = [method.title for method in METHODS.values()]
+    assert len(set(titles)) == len(titles)
+    assert all(0 < len(title) <= 25 for title in titles)
+    assert all(name == method.name for name, method in METHODS.items())
+    assert set(DEFAULT_METHODS) <= set(list_methods("seconds"))
+    assert [*list_methods("seconds"), *list_methods("minutes")] == sorted(
+        METHODS, key=lambda name: METHODS[name].cost == "minutes"
+    )
+
+
+def test_names_behind_commas_are_completed() -> None:
+    assert completed_methods("libra") == ["libra-fullgrad", "libra-ixg"]
+    assert completed_methods("mda,libra-ixg,libra") == ["mda,libra-ixg,libra-fullgrad"]
+
+
+@pytest.mark.parametrize("words", [("mda", "legrad"), ("mda,", "legrad")])
+def test_names_behind_spaces_are_no_images(words: tuple[str, ...]) -> None:
+    command = ["compare", "--model", "demo", "--methods", *words]
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 2
+    assert "IMAGE: there is no file legrad; separate the names of" in result.output
+    assert "--methods raw-attention,legrad" in result.output
 
 
 def test_help_lists_all_names_unbroken() -> None:
@@ -107,15 +84,16 @@ def test_help_lists_all_names_unbroken() -> None:
     lines = [line.split() for line in result.output.splitlines()]
     start = next(n for n, words in enumerate(lines) if words[:1] == ["Methods,"])
     listed = " ".join(" ".join(words) for words in lines[start + 1 :])
-    assert f"seconds {' '.join(SECONDS)} minutes {' '.join(MINUTES)}" in listed
+    seconds, minutes = (" ".join(list_methods(cost)) for cost in ("seconds", "minutes"))
+    assert f"seconds {seconds} minutes {minutes}" in listed
     assert f"default {' '.join(DEFAULT_METHODS)}" in listed
     for option in ("--methods", "--weights", "--target", "--device", "--samples"):
         assert option in result.output
 
 
-def question(
+def case_of(
     model: nn.Module, batch_size: int | None = None, colour: str = "mean"
-) -> Question:
+) -> Case:
     classifier = Classifier(
         model=model,
         transform=lambda image: torch.zeros(3, SIDE, SIDE),
@@ -127,7 +105,32 @@ def question(
         class_names=(),
         device=torch.device("cpu"),
     )
-    return Question(classifier, images(CASE, 1), 2, 0.5, colour, batch_size)
+    return Case(
+        classifier=classifier,
+        images=images(CASE, 1),
+        target=2,
+        probability=0.5,
+        deletion_baseline=colour,
+        batch_size=batch_size,
+    )
+
+
+def map_of(name: str, case: Case) -> Tensor:
+    return compute_map(build_method(name, case.classifier), case).values
+
+
+def stand_in(
+    monkeypatch: pytest.MonkeyPatch, name: str, compute: Callable[[Case], Tensor]
+) -> None:
+    """Let a name of the table stand for a callable from a case to a map."""
+    method = Method(
+        name=name,
+        title=METHODS[name].title,
+        constructor=lambda classifier: compute,
+        cost="seconds",
+        interface="case",
+    )
+    monkeypatch.setitem(METHODS, name, method)
 
 
 @pytest.mark.parametrize("name", list(METHODS))
@@ -136,7 +139,7 @@ def test_all_methods_answer_in_batches_of_the_wanted_size(name: str) -> None:
     sizes: list[int] = []
     hook = model.register_forward_pre_hook(lambda _, args: sizes.append(len(args[0])))
     with hook:
-        values = compute_map(name, question(model, batch_size=3))
+        values = map_of(name, case_of(model, batch_size=3))
     assert values.shape == (1, 1, SIDE, SIDE) and not values.requires_grad
     assert bool(torch.isfinite(values).all()) and float(values.abs().max()) > 0.0
     assert 1 <= max(sizes) <= 3
@@ -158,7 +161,7 @@ def test_maps_are_those_of_the_library(
 ) -> None:
     model = shared_model(CASE.name)
     wanted = make(model).attribute(images(CASE, 1), target=2)
-    torch.testing.assert_close(compute_map(name, question(model)), wanted)
+    torch.testing.assert_close(map_of(name, case_of(model)), wanted)
 
 
 def test_libra_methods_run_within_libragrad() -> None:
@@ -166,7 +169,7 @@ def test_libra_methods_run_within_libragrad() -> None:
     plain = attr.TokenInputXGradient(model).attribute(images(CASE, 1), target=2)
     with LibraGrad(model):
         wanted = attr.TokenInputXGradient(model).attribute(images(CASE, 1), target=2)
-    values = compute_map("libra-ixg", question(model))
+    values = map_of("libra-ixg", case_of(model))
     torch.testing.assert_close(values, wanted)
     assert not torch.allclose(values, plain)
 
@@ -174,21 +177,21 @@ def test_libra_methods_run_within_libragrad() -> None:
 def test_patches_are_deleted_as_asked() -> None:
     """Occlusion of the first patch is what its replacement costs."""
     model = shared_model(CASE.name)
-    black = question(model, colour="black")
+    black = case_of(model, colour="black")
     without = black.images.clone()
     without[:, :, :PATCH, :PATCH] = torch.tensor([-1.0, -0.8, -0.6]).view(3, 1, 1)
     with torch.no_grad():
         wanted = (model(black.images) - model(without))[0, 2]
-    values = compute_map("occlusion", black)
+    values = map_of("occlusion", black)
     torch.testing.assert_close(values[0, 0, 0, 0], wanted, rtol=1e-4, atol=1e-5)
-    mean = compute_map("occlusion", question(model))
+    mean = map_of("occlusion", case_of(model))
     assert not torch.allclose(values, mean)
 
 
 def test_small_maps_are_resized(monkeypatch: pytest.MonkeyPatch) -> None:
     grid = torch.tensor([[[[1.0, 2.0], [3.0, 4.0]]]])
-    monkeypatch.setitem(METHODS, "legrad", lambda model: lambda question: grid)
-    values = compute_map("legrad", question(shared_model(CASE.name)))
+    stand_in(monkeypatch, "legrad", lambda case: grid)
+    values = map_of("legrad", case_of(shared_model(CASE.name)))
     assert values.shape == (1, 1, SIDE, SIDE)
     corners = values[0, 0, [0, 0, -1, -1], [0, -1, 0, -1]]
     assert corners.tolist() == [1.0, 2.0, 3.0, 4.0]
@@ -197,12 +200,37 @@ def test_small_maps_are_resized(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_is_random_repeats_and_leaves_the_generator_alone(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def draw(question: Question) -> Tensor:
-        return torch.rand(1, 1, SIDE, SIDE)
-
-    monkeypatch.setitem(METHODS, "shapley", lambda model: draw)
-    asked = question(shared_model(CASE.name))
+    stand_in(monkeypatch, "shapley", lambda case: torch.rand(1, 1, SIDE, SIDE))
+    case = case_of(shared_model(CASE.name))
     before = torch.get_rng_state()
-    first, second = compute_map("shapley", asked), compute_map("shapley", asked)
+    first, second = map_of("shapley", case), map_of("shapley", case)
     assert torch.equal(first, second)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+class Toy(attr.LeGrad):
+    """A method of someone else's."""
+
+
+def test_a_registered_method_is_everywhere(tmp_path: Path) -> None:
+    """One line adds a method to the table, the command line and its help."""
+    before = dict(METHODS)
+    try:
+        register_method(
+            Method(name="toy", title="A toy", constructor=Toy, cost="seconds")
+        )
+        assert list_methods("seconds")[-1] == "toy" and "toy" in METHODS
+        command = ["compare", "--methods", "toy,legrad", "--samples", "1"]
+        out = str(tmp_path / "out")
+        result = CliRunner().invoke(app, [*command, "--out", out])
+        assert result.exit_code == 0, result.output
+        lines = result.stdout.splitlines()[2:4]
+        assert [line.split()[3] for line in lines] == ["toy", "legrad"]
+        cells = [line.split()[-6:] for line in lines]
+        assert cells[0] == cells[1]
+        assert "toy" in completed_methods("t")
+        with pytest.raises(ValueError, match="name 'toy' already"):
+            register_method(METHODS["toy"])
+    finally:
+        METHODS.clear()
+        METHODS.update(before)

@@ -20,9 +20,9 @@ from typer.testing import CliRunner
 
 import captum_mda
 from captum_mda import MDAExplanation
-from captum_mda._cli import image as image_module
 from captum_mda._cli.app import app
-from captum_mda._cli.options import require_files
+from captum_mda.evaluate import explain as image_module
+from captum_mda.evaluate._arguments import require_file
 
 COMMANDS = ("explain", "compare")
 TABLES = {"explain": "scores.csv", "compare": "comparison.csv"}
@@ -87,9 +87,9 @@ def test_images_need_a_model(
 def test_labels_may_come_through_a_pipe(tmp_path: Path) -> None:
     pipe = tmp_path / "labels"
     os.mkfifo(pipe)
-    require_files(labels=pipe)
-    with pytest.raises(ValueError, match=r"^--labels: there is no file "):
-        require_files(labels=tmp_path / "other")
+    require_file("labels", pipe)
+    with pytest.raises(ValueError, match=r"^labels: there is no file "):
+        require_file("labels", tmp_path / "other")
 
 
 @pytest.mark.usefixtures("unloaded")
@@ -280,8 +280,7 @@ def test_compare_tells_the_search_of_mda(
         "--target",
         1,
         "--methods",
-        "mda",
-        "legrad",
+        "mda,legrad",
     )
     for ordering, ran in ((None, "joint"), ("auto", "joint"), ("fast", "fast")):
         option = () if ordering is None else ("--ordering", ordering)
@@ -314,7 +313,7 @@ def test_orderings_of_compare(
     options: tuple[str, ...], message: str, run: Callable[..., Any], tmp_path: Path
 ) -> None:
     methods = ("mda",) if "best" in options else ("legrad", "caap")
-    words = (tmp_path / "a.png", "--model", "bright", "--methods", *methods)
+    words = (tmp_path / "a.png", "--model", "bright", "--methods", ",".join(methods))
     result = run("compare", *words, *options)
     assert result.exit_code == 2 and message in result.output
 
@@ -335,7 +334,7 @@ def test_maps_without_scores(
         return forward(self, images)
 
     monkeypatch.setattr(Brightness, "forward", count)
-    words = (photos[0], "--model", "bright", "--methods", "legrad", "caap")
+    words = (photos[0], "--model", "bright", "--methods", "legrad,caap")
     result = run("compare", *words, "--no-scores")
     assert result.exit_code == 0, result.output
     assert sum(forwards) == 2  # with the one that finds out how many classes there are
@@ -357,7 +356,7 @@ def test_maps_without_scores(
 def test_mda_without_scores_still_has_its_baselines(
     run: Callable[..., Any], photos: tuple[Path, Path], tmp_path: Path
 ) -> None:
-    words = (photos[0], "--model", "bright", "--methods", "mda", "legrad")
+    words = (photos[0], "--model", "bright", "--methods", "mda,legrad")
     result = run("compare", *words, "--no-scores", "--target", 1)
     assert result.exit_code == 0, result.output
     assert all(row["kernel"] for row in rows_of(tmp_path, "compare"))

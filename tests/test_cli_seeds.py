@@ -17,9 +17,9 @@ from vit_models import BY_NAME, PATCH, shared_model, SIDE
 
 from captum_mda import BidirectionalAttention, LeGrad, MetricDrivenAttribution
 from captum_mda._cli.app import app
-from captum_mda._cli.models import load_classifier
-from captum_mda._cli.question import ask
-from captum_mda._cli.seeds import make_seeds
+from captum_mda.evaluate.case import make_case
+from captum_mda.evaluate.models import load_classifier
+from captum_mda.evaluate.prior import make_priors
 
 CASE = BY_NAME["timm ViT"]
 N_PATCHES = (SIDE // PATCH) ** 2
@@ -196,9 +196,11 @@ def test_only_a_search_without_a_seed_is_warned_of(
 
 def test_hybrids_have_patches_of_pixels() -> None:
     """An 8 x 8 patch of features that a network made at a quarter of the size."""
-    classifier = load_classifier("vit_tiny_r_s16_p8_224", None, False, None, "cpu")
+    classifier = load_classifier(
+        "vit_tiny_r_s16_p8_224", pretrained=False, device="cpu"
+    )
     assert classifier.patch_size == (32, 32)
-    (seed,) = make_seeds("legrad", None, 1, classifier, print)
-    question = ask(classifier, torch.ones(3, 224, 224), 0, "mean", None)
-    values = seed.compute(question)
+    (seed,) = make_priors("legrad", None, 1, classifier, print)
+    case = make_case(classifier, torch.ones(3, 224, 224), 0)
+    values = seed.compute(case)
     assert values is not None and values.shape == (1, 49)

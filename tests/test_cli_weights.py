@@ -21,10 +21,10 @@ from torch import nn, Tensor
 from typer.testing import CliRunner
 
 from captum_mda._cli.app import app
-from captum_mda._cli.class_names import find_class, read_labels
-from captum_mda._cli.models import Classifier, load_classifier
-from captum_mda._cli.question import Question
-from captum_mda._cli.timm_models import parse_model_args
+from captum_mda.evaluate._class_names import find_class, read_labels
+from captum_mda.evaluate._timm_models import parse_model_args
+from captum_mda.evaluate.case import Case, too_low
+from captum_mda.evaluate.models import Classifier, load_classifier
 
 NAME = "vit_tiny_patch16_224"
 SIDE, CLASSES = 32, 7
@@ -65,7 +65,7 @@ def others() -> dict[str, Tensor]:
 def load(path: Path, told: list[str] | None = None, **options: Any) -> Classifier:
     options = {"model_args": SMALL, "device": "cpu"} | options
     note = (lambda text: None) if told is None else told.append
-    return load_classifier(NAME, path, note=note, **options)
+    return load_classifier(NAME, weights=path, note=note, **options)
 
 
 def assert_is_tuned(classifier: Classifier) -> None:
@@ -185,7 +185,7 @@ def test_one_of_several_models_is_chosen(
     path = tmp_path / "weights.pth"
     torch.save({key: value() for key, value in held.items()}, path)
     with pytest.raises(
-        ValueError, match=r"several models; choose one by --weights-key"
+        ValueError, match=r"several models; choose one by weights_key"
     ) as e:
         load(path)
     assert all(key.rpartition(".")[2] in str(e.value) for key in keys)
@@ -194,13 +194,13 @@ def test_one_of_several_models_is_chosen(
     )
     assert torch.equal(own, weights()["pos_embed"])
     assert torch.equal(other, others()["pos_embed"])
-    with pytest.raises(ValueError, match=r"--weights-key: got 'x', and .* has "):
+    with pytest.raises(ValueError, match=r"weights_key: got 'x', and .* has "):
         load(path, weights_key="x")
 
 
 def test_a_key_of_a_file_without_keys(tmp_path: Path) -> None:
     torch.save(weights(), tmp_path / "weights.pth")
-    with pytest.raises(ValueError, match=r"--weights-key: got 'x'.* without keys"):
+    with pytest.raises(ValueError, match=r"weights_key: got 'x'.* without keys"):
         load(tmp_path / "weights.pth", weights_key="x")
 
 
@@ -318,7 +318,7 @@ def test_files_that_are_no_weights(name: str, tmp_path: Path) -> None:
     held, message = bad_files(tmp_path)[name]
     path = tmp_path / "weights.pth"
     path.write_bytes(held) if isinstance(held, bytes) else torch.save(held, path)
-    with pytest.raises(ValueError, match=rf"^--weights: {path}.*{message}"):
+    with pytest.raises(ValueError, match=rf"^weights: {path}.*{message}"):
         load(path)
 
 
@@ -365,20 +365,20 @@ def test_model_arguments() -> None:
         (["=3"], "takes KEY=VALUE"),
         (["2x=3"], "takes KEY=VALUE"),
         (["a=1", "a=2"], "a is given twice"),
-        (["num_classes=3"], "num_classes has an option, --num-classes"),
-        (["checkpoint_path=x"], "has an option, --weights"),
+        (["num_classes=3"], "num_classes has an option, num_classes"),
+        (["checkpoint_path=x"], "has an option, weights"),
     ],
 )
 def test_model_arguments_that_are_none(words: list[str], message: str) -> None:
-    with pytest.raises(ValueError, match=f"^--model-arg: .*{message}"):
+    with pytest.raises(ValueError, match=f"^model_args: .*{message}"):
         parse_model_args(words)
 
 
 @pytest.mark.parametrize("argument", [{"dept": 3}, {"embed_dim": 25}])
 def test_arguments_that_timm_does_not_take(argument: dict[str, int]) -> None:
     arguments = SMALL | argument
-    with pytest.raises(ValueError, match=r"^--model-arg: timm cannot make") as error:
-        load_classifier(NAME, None, False, None, "cpu", model_args=arguments)
+    with pytest.raises(ValueError, match=r"^model_args: timm cannot make") as error:
+        load_classifier(NAME, pretrained=False, device="cpu", model_args=arguments)
     name, value = next(iter(argument.items()))
     assert f"{name}={value}" in str(error.value)
 
@@ -386,7 +386,7 @@ def test_arguments_that_timm_does_not_take(argument: dict[str, int]) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"img_size": 40}, "--patch-size: got 16 x 16 pixels, takes a size that"),
+        ({"img_size": 40}, "patch_size: got 16 x 16 pixels, takes a size that"),
         ({"features_only": True}, "is no classifier: for one image it returns list"),
         ({"global_pool": ""}, r"is no classifier: for one image it returns \(1, "),
     ],
@@ -396,7 +396,7 @@ def test_models_that_are_no_classifiers(
 ) -> None:
     arguments = {"embed_dim": 24, "depth": 3, "num_heads": 3} | arguments
     with pytest.raises(ValueError, match=message):
-        load_classifier(NAME, None, False, None, "cpu", model_args=arguments)
+        load_classifier(NAME, pretrained=False, device="cpu", model_args=arguments)
 
 
 def test_a_model_that_does_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -407,7 +407,7 @@ def test_a_model_that_does_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(model, "forward", fail)
     monkeypatch.setattr("timm.create_model", lambda name, pretrained: model)
     with pytest.raises(ValueError, match=r"does not run on an image of .*wrong size"):
-        load_classifier(NAME, None, False, None, "cpu")
+        load_classifier(NAME, pretrained=False, device="cpu")
 
 
 HEADLESS = {
@@ -423,12 +423,17 @@ HEADLESS = {
 def test_models_without_classes_are_refused(name: str) -> None:
     arguments = {"depth": 1}
     with pytest.raises(ValueError) as error:
-        load_classifier(name, None, False, None, "cpu", model_args=arguments)
+        load_classifier(name, pretrained=False, device="cpu", model_args=arguments)
     message = str(error.value)
-    assert message.startswith(f"--model: {name} ") and HEADLESS[name] in message
-    assert "--weights FILE" in message and "--num-classes N" in message
+    assert message.startswith(f"model: {name} ") and HEADLESS[name] in message
+    assert "weights=FILE" in message and "num_classes=N" in message
     explicit = load_classifier(
-        name, None, False, 2, "cpu", model_args=arguments, num_classes=3
+        name,
+        pretrained=False,
+        patch_size=2,
+        device="cpu",
+        model_args=arguments,
+        num_classes=3,
     )
     assert explicit.n_classes == 3
 
@@ -438,7 +443,10 @@ def test_weights_bring_a_backbone_its_classifier(tmp_path: Path) -> None:
     model = timm.create_model(name, num_classes=3, **arguments).eval()
     torch.save(model.state_dict(), tmp_path / "weights.pth")
     classifier = load_classifier(
-        name, tmp_path / "weights.pth", None, None, "cpu", model_args=arguments
+        name,
+        weights=tmp_path / "weights.pth",
+        device="cpu",
+        model_args=arguments,
     )
     assert classifier.n_classes == 3 and classifier.size == (64, 64)
     images = torch.randn(1, 3, 64, 64)
@@ -447,7 +455,10 @@ def test_weights_bring_a_backbone_its_classifier(tmp_path: Path) -> None:
     torch.save(backbone.state_dict(), tmp_path / "weights.pth")
     with pytest.raises(ValueError, match="has no classifier"):
         load_classifier(
-            name, tmp_path / "weights.pth", None, None, "cpu", model_args=arguments
+            name,
+            weights=tmp_path / "weights.pth",
+            device="cpu",
+            model_args=arguments,
         )
 
 
@@ -458,11 +469,9 @@ def test_a_random_classifier_is_no_pretrained_one(
     monkeypatch.setattr(
         "timm.create_model", lambda name, pretrained, **options: create(name, **options)
     )
-    with pytest.raises(ValueError, match=r"--num-classes: got 5, .* would be random"):
-        load_classifier(NAME, None, None, None, "cpu", num_classes=5, model_args=SMALL)
-    same = load_classifier(
-        NAME, None, None, None, "cpu", num_classes=1000, model_args=SMALL
-    )
+    with pytest.raises(ValueError, match=r"num_classes: got 5, .* would be random"):
+        load_classifier(NAME, device="cpu", num_classes=5, model_args=SMALL)
+    same = load_classifier(NAME, device="cpu", num_classes=1000, model_args=SMALL)
     assert same.n_classes == 1000
 
 
@@ -561,21 +570,21 @@ def test_targets_of_no_class(text: str, message: str) -> None:
 
 
 def test_targets_without_names() -> None:
-    with pytest.raises(ValueError, match=r"no names here; .* 0 to 8, or --labels FILE"):
+    with pytest.raises(ValueError, match=r"no names here; .* 0 to 8, or labels=FILE"):
         find_class("cat", (), 9)
 
 
 def test_classes_are_called_by_their_first_name() -> None:
     classifier = Classifier(
-        nn.Identity(),
-        lambda image: torch.zeros(1),
-        (8, 8),
-        (),
-        (),
-        (8, 8),
-        4,
-        ["tabby, tabby cat", "Paris, France", "Paris, Texas", "dog"],
-        torch.device("cpu"),
+        model=nn.Identity(),
+        transform=lambda image: torch.zeros(1),
+        size=(8, 8),
+        mean=(),
+        std=(),
+        patch_size=(8, 8),
+        n_classes=4,
+        class_names=["tabby, tabby cat", "Paris, France", "Paris, Texas", "dog"],
+        device=torch.device("cpu"),
     )
     shown = [classifier.class_name(index) for index in range(5)]
     assert shown == ["tabby", "Paris, France", "Paris, Texas", "dog", ""]
@@ -716,11 +725,11 @@ def test_errors_are_one_line(case: str, photo: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("n_classes", "score", "likeliest", "scores", "message"),
     [
-        (3, "softmax", 1, (0.2, 0.3, 0.1), "its likeliest class, --target 1 (dog)"),
-        (3, "softmax", 0, (0.5, 0.6, 0.1), "explain another --target"),
-        (3, "softmax", 0, (0.5, 0.1, 0.6), "or pass --deletion-baseline black"),
+        (3, "softmax", 1, (0.2, 0.3, 0.1), "its likeliest class, target=1 (dog)"),
+        (3, "softmax", 0, (0.5, 0.6, 0.1), "explain another target"),
+        (3, "softmax", 0, (0.5, 0.1, 0.6), 'or pass deletion_baseline="black"'),
         (3, "sigmoid", 0, (0.1, 0.2, 0.2), "no class of it scores more"),
-        (3, "sigmoid", 2, (0.1, 0.2, 0.2), "its likeliest class, --target 2 (fox)"),
+        (3, "sigmoid", 2, (0.1, 0.2, 0.2), "its likeliest class, target=2 (fox)"),
         (1, "sigmoid", 0, (0.1, 0.2, 0.2), "the model has this one output, and the"),
         (1, "identity", 0, (-3.0, 0.2, 0.2), "the model has this one output, and the"),
         (3, "softmax", 1, (0.5, 0.5, 0.5), "the score does not change at all"),
@@ -734,21 +743,27 @@ def test_what_is_said_of_a_score_below_its_baseline(
     message: str,
 ) -> None:
     classifier = Classifier(
-        nn.Identity(),
-        lambda image: torch.zeros(1),
-        (8, 8),
-        (0.5,),
-        (0.5,),
-        (8, 8),
-        n_classes,
-        ["cat", "dog", "fox"][:n_classes],
-        torch.device("cpu"),
-        score,
+        model=nn.Identity(),
+        transform=lambda image: torch.zeros(1),
+        size=(8, 8),
+        mean=(0.5,),
+        std=(0.5,),
+        patch_size=(8, 8),
+        n_classes=n_classes,
+        class_names=["cat", "dog", "fox"][:n_classes],
+        device=torch.device("cpu"),
+        score=score,
     )
     own, blurred, deleted = scores
     image = torch.zeros(1, 1, 8, 8)
-    question = Question(classifier, image, 0, own, "mean", None, likeliest)
-    said = question.too_low(blurred, deleted)
+    case = Case(
+        classifier=classifier,
+        images=image,
+        target=0,
+        probability=own,
+        likeliest=likeliest,
+    )
+    said = str(too_low(case, blurred, deleted))
     assert said.startswith(f"class 0 scores {own:.4g}, which must be above both")
     assert message in said
-    assert ("--deletion-baseline" in said) == (blurred < own <= deleted)
+    assert ("deletion_baseline=" in said) == (blurred < own <= deleted)

@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings, strategies as st
 from safetensors.torch import save_file
 
-from captum_mda._cli.inputs import read_seed_map
+from captum_mda.evaluate._prior_files import read_prior_map
 
 
 def npy_bytes(array: np.ndarray) -> bytes:
@@ -54,8 +54,8 @@ def test_an_array_that_is_none_is_refused_before_memory_is_taken(
     path = tmp_path / "seed.npy"
     path.write_bytes(content)
     with pytest.raises(ValueError, match=message) as caught:
-        read_seed_map(path)
-    assert str(caught.value).startswith(f"--seed-map: {path}")
+        read_prior_map(path)
+    assert str(caught.value).startswith(f"seed_map: {path}")
 
 
 def test_whole_arrays_are_read(tmp_path: Path) -> None:
@@ -66,7 +66,7 @@ def test_whole_arrays_are_read(tmp_path: Path) -> None:
         np.asfortranarray([[1.0]]),
     ):
         np.save(path, array)
-        assert np.array_equal(read_seed_map(path), array)
+        assert np.array_equal(read_prior_map(path), array)
 
 
 def test_complex_tensors_are_refused(tmp_path: Path) -> None:
@@ -76,7 +76,7 @@ def test_complex_tensors_are_refused(tmp_path: Path) -> None:
     except Exception:  # older releases of safetensors hold no complex numbers
         pytest.skip("safetensors holds no complex numbers")
     with pytest.raises(ValueError, match="complex64"):
-        read_seed_map(path)
+        read_prior_map(path)
 
 
 @settings(max_examples=100, deadline=None)
@@ -96,8 +96,8 @@ def test_flipped_bytes_are_numbers_or_a_value_error(
         content[place] = data.draw(st.integers(0, 255))
     path.write_bytes(content)
     try:
-        values = read_seed_map(path)
+        values = read_prior_map(path)
     except ValueError as error:
-        assert str(error).startswith(f"--seed-map: {path}")
+        assert str(error).startswith(f"seed_map: {path}")
     else:
         assert np.isfinite(values).all() and values.size <= 8 * 16

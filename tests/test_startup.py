@@ -12,10 +12,10 @@ from huggingface_hub import constants
 
 import captum_mda
 from captum_mda._checks import require_choice
-from captum_mda._cli import hub
 from captum_mda._cli.method_option import chosen_methods
-from captum_mda._cli.notes import silent
-from captum_mda._cli.timm_models import load_timm_model, TimmOptions
+from captum_mda.evaluate import _hub as hub
+from captum_mda.evaluate._notes import silent
+from captum_mda.evaluate._timm_models import load_timm_model, TimmOptions
 
 _HEAVY = ("torch", "timm", "matplotlib", "scipy", "captum")
 
@@ -140,7 +140,7 @@ def test_near_misses_of_choices_are_suggested() -> None:
 )
 def test_near_misses_of_models_are_suggested(name: str, meant: str) -> None:
     with pytest.raises(ValueError, match=f"did you mean .*{meant}"):
-        load_timm_model(TimmOptions(name), silent)
+        load_timm_model(TimmOptions(name=name), silent)
 
 
 def test_hub_out_of_reach_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -163,20 +163,21 @@ def test_closed_port_does_not_answer() -> None:
 
 
 def test_words_of_options_are_those_that_their_modules_know() -> None:
-    from captum_mda._cli import options, question, seeds
+    from captum_mda._cli import options
+    from captum_mda.evaluate import case, models, prior
     from captum_mda.magnitude import MAGNITUDE_RULES, SOLVERS
     from captum_mda.ordering import ORDERINGS
     from captum_mda.perturbation.precision import PRECISIONS
     from captum_mda.perturbation.scores import SCORES
 
     known = {
-        "--deletion-baseline": question.DELETION_BASELINES,
-        "--device": ("auto", "cpu", "cuda"),
+        "--deletion-baseline": case.DELETION_BASELINES,
+        "--device": models.DEVICES,
         "--magnitude": MAGNITUDE_RULES,
         "--ordering": ORDERINGS,
         "--precision": PRECISIONS,
         "--score": SCORES,
-        "--seed-method": seeds.SEED_METHODS,
+        "--seed-method": prior.PRIOR_METHODS,
         "--solver": SOLVERS,
     }
     assert {name: set(words) for name, words in options.CHOICES.items()} == {
@@ -186,7 +187,7 @@ def test_words_of_options_are_those_that_their_modules_know() -> None:
 
 def test_words_are_completed() -> None:
     from captum_mda._cli.method_option import completed_methods
-    from captum_mda._cli.options import completing
+    from captum_mda._cli.options import _completing as completing
 
     assert completing("--ordering")("re") == ["relaxed"]
     assert completed_methods("libra") == ["libra-fullgrad", "libra-ixg"]

@@ -1,51 +1,12 @@
-"""The option ``--methods`` of ``captum-mda compare``: its names and its words.
-
-What the names stand for is in `captum_mda._cli.methods`, which takes longer to import.
-"""
+"""The option ``--methods`` of ``captum-mda compare``: its names, and its help."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from textwrap import wrap
-from typing import Any
-
-from typer.core import TyperCommand
 
 from captum_mda._spelling import did_you_mean
-
-SECONDS: Mapping[str, str] = {
-    "raw-attention": "Raw attention",
-    "rollout": "Rollout",
-    "grad-cam": "Attention Grad-CAM",
-    "attention-ig": "Attention IG",
-    "t-attn": "T-Attn",
-    "t-attr": "T-Attr",
-    "bi-attn": "Bi-Attn",
-    "bi-attn-token": "Bi-Attn, token-wise",
-    "legrad": "LeGrad",
-    "libra-fullgrad": "Libra FullGrad+",
-    "libra-ixg": "Libra input x gradient",
-    "caap": "CAAP",
-    "vit-cx": "ViT-CX",
-    "ig": "Integrated gradients",
-    "occlusion": "Occlusion",
-}
-"""The methods of up to some 200 forwards an image, and their titles in figures."""
-
-MINUTES: Mapping[str, str] = {
-    "tis": "TIS",
-    "shapley": "Shapley sampling",
-    "kernel-shap": "Kernel SHAP",
-    "lime": "LIME",
-    "mda": "MDA",
-}
-"""Those of a thousand forwards and more."""
-
-TITLES: Mapping[str, str] = {**SECONDS, **MINUTES}
-"""All methods, by the names that ``--methods`` takes."""
-
-DEFAULT_METHODS = ("raw-attention", "rollout", "bi-attn", "legrad", "libra-fullgrad")
+from captum_mda.evaluate.methods import DEFAULT_METHODS, list_methods, METHODS
 
 ALL = "all"
 
@@ -56,26 +17,21 @@ _WIDTH = 60  # of the lists of names in the help
 def methods_help() -> str:
     """Write what stands below the command's options: the names by their cost."""
     names = {
-        "seconds": " ".join(SECONDS),
-        "minutes": " ".join(MINUTES),
+        "seconds": " ".join(list_methods("seconds")),
+        "minutes": " ".join(list_methods("minutes")),
         "default": " ".join(DEFAULT_METHODS),
         ALL: "every one of them",
     }
     lines = [
-        f"{heading if first else '':9}{line}"
+        f"{'' if place else heading:9}{line}"
         for heading, words in names.items()
-        for first, line in _wrapped(words)
+        # Hyphens of a name are no places to break at.
+        for place, line in enumerate(wrap(words, _WIDTH, break_on_hyphens=False))
     ]
     # click leaves the lines of a paragraph that begins so as they are.
     return "\n".join(
         ["\b", "Methods, by what a map costs on a laptop:", *(f"  {x}" for x in lines)]
     )
-
-
-def _wrapped(words: str) -> list[tuple[bool, str]]:
-    """Break a list of names, whose hyphens are no places to break at."""
-    lines = wrap(words, _WIDTH, break_on_hyphens=False)
-    return [(place == 0, line) for place, line in enumerate(lines)]
 
 
 def chosen_methods(values: Sequence[str]) -> tuple[str, ...]:
@@ -100,68 +56,39 @@ def chosen_methods(values: Sequence[str]) -> tuple[str, ...]:
         return DEFAULT_METHODS
     words = [word.strip().lower() for value in values for word in value.split(",")]
     names = [
-        name for word in words if word for name in (TITLES if word == ALL else [word])
+        name for word in words if word for name in (METHODS if word == ALL else [word])
     ]
-    unknown = [name for name in names if name not in TITLES]
+    unknown = [name for name in names if name not in METHODS]
     if unknown or not names:
         got = repr(unknown[0]) if unknown else "none"
-        hint = did_you_mean(unknown[0], TITLES) if unknown else ""
+        hint = did_you_mean(unknown[0], METHODS) if unknown else ""
         raise ValueError(
-            f"{_OPTION}: got {got}, takes {', '.join(TITLES)}, or {ALL} for all of "
-            f"them{hint}"
+            f"{_OPTION}: got {got}, takes {', '.join(METHODS)}, or {ALL} for all of "
+            f"them, with commas between{hint}"
         )
     return tuple(dict.fromkeys(names))
 
 
 def completed_methods(incomplete: str) -> list[str]:
-    """List the names that a word begins, for completion in a shell."""
-    return [name for name in (*TITLES, ALL) if name.startswith(incomplete)]
+    """List the names that complete a word, behind the commas that it may have."""
+    given, comma, last = incomplete.rpartition(",")
+    return [
+        f"{given}{comma}{name}"
+        for name in (*METHODS, ALL)
+        if name.startswith(last) and name not in given.split(",")
+    ]
 
 
-def join_methods(arguments: Sequence[str]) -> list[str]:
-    """Make one word of the names behind each ``--methods``, as options take one.
-
-    The names end at the next option, and at a word that looks like a file's: one with a
-    dot or a slash, which no method's name has, or a file's or folder's own name.
+def require_no_method(images: Sequence[str]) -> None:
+    """Raise a ValueError if an image is a method's name, behind a space.
 
     Args:
-        arguments (sequence of str): The words behind the command's name.
-
-    Returns:
-        *list[str]*: all words in their order, ``--methods=a,b`` for ``--methods a b``.
-
-    Example::
-
-        >>> join_methods(["--methods", "mda", "legrad", "dog.png", "--out", "maps"])
-        ['--methods=mda,legrad', 'dog.png', '--out', 'maps']
+        images (sequence of str): Paths of images that do not exist.
     """
-    joined: list[str] = []
-    names: list[str] | None = None  # of the option that is being read
-    for place, word in enumerate(arguments):
-        option, sign, value = word.partition("=")
-        if word == "--":  # all that follows are files
-            return joined + list(arguments[place:])
-        if option == _OPTION:
-            names = [value] if sign else []
-            joined.append(f"{_OPTION}={value}")
-        elif names is not None and not word.startswith("-") and not _is_path(word):
-            names.append(word)
-            joined[-1] = f"{_OPTION}={','.join(names)}"
-        else:
-            names = None
-            joined.append(word)
-    return joined
-
-
-def _is_path(word: str) -> bool:
-    if "." in word or "/" in word or os.sep in word:
-        return True
-    return word.lower() not in (*TITLES, ALL) and os.path.exists(word)
-
-
-class MethodsCommand(TyperCommand):
-    """A command whose option ``--methods`` takes several words."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Join the words before they are read as options."""
-        return super().parse_args(ctx, join_methods(args))
+    for image in images:
+        if image.lower().rstrip(",") in (*METHODS, ALL):
+            raise ValueError(
+                f"IMAGE: there is no file {image}; separate the names of methods by "
+                f"commas, without spaces, or repeat the option: {_OPTION} "
+                f"{DEFAULT_METHODS[0]},{image.rstrip(',')}"
+            )

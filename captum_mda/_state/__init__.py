@@ -1,7 +1,7 @@
-"""Leaves the caller's models, random number generators and PyTorch's modes alone.
+"""Restores the caller's models, random number generators and PyTorch's modes.
 
 `preserved_state` is put around the forwards of a call, `restores_modes` around the call
-itself, and `undone` around every change in between, so that Ctrl-C leaves nothing.
+itself, and `undone` around every change in between, so that Ctrl-C leaves no change.
 """
 
 from captum_mda._state.callers import frames_inside, warn_caller

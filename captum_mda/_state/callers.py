@@ -11,9 +11,9 @@ _INSIDE = ("captum", "captum_mda", "torch", "contextlib", "functools")
 
 
 def frames_inside() -> Iterator[FrameType]:
-    """Give the frames of this package, Captum and PyTorch that are above, inner first.
+    """Yield the calling frames of this package, Captum and PyTorch, innermost first.
 
-    They end where the caller's own code begins.
+    The frames end where the caller's own code begins.
     """
     frame: FrameType | None = sys._getframe(1)
     while frame is not None and _package(frame) in _INSIDE:
@@ -30,7 +30,7 @@ def caller_frame() -> FrameType | None:
 
 
 def warn_caller(message: str, frame: FrameType | None = None) -> None:
-    """Warn at the caller's line, however many frames lie in between.
+    """Warn at the line of the caller's own code.
 
     Args:
         message (str): The warning.

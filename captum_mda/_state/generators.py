@@ -15,7 +15,7 @@ _ACCELERATORS = ("cuda", "xpu", "mps")
 class GeneratorStates:
     """The states of all global generators at the time of construction.
 
-    Those of accelerators are read where a program has used the accelerator already.
+    The generators of accelerators are read if the program has used the accelerator.
     """
 
     def __init__(self) -> None:
@@ -25,7 +25,7 @@ class GeneratorStates:
         self._torch = torch_states()
 
     def torch_moved(self) -> bool:
-        """Tell whether anything was drawn from one of PyTorch's generators."""
+        """Tell whether numbers were drawn from one of PyTorch's generators."""
         now = torch_states()
         return any(
             key in now and not torch.equal(now[key], state)
@@ -36,33 +36,33 @@ class GeneratorStates:
         """Set all generators to the states that were read."""
         random.setstate(self._python)
         np.random.set_state(self._numpy)
-        for (kind, index), state in self._torch.items():
-            if kind == "cpu":
+        for (device, index), state in self._torch.items():
+            if device == "cpu":
                 torch.set_rng_state(state)
-            elif kind == "mps":
+            elif device == "mps":
                 torch.mps.set_rng_state(state)
             else:
-                torch.get_device_module(kind).set_rng_state(state, index)
+                torch.get_device_module(device).set_rng_state(state, index)
 
 
 def torch_states() -> dict[tuple[str, int], Tensor]:
-    """Read the states of PyTorch's generators, by kind and number of the device."""
+    """Read the states of PyTorch's generators, by type and index of the device."""
     states = {("cpu", 0): torch.get_rng_state()}
-    for kind in _ACCELERATORS:
-        if not _in_use(kind):
+    for device in _ACCELERATORS:
+        if not _in_use(device):
             continue
-        if kind == "mps":
-            states[kind, 0] = torch.mps.get_rng_state()
+        if device == "mps":
+            states[device, 0] = torch.mps.get_rng_state()
             continue
-        module = torch.get_device_module(kind)
+        module = torch.get_device_module(device)
         for index in range(module.device_count()):
-            states[kind, index] = module.get_rng_state(index)
+            states[device, index] = module.get_rng_state(index)
     return states
 
 
-def _in_use(kind: str) -> bool:
-    if kind == "mps":  # it has no generator before its first use, and starts quickly
+def _in_use(device: str) -> bool:
+    if device == "mps":  # it cannot tell, and starts quickly
         return torch.backends.mps.is_available()
-    module = getattr(torch, kind, None)
+    module = getattr(torch, device, None)
     is_initialized = getattr(module, "is_initialized", None)
     return is_initialized is not None and bool(is_initialized())

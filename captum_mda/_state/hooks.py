@@ -1,4 +1,4 @@
-"""Taking hooks off modules by what they are, whether or not a handle was kept."""
+"""Removal of hooks from modules by the hooked function, without a handle."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ _TABLES = (
 def remove_hooks(modules: Iterable[nn.Module], *hooks: Hook) -> None:
     """Remove hooks from modules that may or may not have them.
 
-    An interrupt between a hook's registration and the keeping of its handle leaves it
-    with a hook that no handle removes; by the function itself it is found.
+    An interrupt may come after a hook was registered and before its handle was stored.
+    The hook is therefore found by its function.
 
     Args:
-        modules (iterable of nn.Module): Where the hooks may be.
-        *hooks (callable): The very functions that were registered.
+        modules (iterable of nn.Module): The modules that may have the hooks.
+        *hooks (callable): The functions that were registered.
     """
     for module in modules:
         for table, options in _TABLES:
             registered = getattr(module, table)
             for key, hook in list(registered.items()):
                 if any(hook is each for each in hooks):
-                    # The hook last: while it is there, another call finds the rest.
+                    # The hook is removed last, so that a repeated call finds it.
                     for option in options:
                         getattr(module, option, {}).pop(key, None)
                     registered.pop(key, None)

@@ -1,4 +1,4 @@
-"""The modules behind a forward function, and what forwards may change of them."""
+"""The modules behind a forward function, and the state that forwards may change."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from torch import nn, Tensor
 from torch.nn.parameter import UninitializedBuffer
 
-# Wrappers hold a model in an attribute of an attribute; a trainer holds everything.
+# Wrappers hold a model a few attributes deep; trainers hold very many objects.
 _DEEPEST = 6
 _MOST_OBJECTS = 5000
 _CONTAINERS = (list, tuple, set, frozenset)
@@ -20,17 +20,17 @@ _CONTAINERS = (list, tuple, set, frozenset)
 def modules_behind(forward_func: object) -> list[nn.Module]:
     """Find modules that a forward function may run, without running it.
 
-    Seen are modules, methods, `functools.partial`, what functions close over or name
-    among their globals, attributes of objects, and containers of all these.
+    It searches modules, methods, `functools.partial`, the closures and used globals of
+    functions, attributes of objects, and containers of all these.
 
     Args:
         forward_func (object): The forward function.
 
     Returns:
-        *list[nn.Module]*: Roots, each once; their submodules are not listed.
+        *list[nn.Module]*: the outermost modules, each once.
     """
     roots: list[nn.Module] = []
-    seen: dict[int, object] = {}  # objects stay alive, so that ids stay theirs
+    seen: dict[int, object] = {}  # holds the objects, so that ids stay unique
     waiting = [(forward_func, 0)]
     while waiting and len(seen) < _MOST_OBJECTS:
         value, depth = waiting.pop(0)
@@ -47,7 +47,7 @@ def modules_behind(forward_func: object) -> list[nn.Module]:
 
 
 def _held_by(value: object) -> Iterator[object]:
-    """List what may be called when a value is called."""
+    """List the objects that may be called when a value is called."""
     if isinstance(value, types.MethodType):
         yield from (value.__self__, value.__func__)
     elif isinstance(value, functools.partial):
@@ -66,11 +66,11 @@ def _held_by_function(function: types.FunctionType) -> Iterator[object]:
     for cell in function.__closure__ or ():
         try:
             yield cell.cell_contents
-        except ValueError:  # not filled yet
+        except ValueError:  # an empty cell
             continue
     yield from function.__defaults__ or ()
     yield from (function.__kwdefaults__ or {}).values()
-    yield from vars(function).values()  # what it wraps
+    yield from vars(function).values()  # a wrapped function
     codes = [function.__code__]
     while codes:
         code = codes.pop()
@@ -81,7 +81,7 @@ def _held_by_function(function: types.FunctionType) -> Iterator[object]:
 
 
 def is_compiled(module: nn.Module) -> bool:
-    """Tell whether `torch.compile` has a hand in any part of a module."""
+    """Tell whether a module, or any part of it, was compiled by `torch.compile`."""
     return any(
         hasattr(part, "_orig_mod")
         or getattr(part, "_compiled_call_impl", None) is not None
@@ -90,17 +90,17 @@ def is_compiled(module: nn.Module) -> bool:
 
 
 class ModuleState:
-    """What a forward may change of one module, its submodules apart.
+    """The state of one module, without submodules, that a forward may change.
 
-    Kept are the values of its buffers, which tensors its buffers and parameters are,
-    whether these require gradients, and whether it is in training mode.
+    That is the values of its buffers, the tensors that are its buffers and parameters,
+    whether these require gradients, and its training mode.
 
     Args:
         module (nn.Module): The module.
     """
 
     def __init__(self, module: nn.Module) -> None:
-        """Copy what is kept."""
+        """Copy the state."""
         self._module = module
         self._training = module.training
         self._is_script = isinstance(module, torch.jit.ScriptModule)
@@ -118,7 +118,7 @@ class ModuleState:
         ]
 
     def restore(self) -> None:
-        """Put everything back that has changed, and touch nothing else."""
+        """Restore what has changed, and write nothing else."""
         module = self._module
         if module.training != self._training:
             module.training = self._training
@@ -147,7 +147,7 @@ def _put_back(current: dict[str, Any], before: dict[str, Any]) -> None:
 
 
 def _set_values(buffer: Tensor, value: Tensor) -> None:
-    """Write values into a buffer where they differ, without a graph's knowledge."""
+    """Write values into a buffer if they differ, outside of any graph."""
     if buffer.layout != torch.strided:
         buffer.data = value
     elif buffer.shape != value.shape or buffer.dtype != value.dtype:

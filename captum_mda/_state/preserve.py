@@ -1,4 +1,4 @@
-"""Leaves a model and all random number generators as a call found them."""
+"""Restores a model and all random number generators after a call."""
 
 from __future__ import annotations
 
@@ -26,29 +26,29 @@ DRAWS = (
 def preserved_state(
     forward_func: object, argument: str = "forward_func", warns: bool = True
 ) -> AbstractContextManager[None]:
-    """Undo what forwards may change: random number generators, buffers and flags.
+    """Undo the changes of forwards: random number generators, buffers and flags.
 
     Dropout draws random numbers, and batch normalisation in training mode updates its
-    statistics. The global generators of PyTorch, NumPy and Python and the buffers of
-    all modules that run are as before afterwards, also after an error or an interrupt;
-    so are the modules' training modes and whether their parameters require gradients.
+    statistics. On exit, also after an error or an interrupt, these are restored: the
+    global generators of PyTorch, NumPy and Python; the buffers of all modules that ran;
+    the modules' training modes; and which parameters require gradients.
 
-    Modules are found behind the forward function, and where it hides them, as they run:
-    a global forward pre-hook meets each before its forward. Not so where
-    `torch.compile` has a hand in them, as global hooks would have it compile anew.
+    Modules are found behind the forward function. Hidden modules are found as they run,
+    by a global forward pre-hook. Compiled modules are not hooked, as global hooks would
+    cause recompilation.
 
     Args:
-        forward_func (object): Whatever computes the responses.
-        argument (str, optional): The argument that it came in, for the warning.
+        forward_func (object): The function that computes the responses.
+        argument (str, optional): The name of its argument, for the warning.
             Default: "forward_func"
-        warns (bool, optional): Whether to warn, once, of modules in training mode whose
-            forward is random or depends on the batch. Default: True
+        warns (bool, optional): Whether to warn, once, about modules in training mode
+            whose forward is random or depends on the batch. Default: True
     """
     return _PreservedState(forward_func, argument, warns)
 
 
 class _Warned(threading.local):
-    """Whether a call around this one has warned already."""
+    """Whether an outer call has warned already."""
 
     def __init__(self) -> None:
         self.in_block = False
@@ -71,7 +71,7 @@ class _PreservedState(AbstractContextManager[None]):
         self._undone = undone(self._restore)
 
     def __enter__(self) -> None:
-        """Note what is there, and watch out for modules that are not seen."""
+        """Copy the state of all modules that are found, and hook hidden ones."""
         self._frame = caller_frame() if self._warns else None
         self._generators = GeneratorStates()
         self._was_in_block = _WARNED.in_block
@@ -82,7 +82,7 @@ class _PreservedState(AbstractContextManager[None]):
             hides_modules = not any(map(is_compiled, roots))
             own = getattr(self._forward_func, "__self__", self._forward_func)
             for root in roots:
-                # Others that a function knows may be there for something else.
+                # Other modules that a function refers to may never run.
                 self._meet(root, runs=root is own or not hides_modules)
             if hides_modules:
                 torch_module.register_module_forward_pre_hook(self._before_forward)
@@ -91,7 +91,7 @@ class _PreservedState(AbstractContextManager[None]):
             raise
 
     def __exit__(self, *error: object) -> None:
-        """Put everything back."""
+        """Restore everything."""
         drew = self._warns and error[0] is None and self._generators.torch_moved()
         frame, self._frame = self._frame, None
         self._undone.__exit__(*error)
@@ -100,11 +100,11 @@ class _PreservedState(AbstractContextManager[None]):
 
     def _before_forward(self, module: nn.Module, args: Any) -> None:
         if id(module) not in self._met and threading.get_ident() == self._thread:
-            # Where a part of a known model runs, the model does.
+            # If a part of a known model runs, the whole model runs.
             self._meet(self._roots.get(id(module), module), runs=True)
 
     def _meet(self, root: nn.Module, runs: bool) -> None:
-        """Copy what forwards may change of a module and its submodules."""
+        """Copy the state of a module and its submodules."""
         parts = list(root.named_modules())
         with torch._C.DisableTorchFunction(), torch.no_grad():
             for _, part in parts:
@@ -122,7 +122,7 @@ class _PreservedState(AbstractContextManager[None]):
 
     def _restore(self) -> None:
         hooks = torch_module._global_forward_pre_hooks
-        # By value: an interrupt may have come before the handle was kept.
+        # By value: an interrupt may have come before the handle was stored.
         for key in [key for key, hook in hooks.items() if hook == self._before_forward]:
             hooks.pop(key, None)
         _WARNED.in_block = self._was_in_block

@@ -1,4 +1,4 @@
-"""Modules whose forward is random, or depends on the batch, while they are trained."""
+"""Modules in training mode whose forward is random or depends on the batch."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ Named = tuple[str, nn.Module]
 
 
 def draws_at_random(module: nn.Module) -> bool:
-    """Tell whether a module itself draws random numbers, being in training mode.
+    """Tell whether a module is in training mode and draws random numbers.
 
-    Dropout and its relatives do where their rate is above 0, attention modules that
-    hold a rate as a number, models that skip layers, and randomised ReLU.
+    These are dropout and similar layers with a rate above 0, attention modules with a
+    rate as a number, models that skip layers, and randomised ReLU.
 
     Args:
-        module (nn.Module): The module; its submodules do not count.
+        module (nn.Module): The module; its submodules are not checked.
     """
     if not module.training:
         return False
@@ -31,7 +31,7 @@ def draws_at_random(module: nn.Module) -> bool:
     if any(layer in type(module).__name__ for layer in _RANDOM_LAYERS):
         rates += [attributes.get(name) for name in _RATES_OF_LAYERS]
     config = attributes.get("config")
-    if hasattr(config, "__dict__"):  # read anew in each forward by some models
+    if hasattr(config, "__dict__"):  # some models read it in each forward
         rates += [
             value for name, value in vars(config).items() if name.endswith("layerdrop")
         ]
@@ -39,7 +39,7 @@ def draws_at_random(module: nn.Module) -> bool:
 
 
 def depends_on_batch(module: nn.Module) -> bool:
-    """Tell whether a module itself normalises by the batch, being in training mode."""
+    """Tell whether a module is in training mode and normalises by the batch."""
     if not module.training:
         return False
     names = [base.__name__ for base in type(module).__mro__]
@@ -49,11 +49,11 @@ def depends_on_batch(module: nn.Module) -> bool:
 
 
 def training_message(argument: str, modules: Iterable[Named]) -> str | None:
-    """Say what training mode does to results, where it does anything.
+    """Write the warning about training mode, if it affects results.
 
     Args:
-        argument (str): The argument that the modules came in.
-        modules (iterable of pairs): Names and modules, no submodules.
+        argument (str): The name of the argument that contains the modules.
+        modules (iterable of pairs): Names and modules; submodules are not checked.
 
     Returns:
         *str* or None: the warning.

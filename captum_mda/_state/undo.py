@@ -1,8 +1,8 @@
-"""Changes that are undone also where Ctrl-C cuts the undoing short.
+"""Changes that are undone even if Ctrl-C interrupts the undoing.
 
-Python raises KeyboardInterrupt between any two instructions, so also inside a `finally`
-and on the way into an `__exit__`. Here an undo may therefore run more than once: it is
-known before its change begins, and is forgotten only when it has run to its end.
+Python may raise KeyboardInterrupt between any two instructions, also inside a `finally`
+and on the way into an `__exit__`. An undo may therefore run more than once: it is
+registered before its change begins, and removed only after it has run to its end.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Undo = Callable[[], None]
 
 
 class _Pending(threading.local):
-    """What the public calls of a thread have still to undo."""
+    """The undos that the public calls of a thread have registered."""
 
     def __init__(self) -> None:
         self.undos: list[Undo] = []
@@ -36,11 +36,11 @@ _PENDING = _Pending()
 class undone:
     """A context that calls a function when it ends.
 
-    Where an interrupt cuts that short, the public call around it does it again.
+    If an interrupt stops that function, the public call around it runs it again.
 
     Args:
-        undo (callable): Takes nothing. It may be called twice, and though the change
-            that it undoes was never made.
+        undo (callable): A function without arguments. It must work if it is called
+            twice, and if the change that it undoes was never made.
     """
 
     def __init__(self, undo: Undo) -> None:
@@ -48,12 +48,12 @@ class undone:
         self._undo = undo
 
     def __enter__(self) -> None:
-        """Let it be known, before anything is changed."""
+        """Register the function, before anything is changed."""
         if _PENDING.in_call:
             _PENDING.undos.append(self._undo)
 
     def __exit__(self, *error: object) -> None:
-        """Undo, and forget it once that is done."""
+        """Undo, then remove the registration."""
         try:
             self._undo()
         except BaseException:
@@ -66,10 +66,10 @@ class undone:
 
 
 def restores_modes(function: Function) -> Function:
-    """Make a public function leave PyTorch's modes and all generators as they were.
+    """Make a public function restore PyTorch's modes and all generators.
 
     Args:
-        function (callable): The function. Whatever it left undone is undone behind it.
+        function (callable): The function. Undos that it left registered run after it.
     """
 
     @functools.wraps(function)
@@ -78,8 +78,8 @@ def restores_modes(function: Function) -> Function:
         try:
             return function(*args, **kwargs)
         except KeyboardInterrupt as error:
-            # Guards of PyTorch's whose exit was cut short put modes back when they are
-            # freed: now, before the modes are restored, and not with the traceback.
+            # Guards of PyTorch whose exit was interrupted restore modes when they are
+            # freed. Free them here, before the modes are restored below.
             traceback.clear_frames(error.__traceback__)
             raise
         finally:
@@ -93,7 +93,7 @@ def restores_modes(function: Function) -> Function:
 
 
 class _Modes:
-    """The modes and generators of a thread as a call begins."""
+    """The modes and generators of a thread at the begin of a call."""
 
     def __init__(self) -> None:
         self._n_undos, self._in_call = len(_PENDING.undos), _PENDING.in_call
@@ -104,7 +104,7 @@ class _Modes:
         _PENDING.in_call = True
 
     def restore(self) -> None:
-        """Do what is left to undo, last change first."""
+        """Run the remaining undos, the last change first."""
         while len(_PENDING.undos) > self._n_undos:
             _PENDING.undos[-1]()
             _PENDING.undos.pop()
@@ -118,56 +118,56 @@ class _Modes:
 
 
 class _Autocast:
-    """Autocast as it is: of each kind of device, and how deeply it is nested."""
+    """The state of autocast per device type, and its depth of nesting."""
 
     def __init__(self) -> None:
-        self._kinds = ["cpu"]
+        self._devices = ["cpu"]
         if torch.cuda.is_available():
-            self._kinds.append("cuda")
+            self._devices.append("cuda")
         self._before = self._read()
 
     def _read(self) -> tuple[list[tuple[bool, torch.dtype]], bool, int]:
-        kinds = [autocast_state(kind) for kind in self._kinds]
-        # How deep it is can only be read by going deeper and back: in one step, which
-        # no interrupt can cut in two.
+        states = [autocast_state(device) for device in self._devices]
+        # The depth can only be read by an increment and a decrement: in one step, which
+        # no interrupt can divide.
         steps = (torch.autocast_increment_nesting, torch.autocast_decrement_nesting)
         nesting = tuple(map(type(steps[0]).__call__, steps))[1]
-        return kinds, torch.is_autocast_cache_enabled(), nesting
+        return states, torch.is_autocast_cache_enabled(), nesting
 
     def restore(self) -> None:
         now = self._read()
         if now == self._before:
             return
-        kinds, caches, nesting = self._before
+        states, caches, nesting = self._before
         for _ in range(now[2] - nesting):
             torch.autocast_decrement_nesting()
         if nesting == 0:
             torch.clear_autocast_cache()
-        for kind, (enabled, dtype) in zip(self._kinds, kinds, strict=True):
-            _set_autocast(kind, enabled, dtype)
+        for device, (enabled, dtype) in zip(self._devices, states, strict=True):
+            _set_autocast(device, enabled, dtype)
         torch.set_autocast_cache_enabled(caches)
 
 
-def autocast_state(kind: str) -> tuple[bool, torch.dtype]:
-    """Read whether autocast is on for a kind of device, and to which dtype it casts.
+def autocast_state(device: str) -> tuple[bool, torch.dtype]:
+    """Read whether autocast is on for a device type, and its dtype.
 
     Raises:
-        RuntimeError: The kind of device has no autocast.
+        RuntimeError: The device has no autocast.
     """
     try:
-        return torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind)
+        return torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)
     except (TypeError, AttributeError):  # before PyTorch 2.4
-        if kind == "cpu":
+        if device == "cpu":
             return torch.is_autocast_cpu_enabled(), torch.get_autocast_cpu_dtype()
         return torch.is_autocast_enabled(), torch.get_autocast_gpu_dtype()
 
 
-def _set_autocast(kind: str, enabled: bool, dtype: torch.dtype) -> None:
+def _set_autocast(device: str, enabled: bool, dtype: torch.dtype) -> None:
     try:
-        torch.set_autocast_enabled(kind, enabled)
-        torch.set_autocast_dtype(kind, dtype)
+        torch.set_autocast_enabled(device, enabled)
+        torch.set_autocast_dtype(device, dtype)
     except (TypeError, AttributeError):  # before PyTorch 2.4
-        if kind == "cpu":
+        if device == "cpu":
             torch.set_autocast_cpu_enabled(enabled)
             torch.set_autocast_cpu_dtype(dtype)
         else:

@@ -1,4 +1,4 @@
-"""scikit-learn's clustering, an optional requirement."""
+"""scikit-learn's clustering, an optional dependency."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from captum_mda._state.generators import GeneratorStates
 
 
 def require_scikit_learn(method: str) -> Any:
-    """Import `sklearn.cluster`, or say how to get it."""
+    """Import `sklearn.cluster`, or raise an error that says how to install it."""
     try:
         with undone(GeneratorStates().restore):  # the import draws random numbers
             from sklearn import cluster

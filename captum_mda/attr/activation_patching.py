@@ -1,4 +1,4 @@
-"""CAAP: what the model says when one patch's activations enter a blank image's run."""
+"""CAAP: scores of a blank image with one patch's activations from the image."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import torch
 from torch import nn, Tensor
 from torch.nn import functional as F
 
-from captum_mda._captum import log_usage
 from captum_mda._checks import (
     broadcasts_to,
     is_integer,
@@ -17,9 +16,11 @@ from captum_mda._checks import (
     require_flag,
     require_tensor,
 )
+from captum_mda._docstrings import documented
 from captum_mda._state import restores_modes
-from captum_mda.attr.vit_attribution import unwrapped, ViTAttribution
-from captum_mda.attr.vit_batch import Batch
+from captum_mda.attr.vit_arguments import ARGUMENTS
+from captum_mda.attr.vit_attribution import ViTAttribution
+from captum_mda.attr.vit_batch import ModelBatch
 from captum_mda.perturbation import blur_baseline, Score
 from captum_mda.perturbation.targets import Target
 from captum_mda.vit import find_adapter, TokenStream, ViTAdapter
@@ -27,53 +28,52 @@ from captum_mda.vit import find_adapter, TokenStream, ViTAdapter
 Blank = Literal["zeros", "black", "white", "mean", "blur"] | Tensor
 
 BLANKS = ("zeros", "black", "white", "mean", "blur")
-# About a seventh of the side hides what is on a picture, as MDA's first blur does.
+# About a seventh of the side makes objects unrecognisable, like MDA's first blur.
 _BLUR_SHARE = 31 / 224
 
 
+@documented(ARGUMENTS)
 class CausalActivationPatching(ViTAttribution):
     r"""CAAP: patch activations of the image into a run of the model on a blank.
 
     The model runs on a blank image. For each patch :math:`p`, the activations of that
-    patch (with its neighbours up to ``support``) behind the blocks of an intermediate
-    range are replaced with those of the image itself; the score that the target then
-    gets, less the blank's own, is the patch's attribution. Causal, as every number is
-    the result of an intervention, and inside the distribution of what the blocks are
-    used to.
+    patch (and its neighbours up to ``support``) after the blocks of an intermediate
+    range are replaced with those of the image. The attribution of the patch is the
+    target's score of this run minus the score of the blank.
 
     From the paper (its abstract and captions; its full text was not public when this
-    was written): patching single patches of the source image into a neutral context,
-    over an intermediate range of layers, with the target's score as attribution; that
-    the blank, the range and the spatial support are choices. Ours: what exactly is
-    patched (the residual stream behind each block), the defaults of the range (from
-    a quarter to three quarters of the depth), the support (one patch to each side), the
-    blank (zeros, the data's mean colour), the score (the logit) and that the blank's is
-    subtracted. Prefix tokens are never patched by `attribute`.
+    was written): single patches of the source image are patched into a neutral context
+    over an intermediate range of layers, with the target's score as attribution; the
+    blank, the range and the spatial support are choices. Chosen here: the patched
+    tensor (the residual stream after each block), the default range (from a quarter to
+    three quarters of the depth), the support (one patch to each side), the blank
+    (zeros, the data's mean colour), the score (the logit), and the subtraction of the
+    blank's score. `attribute` never patches prefix tokens.
 
-    The blocks below the range run once for the blank and once for the image; all
-    patches of all images share them. An image with P patches costs P runs of the
-    blocks from the range on, one more that must give the model's own output, and two
-    runs of the whole model.
+    The blocks before the range run once for the blank and once for the image, and all
+    patches share the results. An image with P patches costs P runs of the blocks from
+    the range on, one more run that must give the model's own output, and two runs of
+    the whole model.
 
     Args:
-        model (nn.Module or ViTAdapter): See `ViTAttribution`.
-        layers (tuple[int, int], optional): (lo, hi): activations are replaced behind
-            the blocks lo to hi - 1, counted from 0. None: from a quarter to three
-            quarters of the depth. Default: None
-        support (int or Tensor, optional): How many patches to each side go with a
-            patch: 1 is a window of 3 x 3. Or a window's weights in [0, 1] of odd
-            height and width: how much of each neighbour's activations is the image's,
-            the rest stays the blank's. Default: 1
-        blank (str or Tensor, optional): The neutral image: "zeros", in the inputs' own
-            space; "black" or "white", for timm models, which know their colours;
-            "mean", each image's mean colour; "blur", the image blurred; or a tensor
-            that broadcasts to the inputs. Default: "zeros"
-        subtract_blank (bool, optional): Whether the blank's own score is subtracted,
-            so that an attribution is what the patch changes, and a constant added to
-            the logits changes no map. It moves all patches of an image by the same
-            number, which matters where maps are ranked by absolute value: a blank's
-            negative logit can turn such a ranking upside down. Default: True
-        score (str or callable, optional): See `ViTAttribution`. Default: "identity"
+        model: ...
+        layers (tuple[int, int], optional): (lo, hi): activations are replaced after the
+            blocks lo to hi - 1, counted from 0. None: from a quarter to three quarters
+            of the depth. Default: None
+        support (int or Tensor, optional): The number of patches to each side that are
+            replaced with a patch: 1 is a window of 3 x 3. Or a window of weights in
+            [0, 1], of odd height and width: the share of each neighbour's activations
+            that comes from the image, the rest from the blank. Default: 1
+        blank (str or Tensor, optional): The neutral image: "zeros", in the model's
+            input space; "black" or "white", for timm models, whose config has the
+            normalisation; "mean", each image's mean colour; "blur", the image blurred;
+            or a tensor that broadcasts to the inputs. Default: "zeros"
+        subtract_blank (bool, optional): Whether the blank's score is subtracted, so
+            that an attribution is the change that the patch makes, and a constant added
+            to the logits changes no map. It shifts all patches of an image by the same
+            number, which matters where maps are ranked by absolute value: a negative
+            logit of the blank can reverse such a ranking. Default: True
+        score: ...
 
     Reference:
         Izadi, Banayeeanzade, Mirrokni, Hasani, Bagherian, Mehri, Soleymani Baghshah,
@@ -116,49 +116,15 @@ class CausalActivationPatching(ViTAttribution):
         return super()._call_defaults() | {"layers": layers}
 
     def _reads_attention(self) -> bool:
-        """Tell that no attention map is read: any model with blocks will do."""
+        """Tell that no attention map is read: any model with blocks is accepted."""
         return False
 
-    @log_usage(part_of_slo=True)
-    def attribute(
-        self,
-        inputs: Tensor,
-        target: Target = None,
-        additional_forward_args: object = None,
-        interpolate_mode: str | None = "bilinear",
-        internal_batch_size: int | None = None,
-        show_progress: bool = False,
-    ) -> Tensor:
-        """Attribute the score of the target to the patches of the inputs.
-
-        Args:
-            inputs (Tensor): (B, C, H, W), as all arguments see
-                `ViTAttribution.attribute`.
-            target (int, tuple, Tensor, list, callable, optional): Default: None
-            additional_forward_args (any, optional): Default: None
-            interpolate_mode (str, optional): Default: "bilinear"
-            internal_batch_size (int, optional): The most runs at a time. Default: None
-            show_progress (bool, optional): Show a bar of the runs of the model, whole
-                ones and those from the range on alike. Default: False
-
-        Returns:
-            *Tensor* of **attributions**: signed, float32, detached, (B, 1, H, W), or
-            the patch grid (B, 1, h, w) with ``interpolate_mode=None``.
-
-        Raises:
-            TypeError, ValueError: As `ViTAttribution.attribute`.
-        """
-        return self._attribute(
-            inputs,
-            target,
-            additional_forward_args,
-            interpolate_mode,
-            internal_batch_size,
-            show_progress,
-            forwards_per_example=self._n_patches(unwrapped(inputs)) + 3,
-        )
+    def _n_forwards(self, images: Tensor) -> int:
+        """Count the patches, the runs of blank and image, and their check."""
+        return self._n_patches(images) + 3
 
     @restores_modes
+    @documented(ARGUMENTS)
     def patched_scores(
         self,
         inputs: Tensor,
@@ -171,21 +137,20 @@ class CausalActivationPatching(ViTAttribution):
         """Score the blank's run with any tokens of the image patched in.
 
         Args:
-            inputs (Tensor): (B, C, H, W).
+            inputs: ...
             selections (Tensor): bool (K, T) or (B, K, T): which tokens, prefix
-                included, are the image's; or floating-point shares in [0, 1].
-            target (int, tuple, Tensor, list, callable, optional): As the other
-                arguments, see `attribute`. Default: None
-            additional_forward_args (any, optional): Default: None
-            internal_batch_size (int, optional): Default: None
-            show_progress (bool, optional): Default: False
+                included, come from the image; or floating-point shares in [0, 1].
+            target: ...
+            additional_forward_args: ...
+            internal_batch_size: ...
+            show_progress: ...
 
         Returns:
             *Tensor*: (B, K) scores. Without any token it is the blank's score, with all
-            of them the image's; ``subtract_blank`` does not apply.
+            tokens the image's; ``subtract_blank`` does not apply.
 
         Raises:
-            TypeError, ValueError: As `attribute`, or selections of another kind.
+            TypeError, ValueError: As `attribute`, or ``selections`` do not fit.
         """
         require_tensor("selections", selections)
         if selections.dtype != torch.bool and not selections.is_floating_point():
@@ -200,13 +165,13 @@ class CausalActivationPatching(ViTAttribution):
                 "(B, K, T)"
             )
 
-        def answer(batch: Batch) -> Tensor:
+        def scores(batch: ModelBatch) -> Tensor:
             chosen = selections.expand(batch.n_examples, *selections.shape[-2:])
             chosen = chosen[batch.examples.to(chosen.device)]
             return self._patched(batch, chosen, subtract_blank=False)
 
-        return self._ask(
-            answer,
+        return self._in_batches(
+            scores,
             inputs,
             target,
             additional_forward_args,
@@ -215,7 +180,7 @@ class CausalActivationPatching(ViTAttribution):
             selections.shape[-2] + 3,
         )
 
-    def _token_map(self, batch: Batch, **options: Any) -> Tensor:
+    def _token_map(self, batch: ModelBatch) -> Tensor:
         height, width = self.adapter.patch_grid(batch.inputs)
         if self.adapter.patch_order == "columns":
             windows = patch_windows(width, height, self._window.T)  # (P, P)
@@ -229,7 +194,7 @@ class CausalActivationPatching(ViTAttribution):
 
     @torch.no_grad()
     def _patched(
-        self, batch: Batch, selections: Tensor, subtract_blank: bool
+        self, batch: ModelBatch, selections: Tensor, subtract_blank: bool
     ) -> Tensor:
         """Score selections (B, K, T) of tokens, bool or shares: (B, K)."""
         low, high = self.layers
@@ -265,7 +230,7 @@ class CausalActivationPatching(ViTAttribution):
         rows: Tensor,
         chosen: Tensor,
     ) -> Tensor:
-        """Replace the chosen tokens behind a block of the range with the image's."""
+        """Replace the chosen tokens after a block of the range with the image's."""
         if not self.layers[0] <= block < self.layers[1]:
             return tokens
         image = source.tokens[block + 1][rows]
@@ -273,7 +238,7 @@ class CausalActivationPatching(ViTAttribution):
             return torch.where(chosen, image, tokens)
         return torch.lerp(tokens, image, chosen.to(tokens.dtype))
 
-    def _blank_images(self, batch: Batch) -> Tensor:
+    def _blank_images(self, batch: ModelBatch) -> Tensor:
         images = batch.inputs
         if isinstance(self.blank, Tensor):
             return _given_blank(self.blank, batch)
@@ -287,16 +252,13 @@ class CausalActivationPatching(ViTAttribution):
         colour = _colour(self.adapter.model, float(self.blank == "white"))
         return colour.to(images).expand_as(images)
 
-    def _n_patches(self, inputs: object) -> int:
-        inputs = self.adapter.as_images(inputs)  # type: ignore[arg-type]
-        if not isinstance(inputs, Tensor) or inputs.is_nested or inputs.dim() != 4:
-            return 1  # refused when the question is checked
-        height, width = self.adapter.patch_grid(inputs)
+    def _n_patches(self, images: Tensor) -> int:
+        height, width = self.adapter.patch_grid(images)
         return height * width
 
 
 def patch_windows(height: int, width: int, window: Tensor) -> Tensor:
-    """List what each patch's window (kh, kw) covers of the grid: (P, P), cut off."""
+    """Place the window (kh, kw) on each patch of the grid, cut at borders: (P, P)."""
     n_patches, (reach_down, reach_right) = height * width, window.shape
     canvas = window.new_zeros(
         n_patches, height + reach_down - 1, width + reach_right - 1
@@ -356,7 +318,7 @@ def _layer_range(layers: tuple[int, int] | None, depth: int) -> tuple[int, int]:
     return int(low), int(high)
 
 
-def _given_blank(blank: Tensor, batch: Batch) -> Tensor:
+def _given_blank(blank: Tensor, batch: ModelBatch) -> Tensor:
     images = batch.inputs
     if blank.dim() == images.dim() and len(blank) == batch.n_examples:
         blank = blank[batch.examples.to(blank.device)]
@@ -369,7 +331,7 @@ def _given_blank(blank: Tensor, batch: Batch) -> Tensor:
 
 
 def _colour(model: nn.Module, value: float) -> Tensor:
-    """Find black, 0, or white, 1, in the space of a timm model's inputs."""
+    """Convert black, 0, or white, 1, to the input space of a timm model."""
     config = getattr(model, "pretrained_cfg", None) or {}
     if "mean" not in config or "std" not in config:
         raise ValueError(

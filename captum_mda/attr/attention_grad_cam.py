@@ -2,38 +2,42 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import nn, Tensor
 
+from captum_mda._docstrings import documented
 from captum_mda._state import warn_caller
+from captum_mda.attr.vit_arguments import ARGUMENTS
 from captum_mda.attr.vit_attribution import ViTAttribution
-from captum_mda.attr.vit_batch import Batch, full_precision, scale_patches
+from captum_mda.attr.vit_batch import full_precision, ModelBatch, scale_patches
+from captum_mda.attr.vit_gradients import score_gradients
 from captum_mda.perturbation import Score
 from captum_mda.perturbation.inputs import require_choice, require_flag
 from captum_mda.vit import ViTAdapter
 
 
+@documented(ARGUMENTS)
 class AttentionGradCam(ViTAttribution):
     r"""The last block's attention, weighted by the gradient of the target's score.
 
-    With the attention :math:`A` of the last block and its gradient :math:`G`, read in
-    the row :math:`q^*` that is classified, there are two forms:
+    There are two forms, of the attention :math:`A` of the last block and its gradient
+    :math:`G`, read in the row :math:`q^*` that feeds the head:
 
-    - "mda", as in the tables of MDA: element by element,
+    - "mda", as in the tables of MDA: elementwise,
       :math:`( \langle A \odot G \rangle_h )^+`;
     - "chefer", as in the comparisons of Chefer et al.: each head weighted by its mean
       gradient over the patches, :math:`( \langle A\,\alpha_h \rangle_h )^+`.
 
-    Both are scaled to [0, 1] for each image. Where nothing is positive, or all values
-    are equal, the map is all zero, with a warning.
+    Both are scaled to [0, 1] per image. Where no value is positive, or all values are
+    equal, the map is all zero and a warning names the image.
 
     Args:
-        model (nn.Module or ViTAdapter): See `ViTAttribution`.
+        model: ...
         variant (str, optional): "mda" or "chefer". Default: "mda"
         normalize (bool, optional): Whether to scale to [0, 1]. Default: True
-        score (str or callable, optional): See `ViTAttribution`. Default: "identity"
+        score: ...
 
     Reference:
         Selvaraju et al., "Grad-CAM", ICCV 2017; Chefer, Gur, Wolf, "Transformer
@@ -60,27 +64,27 @@ class AttentionGradCam(ViTAttribution):
         require_choice("variant", variant, ("mda", "chefer"))
         self.variant = variant
         self.normalize = require_flag("normalize", normalize)
-        self._zeros_are_news = not normalize  # else scaling warns of them
+        self._warns_of_zeros = not normalize  # scaling warns of them itself
         ViTAttribution.__init__(self, model, score)
 
-    def _token_map(self, batch: Batch, **options: Any) -> Tensor:
+    def _token_map(self, batch: ModelBatch) -> Tensor:
         seen = batch.observe(first_block=-1)
-        (gradient,) = batch.gradients(seen.outputs, seen.maps[-1:])
+        (gradient,) = score_gradients(batch, seen.outputs, seen.maps[-1:])
         attention = full_precision(seen.maps[-1])  # A (B, H, T, T)
         gradient = full_precision(gradient)  # G
         if self.variant == "mda":
-            tokens = batch.read_row((attention * gradient).mean(dim=1), seen)
+            tokens = self._head_row((attention * gradient).mean(dim=1), seen)
         else:
             n_prefix = self.adapter.n_prefix_tokens
-            heads = [batch.read_row(head, seen) for head in gradient.unbind(dim=1)]
+            heads = [self._head_row(head, seen) for head in gradient.unbind(dim=1)]
             alpha = torch.stack(heads, dim=1)[:, :, n_prefix:].mean(dim=-1)  # (B, H)
-            tokens = batch.read_row(
+            tokens = self._head_row(
                 (attention * alpha[:, :, None, None]).mean(dim=1), seen
             )
         tokens = tokens.clamp(min=0)
         return self._normalized(tokens, batch) if self.normalize else tokens
 
-    def _normalized(self, tokens: Tensor, batch: Batch) -> Tensor:
+    def _normalized(self, tokens: Tensor, batch: ModelBatch) -> Tensor:
         """Scale the patches of each image to [0, 1]."""
         scaled, flat = scale_patches(tokens, self.adapter.n_prefix_tokens)
         if bool(flat.any()):

@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
+from captum_mda._docstrings import documented
+from captum_mda.attr.vit_arguments import ARGUMENTS
 from captum_mda.attr.vit_attribution import PathAttribution
-from captum_mda.attr.vit_batch import Batch, full_precision
+from captum_mda.attr.vit_batch import full_precision, ModelBatch
+from captum_mda.attr.vit_gradients import require_slopes, score_gradients
 
 
-def mean_path_gradient(batch: Batch, n_steps: int) -> Tensor:
+def mean_path_gradient(batch: ModelBatch, n_steps: int) -> Tensor:
     r"""Average the gradient of the last attention from all zeros to the input.
 
     .. math:: W = \Big( \frac 1 S \sum_{\alpha \in \text{linspace}(0, 1, S)}
               G_L(\alpha x) \Big)^+
 
-    Only the last block needs a graph, the others run as they always do.
+    Only the last block runs with a graph.
 
     Args:
-        batch (Batch): The examples.
-        n_steps (int): S, both ends included.
+        batch (ModelBatch): The examples.
+        n_steps (int): The number S of points, both ends included.
 
     Returns:
         *Tensor*: (B, T, T), the mean over heads of W.
@@ -32,27 +33,30 @@ def mean_path_gradient(batch: Batch, n_steps: int) -> Tensor:
     for start in range(0, n_steps, together):
         scales = steps[start : start + together]
         seen = batch.observe(scales, first_block=-1)
-        # Gradients may be 0 at black, but not all the way.
-        (gradient,) = batch.gradients(seen.outputs, seen.maps[-1:], may_be_zero=True)
+        # Gradients may be 0 at black, but not along the whole path.
+        (gradient,) = score_gradients(
+            batch, seen.outputs, seen.maps[-1:], may_be_zero=True
+        )
         parts = full_precision(gradient).unflatten(0, (len(scales), len(batch)))
         part = parts.sum(dim=0)
         total = part if total is None else total + part
     assert total is not None
     if not bool(total.any()):
-        batch.require_slopes(seen.outputs)
+        require_slopes(batch, seen.outputs)
     return (total / n_steps).clamp(min=0).mean(dim=1)
 
 
+@documented(ARGUMENTS)
 class AttentionIntegratedGradients(PathAttribution):
     r"""The gradient of the last block's attention, averaged from black to the image.
 
     :math:`a = \langle W \rangle_h [q^*]`, where W (see `mean_path_gradient`) is the
-    positive part of the mean gradient. It is not multiplied by the attention or the
-    input; "black" is all zeros as the model takes them, the data's mean colour.
+    positive part of the mean gradient, without a factor of attention or input. "Black"
+    is all zeros in the model's input space, the data's mean colour.
 
     Args:
-        model (nn.Module or ViTAdapter): See `ViTAttribution`.
-        score (str or callable, optional): See `ViTAttribution`. Default: "identity"
+        model: ...
+        score: ...
 
     Reference:
         "IG" in the tables of Walker, Jha, Ewetz, ICLR 2025; W is that of Yuan et al.,
@@ -72,9 +76,9 @@ class AttentionIntegratedGradients(PathAttribution):
     def _further_forwards(self) -> int:
         return int(self.adapter.pooling == "map")
 
-    def _token_map(self, batch: Batch, **options: Any) -> Tensor:
-        gradient = mean_path_gradient(batch, options["n_steps"])
+    def _token_map(self, batch: ModelBatch, n_steps: int = 20) -> Tensor:
+        gradient = mean_path_gradient(batch, n_steps)
         if self.adapter.pooling != "map":
-            return batch.read_row(gradient)
+            return self._head_row(gradient)
         with torch.no_grad():  # the row is the pooler's attention to the image
-            return batch.read_row(gradient, batch.observe(first_block=-1))
+            return self._head_row(gradient, batch.observe(first_block=-1))

@@ -1,19 +1,20 @@
-"""Attention rollout: attention followed through all blocks."""
+"""Attention rollout: the product of attention over all blocks."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import torch
 from torch import nn, Tensor
 
+from captum_mda._docstrings import documented
+from captum_mda.attr.vit_arguments import ARGUMENTS
 from captum_mda.attr.vit_attribution import ViTAttribution
-from captum_mda.attr.vit_batch import Batch, full_precision
+from captum_mda.attr.vit_batch import full_precision, ModelBatch
 from captum_mda.perturbation import Score
 from captum_mda.perturbation.inputs import require_index
 from captum_mda.vit import find_adapter, ViTAdapter
 
 
+@documented(ARGUMENTS)
 class AttentionRollout(ViTAttribution):
     r"""The product of all blocks' attention, with the identity for the residual stream.
 
@@ -23,8 +24,8 @@ class AttentionRollout(ViTAttribution):
     The rows of the product sum to 1. The map does not depend on the target.
 
     Args:
-        model (nn.Module or ViTAdapter): See `ViTAttribution`.
-        start_layer (int, optional): The first block that takes part, from 0 on,
+        model: ...
+        start_layer (int, optional): The first block of the product, counted from 0,
             negative from the end. Default: 0
         score (str or callable, optional): Not used. Default: "identity"
 
@@ -55,7 +56,7 @@ class AttentionRollout(ViTAttribution):
         ViTAttribution.__init__(self, adapter, score)
         self._subject = model
 
-    def _token_map(self, batch: Batch, **options: Any) -> Tensor:
+    def _token_map(self, batch: ModelBatch) -> Tensor:
         with torch.no_grad():
             seen = batch.observe(first_block=self.start_layer)
         rollout: Tensor | None = None
@@ -65,4 +66,4 @@ class AttentionRollout(ViTAttribution):
             step = step / step.sum(dim=-1, keepdim=True)
             rollout = step if rollout is None else step @ rollout
         assert rollout is not None
-        return batch.read_row(rollout, seen)
+        return self._head_row(rollout, seen)

@@ -1,4 +1,4 @@
-"""Bi-Attn: attention perception with a decision's feedback."""
+"""Bi-Attn: attention followed through the blocks, weighted by gradients."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ from typing import Any, Literal
 import torch
 from torch import nn, Tensor
 
+from captum_mda._docstrings import documented
 from captum_mda.attr.attention_integrated_gradients import mean_path_gradient
+from captum_mda.attr.vit_arguments import ARGUMENTS
 from captum_mda.attr.vit_attribution import PathAttribution
-from captum_mda.attr.vit_batch import Batch, full_precision
+from captum_mda.attr.vit_batch import full_precision, ModelBatch
+from captum_mda.attr.vit_gradients import score_gradients
 from captum_mda.perturbation import Score
 from captum_mda.perturbation.inputs import require_choice, require_index
 from captum_mda.vit import AttentionRecord, find_adapter, ViTAdapter
@@ -18,28 +21,29 @@ from captum_mda.vit import AttentionRecord, find_adapter, ViTAdapter
 _START_LAYERS = {"head": 3, "token": 5}
 
 
+@documented(ARGUMENTS)
 class BidirectionalAttention(PathAttribution):
-    r"""Bi-Attn: how blocks mix tokens, and what the decision asks of that.
+    r"""Bi-Attn: how blocks mix tokens, weighted by the gradient of the decision.
 
     Perception starts at :math:`R = I` and goes :math:`R \leftarrow R + \bar A_l R`
     through the blocks; the decision is the mean path gradient W of the last block's
     attention (see `AttentionIntegratedGradients`); the map is
-    :math:`(W \odot R)[q^*]`. Two ways to make one matrix of a block's heads:
+    :math:`(W \odot R)[q^*]`. Two modes combine the heads of a block into one matrix:
 
     - "head": :math:`\bar A_l = \sum_h I_h A_h`, by each head's importance
-      :math:`I_h = \text{mean}_{ij} |A_h^T G_h|`, which sum to 1;
-    - "token": :math:`\bar A_l = \langle A_l \rangle_h \text{diag}(o)`, by how long a
-      token's projected value is, :math:`o_j = \|v_j W_O^T\| / \|z_{l-1, j}\|`, and
+      :math:`I_h = \text{mean}_{ij} |A_h^T G_h|`, scaled to sum to 1;
+    - "token": :math:`\bar A_l = \langle A_l \rangle_h \text{diag}(o)`, by the length of
+      a token's projected value, :math:`o_j = \|v_j W_O^T\| / \|z_{l-1, j}\|`, and
       :math:`|R|` in the product.
 
     Args:
-        model (nn.Module or ViTAdapter): See `ViTAttribution`.
+        model: ...
         mode (str, optional): "head", which MDA starts from, or "token".
             Default: "head"
-        start_layer (int, optional): The first block that takes part, from 0 on. None:
+        start_layer (int, optional): The first block of R, counted from 0. None:
             3 for "head" and 5 for "token" as published (there counted from 1), at most
             the last block. Default: None
-        score (str or callable, optional): See `ViTAttribution`. Default: "identity"
+        score: ...
 
     Reference:
         Chen, Li, Yu, Zhang, Yan, "Beyond Intuition: Rethinking Token Attributions
@@ -75,11 +79,11 @@ class BidirectionalAttention(PathAttribution):
         start_layer = _start_layer(self.mode, self.adapter.depth)
         return super()._call_defaults() | {"start_layer": start_layer}
 
-    def _token_map(self, batch: Batch, **options: Any) -> Tensor:
-        decision = mean_path_gradient(batch, options["n_steps"])  # W (B, T, T)
+    def _token_map(self, batch: ModelBatch, n_steps: int = 20) -> Tensor:
+        decision = mean_path_gradient(batch, n_steps)  # W (B, T, T)
         seen = batch.observe(first_block=self.start_layer)
         if self.mode == "head":
-            gradients = batch.gradients(seen.outputs, seen.maps)
+            gradients = score_gradients(batch, seen.outputs, seen.maps)
             mixed = [
                 _by_heads(full_precision(attention), full_precision(gradient))
                 for attention, gradient in zip(seen.maps, gradients, strict=True)
@@ -94,10 +98,10 @@ class BidirectionalAttention(PathAttribution):
             perception = perception + step @ perception
         if self.mode == "token":
             perception = perception.abs()
-        return batch.read_row(decision * perception, seen)
+        return self._head_row(decision * perception, seen)
 
     def _by_tokens(self, block: int, record: AttentionRecord, tokens: Tensor) -> Tensor:
-        """Weigh the mean attention by the length of each token's value."""
+        """Weight the mean attention by the length of each token's value."""
         if record.values is None:
             raise RuntimeError(
                 f"model: the values of block {block}'s attention were not seen; load "
@@ -116,10 +120,10 @@ class BidirectionalAttention(PathAttribution):
 
 
 def _by_heads(attention: Tensor, gradient: Tensor) -> Tensor:
-    """Weigh heads by what the target's score asks of them: (B, T, T)."""
+    """Weight heads by the gradients of the target's score: (B, T, T)."""
     importance = (attention.transpose(-2, -1) @ gradient).abs().mean(dim=(-2, -1))
     total = importance.sum(dim=1, keepdim=True)  # I_h (B, H)
-    # Where no head matters, all are equal.
+    # Where all gradients are 0, the heads get equal weights.
     even = torch.full_like(importance, 1.0 / importance.shape[1])
     importance = torch.where(total > 0, importance / total, even)
     return (attention * importance[:, :, None, None]).sum(dim=1)

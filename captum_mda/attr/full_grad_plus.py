@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from weakref import WeakSet
 
 import torch
 from torch import nn, Tensor
 
+from captum_mda._docstrings import documented
 from captum_mda._state import restores_modes, warn_caller
 from captum_mda._summaries import as_html, as_text, examples
+from captum_mda.attr.vit_arguments import ARGUMENTS
 from captum_mda.attr.vit_attribution import ViTAttribution
-from captum_mda.attr.vit_batch import Batch, full_precision
+from captum_mda.attr.vit_batch import full_precision, ModelBatch
+from captum_mda.attr.vit_gradients import score_gradients
 from captum_mda.backward.libragrad import all_rules_hold
 from captum_mda.perturbation import Score
 from captum_mda.perturbation.inputs import require_flag, require_index
@@ -27,17 +30,17 @@ from captum_mda.vit import (
 
 _TOLERANCE = 0.01
 _TOLERANCE_OF_HALF = 0.1
-_UNBALANCED: WeakSet[nn.Module] = WeakSet()  # models that were warned of
+_UNBALANCED: WeakSet[nn.Module] = WeakSet()  # models that were warned about
 _BALANCED: WeakSet[nn.Module] = WeakSet()
 
 
 class Completeness(NamedTuple):
-    """How well gradients account for a score.
+    """The difference between a score and the sum of its FullGrad attributions.
 
     Args:
         score (Tensor): (B,), the score of the target.
-        total (Tensor): (B,), tokens times gradients, over all tokens, plus all biases
-            times theirs: the sum of FullGrad.
+        total (Tensor): (B,), the sum of FullGrad: all tokens times their gradients plus
+            all biases times theirs.
         error (Tensor): (B,), the absolute difference; lower is better, at best 0.
     """
 
@@ -46,7 +49,7 @@ class Completeness(NamedTuple):
     error: Tensor
 
     def __repr__(self) -> str:
-        """Write a line for each of the first examples."""
+        """Write one line per example, of the first examples."""
         return as_text(f"Completeness of {examples(len(self.score))}", self._asdict())
 
     def _repr_html_(self) -> str:
@@ -58,15 +61,16 @@ class _TokenGradients(ViTAttribution):
     """Base of the methods that multiply tokens with their gradients."""
 
     def _reads_attention(self) -> bool:
-        """Tell that only an attention pooler's map is read."""
+        """Tell whether the map of an attention pooler is read; no others are."""
         return self.adapter.pooling == "map"
 
     @property
     def multiplies_by_inputs(self) -> bool:
-        """Whether attributions are of the input and not of its sensitivity: yes."""
+        """Whether attributions are multiplied by the inputs: True."""
         return True
 
     @restores_modes
+    @documented(ARGUMENTS)
     def completeness(
         self,
         inputs: Tensor,
@@ -76,15 +80,15 @@ class _TokenGradients(ViTAttribution):
     ) -> Completeness:
         """Compare the sum of FullGrad with the score.
 
-        FullGrad is input times gradient at the token sequence z_0 plus every bias times
-        the gradient where it is added, behind z_0. Under `LibraGrad` it adds up to the
-        score, with plain gradients it does not.
+        FullGrad is input times gradient at the token sequence z_0 plus every later bias
+        times the gradient where it is added. Under `LibraGrad` it sums to the score;
+        with plain gradients it does not.
 
         Args:
-            inputs (Tensor): (B, C, H, W), as all arguments see `attribute`.
-            target (int, tuple, Tensor, list, callable, optional): Default: None
-            additional_forward_args (any, optional): Default: None
-            internal_batch_size (int, optional): Default: None
+            inputs: ...
+            target: ...
+            additional_forward_args: ...
+            internal_batch_size: ...
 
         Returns:
             *Completeness*: score, total and error, each (B,), detached.
@@ -96,19 +100,19 @@ class _TokenGradients(ViTAttribution):
             Mehri et al., CVPR 2025, Def. 1 and Eq. 1.
         """
 
-        def sums(batch: Batch) -> Tensor:
-            score, worth = self._account(batch, [0], biases=True, checks=False)
-            return torch.stack([score, worth.sum(dim=1)], dim=1)
+        def sums(batch: ModelBatch) -> Tensor:
+            score, values = self._account(batch, [0], biases=True, checks=False)
+            return torch.stack([score, values.sum(dim=1)], dim=1)
 
-        both = self._ask(
-            sums, inputs, target, additional_forward_args, internal_batch_size, False, 1
+        both = self._in_batches(
+            sums, inputs, target, additional_forward_args, internal_batch_size, False
         )
         score, total = both.unbind(dim=1)
         return Completeness(score, total, (score - total).abs())
 
     def _account(
         self,
-        batch: Batch,
+        batch: ModelBatch,
         blocks: Sequence[int],
         biases: bool,
         checks: bool = True,
@@ -116,14 +120,14 @@ class _TokenGradients(ViTAttribution):
         """Multiply tokens and biases with their gradients.
 
         Args:
-            batch (Batch): The examples.
-            blocks (sequence of int): The blocks whose inputs count.
-            biases (bool): Whether biases count.
+            batch (ModelBatch): The examples.
+            blocks (sequence of int): The blocks whose inputs are summed.
+            biases (bool): Whether biases are added.
             checks (bool, optional): Whether to warn where LibraGrad does not balance
                 the model. Default: True
 
         Returns:
-            *Tensor*, *Tensor*: the scores (B,), and what each token is worth (B, T).
+            *Tensor*, *Tensor*: the scores (B,), and the values of the tokens (B, T).
         """
         first = min(blocks)
         model = self.adapter.model
@@ -136,34 +140,35 @@ class _TokenGradients(ViTAttribution):
                 biases=capture if biases or checks else None,
             )
         tokens = [seen.tokens[block - first] for block in blocks]
-        gradients = batch.gradients(seen.outputs, tokens)
+        gradients = score_gradients(batch, seen.outputs, tokens)
         with torch.no_grad():
             score = batch.scores(seen.outputs)
-            worths = [
+            by_block = [
                 (full_precision(z) * full_precision(gradient)).sum(dim=-1)
                 for z, gradient in zip(tokens, gradients, strict=True)
             ]
-            worth = sum(worths)
-            assert isinstance(worth, Tensor)
-            added = self._bias_map(capture, worth, seen)
+            values = sum(by_block)
+            assert isinstance(values, Tensor)
+            added = self._bias_map(capture, values, seen)
         if checks:
-            self._check_balance(batch, seen, worths[0] + added)
-        return score.detach(), worth + added if biases else worth
+            self._check_balance(batch, seen, by_block[0] + added)
+        return score.detach(), values + added if biases else values
 
     def _check_balance(
-        self, batch: Batch, seen: Observation, full_grad: Tensor
+        self, batch: ModelBatch, seen: Observation, full_grad: Tensor
     ) -> None:
-        """Warn, once for each model, where its gradients are not balanced.
+        """Warn, once per model, if its gradients are not balanced.
 
         Args:
-            batch (Batch): The examples.
-            seen (Observation): The run.
+            batch (ModelBatch): The examples.
+            seen (Observation): The observed forward.
             full_grad (Tensor): (B, T), tokens and biases times gradients, from the
-                first block that was observed.
+                first observed block on.
         """
         outputs = seen.outputs.detach().requires_grad_()
-        # Rules balance the outputs; of them the score is what its slopes say.
-        (slopes,) = batch.gradients(outputs, [outputs], may_be_zero=True)
+        # Rules balance the outputs: the expected sum is the outputs times the slopes
+        # of the score.
+        (slopes,) = score_gradients(batch, outputs, [outputs], may_be_zero=True)
         slopes, values = (
             slopes.flatten(1).double(),
             outputs.detach().flatten(1).double(),
@@ -191,9 +196,9 @@ class _TokenGradients(ViTAttribution):
     def _bias_map(
         self, capture: BiasCapture, like: Tensor, seen: Observation
     ) -> Tensor:
-        """Sum biases times gradients for each token: (B, T).
+        """Sum biases times gradients per token: (B, T).
 
-        What is added behind pooling goes to the tokens as they were pooled.
+        Biases added after pooling are shared among the tokens as pooling weights them.
         """
         n_tokens = like.shape[1]
         by_token = torch.zeros_like(like)
@@ -204,7 +209,7 @@ class _TokenGradients(ViTAttribution):
                 continue
             product = full_precision(gradient) * full_precision(constant)
             if product.dim() == 2 and constant.dim() == 0:
-                product = product[..., None]  # a channel's number, added to its tokens
+                product = product[..., None]  # one number per channel
             first_channels = constant.dim() > 1 and constant.shape[-1] == 1
             product = with_examples_first(
                 product,
@@ -226,18 +231,18 @@ class _TokenGradients(ViTAttribution):
 def with_examples_first(
     product: Tensor, n_examples: int, n_tokens: Collection[int], channels_first: bool
 ) -> Tensor:
-    """Lay values of tokens out as (B, n, ...), however a model keeps them.
+    """Arrange values of tokens as (B, n, ...), from any layout that models use.
 
     Args:
         product (Tensor): (B, n, d), (B, H, n, d), (B, d, n) or (B, d, h, w) with
             ``channels_first``, (B, h, w, d), (n, B, d), or rows of all examples:
             (B * n, d), (B * H, n, d).
         n_examples (int): B.
-        n_tokens (collection of int): What n may be.
+        n_tokens (collection of int): The values that n may have.
         channels_first (bool): Whether channels come before positions.
 
     Returns:
-        *Tensor*: (B, n, channels), or (B, ...) where nothing tells tokens.
+        *Tensor*: (B, n, channels), or (B, ...) where no dimension is the tokens.
     """
     shape = product.shape
     if shape[0] != n_examples:
@@ -258,20 +263,21 @@ def with_examples_first(
     return product
 
 
+@documented(ARGUMENTS)
 class TokenInputXGradient(_TokenGradients):
     r"""Input times gradient at the token sequence, before the first block.
 
     .. math:: a = \sum_D z_0 \odot \partial s / \partial z_0
 
     with the tokens :math:`z_0` after patch embedding and positions; the map is signed.
-    With ``biases=True`` it is FullGrad, whose sum over all tokens, prefix included, is
-    the score itself under `LibraGrad`; `completeness` measures that.
+    With ``biases=True`` it is FullGrad, which sums to the score over all tokens, prefix
+    included, under `LibraGrad`; `completeness` measures the difference.
 
     Args:
-        model (nn.Module or ViTAdapter): See `ViTAttribution`.
-        biases (bool, optional): Whether each token also gets all biases times the
-            gradients where they are added to it; those behind pooling go to the pooled
-            tokens. Default: False
+        model: ...
+        biases (bool, optional): Whether each token also gets the biases added to it,
+            times their gradients; biases after pooling go to the pooled tokens.
+            Default: False
         score (str or callable, optional): "identity" for logits, "softmax" for
             probabilities, the preset of LibraGrad's authors for classifiers.
             Default: "identity"
@@ -304,35 +310,34 @@ class TokenInputXGradient(_TokenGradients):
         self.biases = require_flag("biases", biases)
         ViTAttribution.__init__(self, model, score)
 
-    def _token_map(self, batch: Batch, **options: Any) -> Tensor:
+    def _token_map(self, batch: ModelBatch) -> Tensor:
         return self._account(batch, [0], self.biases)[1]
 
 
+@documented(ARGUMENTS)
 class FullGradPlus(_TokenGradients):
     r"""FullGrad+: input times gradient, summed over the inputs of all blocks.
 
     .. math:: a = \sum_l \sum_D z_{l-1} \odot \partial s / \partial z_{l-1}
               + \sum_b b \odot \partial s / \partial b
 
-    The map is signed. It is made to be used under `LibraGrad`, where it was the best of
-    its family::
+    The map is signed. Use it under `LibraGrad`, with which it was published::
 
         with LibraGrad(model):
             attributions = FullGradPlus(model).attribute(images, target=classes)
 
-    Where a model's gradients are not balanced under `LibraGrad`, since a part of it is
-    written in functions that have no rule, it warns once for each model, with the
-    figure: FullGrad may miss the score by 1 % of the largest output (10 % in half
-    precision).
+    If a part of the model is written in functions without a LibraGrad rule, its
+    gradients are not balanced. The method warns, once per model, where FullGrad differs
+    from the score by more than 1 % of the largest output (10 % in half precision).
 
-    FullGrad+ counts the stream once for each block and does not sum to the score;
+    FullGrad+ counts the residual stream once per block and does not sum to the score;
     `completeness` is that of FullGrad, which does.
 
     Args:
-        model (nn.Module or ViTAdapter): See `ViTAttribution`.
-        biases (bool, optional): Whether biases count, once. Default: True
-        start_layer (int, optional): The first block whose input counts, from 0 on;
-            half the depth is SkipPLUS. Biases before it are left out. Default: 0
+        model: ...
+        biases (bool, optional): Whether biases are added, once. Default: True
+        start_layer (int, optional): The first block whose input is summed, counted from
+            0; half the depth is SkipPLUS. Biases before it are left out. Default: 0
         score (str or callable, optional): "identity" for logits, "softmax" for
             probabilities, the preset of LibraGrad's authors for classifiers.
             Default: "identity"
@@ -366,6 +371,6 @@ class FullGradPlus(_TokenGradients):
         ViTAttribution.__init__(self, adapter, score)
         self._subject = model
 
-    def _token_map(self, batch: Batch, **options: Any) -> Tensor:
+    def _token_map(self, batch: ModelBatch) -> Tensor:
         blocks = range(self.start_layer, self.adapter.depth)
         return self._account(batch, blocks, self.biases)[1]

@@ -1,4 +1,4 @@
-"""LeGrad: how each layer's score reacts to its own attention."""
+"""LeGrad: gradients of per-layer scores with respect to the layers' attention."""
 
 from __future__ import annotations
 
@@ -8,8 +8,11 @@ from typing import Any, Literal
 import torch
 from torch import nn, Tensor
 
+from captum_mda._docstrings import documented
+from captum_mda.attr.vit_arguments import ARGUMENTS
 from captum_mda.attr.vit_attribution import ViTAttribution
-from captum_mda.attr.vit_batch import Batch, full_precision, scale_patches
+from captum_mda.attr.vit_batch import full_precision, ModelBatch, scale_patches
+from captum_mda.attr.vit_gradients import score_gradients
 from captum_mda.perturbation import Score
 from captum_mda.perturbation.inputs import require_choice, require_flag, require_index
 from captum_mda.vit import AttentionCapture, find_adapter, ViTAdapter
@@ -20,41 +23,42 @@ Layers = int | slice | Sequence[int]
 _LAST_TWO = -2  # layers, as in the published code
 
 
+@documented(ARGUMENTS)
 class LeGrad(ViTAttribution):
     r"""LeGrad: gradients of layer-wise scores with respect to attention maps.
 
-    The mean of all tokens behind block l goes through the model's own tail, norm and
-    head, and scores the target as the model's output does, :math:`s_l`. Its gradient
+    The mean of all tokens after block l goes through the model's own tail, norm and
+    head, which gives a score of the target, :math:`s_l`. The gradient of this score
     with respect to the same block's attention, :math:`G_l = \partial s_l / \partial
-    A_l`, says how more attention to a token would help:
+    A_l`, measures how more attention to a token would raise it:
 
     .. math:: e_l = \langle \text{mean}_i\, (G_l)^+_{\cdot, i, j} \rangle_h
 
-    The map is the sum over layers. Models with an attention pooler are read at it: the
-    tokens behind block l go through the pooler, and :math:`G_l` is the gradient of its
-    attention, in its (first) query's row.
+    The map is the sum over layers. For models with an attention pooler, the tokens
+    after block l go through the pooler, and :math:`G_l` is the gradient of the pooler's
+    attention, in the row of its (first) query.
 
     For image-text models pass the text's embedding as ``target``: the score is then the
     cosine similarity.
 
     Args:
-        model (nn.Module or ViTAdapter): See `ViTAttribution`.
-        layers (int, slice or sequence of int, optional): An int: the first layer that
-            takes part, negative from the end; a slice or indices: these. The paper
-            averages over all, 0; its code takes the last two, -2, or the only one
-            there is. Default: -2
+        model: ...
+        layers (int, slice or sequence of int, optional): The first layer of the sum,
+            negative from the end; or a slice or indices of layers. The paper averages
+            over all layers, 0; its code sums the last two, -2 (the only layer of a
+            model with one). Default: -2
         aggregate (str, optional): "sum" over layers as in the paper's code, or "mean"
-            as in print. Default: "sum"
-        normalize (bool, optional): Whether to scale each map to [0, 1], as its code
-            does for display; a map without positive gradients stays zero.
+            as in the paper. Default: "sum"
+        normalize (bool, optional): Whether to scale each map to [0, 1], as the paper's
+            code does for display; a map without positive gradients stays zero.
             Default: False
-        score (str or callable, optional): See `ViTAttribution`. Default: "identity"
+        score: ...
 
     Reference:
         Bousselham, Boggust, Chaybouti, Strobelt, Kuehne, "LeGrad: An Explainability
         Method for Vision Transformers via Feature Formation Sensitivity", ICCV 2025,
         Sec. 3. The form for classifiers, with the classification head as the tail, and
-        the pooler behind the model's own last norm, are ours.
+        the pooler after the model's own last norm, are ours.
 
     Example::
 
@@ -86,7 +90,7 @@ class LeGrad(ViTAttribution):
         layers = _layer_indices(_LAST_TWO, self.adapter.depth)
         return super()._call_defaults() | {"layers": layers}
 
-    def _token_map(self, batch: Batch, **options: Any) -> Tensor:
+    def _token_map(self, batch: ModelBatch) -> Tensor:
         first = self.layers[0]
         pooler = self.adapter.pooling == "map"
         seen = batch.observe(first_block=first, attention=not pooler)
@@ -105,26 +109,27 @@ class LeGrad(ViTAttribution):
             total, _ = scale_patches(total, self.adapter.n_prefix_tokens)
         return total
 
-    def _layer_map(self, batch: Batch, tokens: Tensor, attention: Tensor) -> Tensor:
-        """Score the mean token, and ask the block's own attention: (B, T)."""
+    def _layer_map(
+        self, batch: ModelBatch, tokens: Tensor, attention: Tensor
+    ) -> Tensor:
+        """Differentiate the mean token's score by the block's attention: (B, T)."""
         mean = tokens.mean(dim=1, keepdim=True)
-        # The tail pools tokens in its own way; all of them being the mean, any way
-        # gives the mean.
+        # All tokens that the tail pools are the mean, so that it pools the mean.
         any_number = not isinstance(self.adapter.tail, RerunTail)
         n_tokens = self.adapter.n_prefix_tokens + 1 if any_number else tokens.shape[1]
         same = mean.expand(-1, n_tokens, -1)
         with batch.as_called():
             outputs = batch.finish(same)
-        (gradient,) = batch.gradients(outputs, [attention], keep_graph=True)
+        (gradient,) = score_gradients(batch, outputs, [attention], keep_graph=True)
         return full_precision(gradient).clamp(min=0).mean(dim=(1, 2))
 
-    def _pooler_map(self, batch: Batch, tokens: Tensor) -> Tensor:
-        """Ask the attention pooler, run on the tokens behind a block: (B, T)."""
+    def _pooler_map(self, batch: ModelBatch, tokens: Tensor) -> Tensor:
+        """Run the pooler on a block's tokens, and differentiate its map: (B, T)."""
         with batch.as_called(), AttentionCapture() as capture:
             outputs = batch.finish(tokens.detach())
-        # The last one: a tail that runs the whole model again has the blocks' first.
+        # The last record: a tail that reruns the whole model records its blocks first.
         pooling = capture.records[-1].probabilities  # (B, H, queries, keys)
-        (gradient,) = batch.gradients(outputs, [pooling])
+        (gradient,) = score_gradients(batch, outputs, [pooling])
         row = full_precision(gradient).clamp(min=0).mean(dim=1)[:, 0]
         prefix = row.new_zeros(len(row), tokens.shape[1] - row.shape[1])
         return torch.cat([prefix, row], dim=1)

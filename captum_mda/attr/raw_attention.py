@@ -1,27 +1,28 @@
-"""Raw attention: what the last block's class token looks at."""
+"""Raw attention: the class token's row of the last block's attention."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from captum_mda._docstrings import documented
+from captum_mda.attr.vit_arguments import ARGUMENTS
 from captum_mda.attr.vit_attribution import ViTAttribution
-from captum_mda.attr.vit_batch import Batch, full_precision
+from captum_mda.attr.vit_batch import full_precision, ModelBatch
 
 
+@documented(ARGUMENTS)
 class RawAttention(ViTAttribution):
-    r"""The last block's attention, averaged over heads, in the row that is classified.
+    r"""The last block's attention, averaged over heads, in the row that feeds the head.
 
     .. math:: a = \langle A_L \rangle_h [q^*]
 
-    The row :math:`q^*` is that of the class token; models without one are read by the
-    mean over their pooled tokens or by their attention pooler. The map does not depend
-    on the target, which is accepted and checked for the sake of comparisons.
+    The row :math:`q^*` is that of the class token; for models without one it is the
+    mean over the pooled tokens, or the mean weighted by the attention pooler. The map
+    does not depend on the target, which is accepted and checked like in other methods.
 
     Args:
-        model (nn.Module or ViTAdapter): See `ViTAttribution`, as for all arguments.
+        model: ...
         score (str or callable, optional): Not used. Default: "identity"
 
     Example::
@@ -34,8 +35,8 @@ class RawAttention(ViTAttribution):
 
     _uses_target = False
 
-    def _token_map(self, batch: Batch, **options: Any) -> Tensor:
+    def _token_map(self, batch: ModelBatch) -> Tensor:
         with torch.no_grad():
             seen = batch.observe(first_block=-1)
         attention = full_precision(seen.maps[-1]).mean(dim=1)  # <A_L>_h (B, T, T)
-        return batch.read_row(attention, seen)
+        return self._head_row(attention, seen)

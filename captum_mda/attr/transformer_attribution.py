@@ -10,9 +10,12 @@ from typing import Any, Literal
 import torch
 from torch import nn, Tensor
 
+from captum_mda._docstrings import documented
 from captum_mda._state import warn_caller
+from captum_mda.attr.vit_arguments import ARGUMENTS
 from captum_mda.attr.vit_attribution import ViTAttribution
-from captum_mda.attr.vit_batch import Batch
+from captum_mda.attr.vit_batch import ModelBatch
+from captum_mda.attr.vit_gradients import score_gradients
 from captum_mda.backward import RelevancePropagation
 from captum_mda.backward.conservation import (
     largest_loss,
@@ -30,6 +33,7 @@ from captum_mda.vit import (
 )
 
 
+@documented(ARGUMENTS)
 class TransformerAttribution(ViTAttribution):
     r"""T-Attr: layer-wise relevance of the attention maps, times their gradients.
 
@@ -39,43 +43,43 @@ class TransformerAttribution(ViTAttribution):
     .. math:: C_l = \langle (G_l \odot R_l)^+ \rangle_h, \qquad M_l = C_l + I, \qquad
               a = (M_L \cdots M_{start}) [q^*]
 
-    In the variant "original" (Chefer et al.) the product begins at block 1 and its
-    factors are as they are; in "mda", which made the tables of MDA, it begins at block
-    0 and rows of :math:`M_l` are normalised to sum to 1. On some models the two maps
-    have little in common.
+    In the variant "original" (Chefer et al.) the product begins at block 1; in "mda",
+    the form behind the tables of MDA, it begins at block 0 and the rows of :math:`M_l`
+    are normalised to sum to 1. The two maps can differ much.
 
     Where the head pools tokens by a mean or by attention, the product of the identities
-    alone is left out: it gives every pooled token its weight in the pool, beside which
-    nothing else is to be seen.
+    is subtracted: it gives every pooled token its weight in the pool, which would
+    dominate the map.
 
-    Relevance is compared with itself: what reaches block :math:`start` must be what
-    left the output, to 1e-5 of it in float64 and 1e-3 in float32. Else there is no map
-    but a ValueError, which names the function where most of the difference arises.
+    The total relevance is checked: what reaches block :math:`start` must equal what
+    left the output, to 1e-5 in float64 and 1e-3 in float32. Otherwise `attribute`
+    raises a ValueError that names the function with the largest difference.
 
     A callable target must have slopes at the outputs that do not sum to 0, as those of
-    a difference of two classes do: relevance keeps totals. For a class it starts as 1,
-    also with ``score="softmax"``.
+    a difference of two classes do, since relevance keeps its total. For a class,
+    relevance starts as 1, also with ``score="softmax"``.
 
-    The relevance rules divide by sums that may be near 0: on some images the published
-    code's own float32 and float64 results differ by more than the map's maximum. The
-    model therefore computes in float64 by default, whatever its parameters are; even
-    so a change of 1e-7 in the input can move the map by a tenth of its maximum.
+    The relevance rules divide by sums that may be near 0: on some images the float32
+    and float64 results of the published code differ by more than the map's maximum. The
+    model therefore computes in float64 by default, whatever the precision of its
+    parameters. Even then, a change of 1e-7 in the input can change the map by a tenth
+    of its maximum.
 
     Args:
-        model (nn.Module or ViTAdapter): See `ViTAttribution`.
+        model: ...
         variant (str, optional): "mda" or "original". Default: "mda"
         start_layer (int, optional): The first block of the product, from 0 on. None:
             0 for "mda", 1 for "original". Default: None
-        dtype (torch.dtype, optional): The precision of the forwards and backwards:
-            torch.float64, or torch.float32 for devices that have no other.
+        dtype (torch.dtype, optional): The precision of forwards and backwards:
+            torch.float64, or torch.float32 for devices without float64.
             Default: torch.float64
-        score (str or callable, optional): See `ViTAttribution`. Default: "identity"
+        score: ...
 
     Raises:
         TypeError, ValueError: As `ViTAttribution`, and `attribute` with a ValueError
-            where relevance meets a function without a rule, or does not add up. Where
-            the rules themselves end a part of it, since nothing contributes to an
-            output of a linear map, it warns.
+            where relevance reaches a function without a rule, or its total changes.
+            Where the rules themselves drop a part of it, at outputs of linear maps to
+            which nothing contributes, it warns instead.
 
     Reference:
         Chefer, Gur, Wolf, "Transformer Interpretability Beyond Attention
@@ -89,8 +93,6 @@ class TransformerAttribution(ViTAttribution):
         >>> method.attribute(images, target=labels).shape
         torch.Size([1, 1, 64, 64])
     """
-
-    _forwards_per_example = 2
 
     def __init__(
         self,
@@ -115,15 +117,19 @@ class TransformerAttribution(ViTAttribution):
         ViTAttribution.__init__(self, adapter, score)
         self._subject = model
 
+    def _n_forwards(self, images: Tensor) -> int:
+        """Count two: one for gradients, one for relevance."""
+        return 2
+
     def _call_defaults(self) -> dict[str, Any]:
         start_layer = _start_layer(self.variant, self.adapter.depth)
         return super()._call_defaults() | {"start_layer": start_layer}
 
-    def _token_map(self, batch: Batch, **options: Any) -> Tensor:
-        batch = replace(batch, as_called=nullcontext)  # in the wanted precision
+    def _token_map(self, batch: ModelBatch) -> Tensor:
+        batch = replace(batch, as_called=nullcontext)  # no autocast
         with ConstantParameters(self.dtype):
             seen = batch.observe(first_block=self.start_layer)
-            gradients = batch.gradients(seen.outputs, seen.maps)  # G_l
+            gradients = score_gradients(batch, seen.outputs, seen.maps)  # G_l
         relevances = self._relevances(batch, gradients)  # R_l
         factors = [
             (gradient * relevance).clamp(min=0).mean(dim=1).detach()  # C_l
@@ -133,12 +139,13 @@ class TransformerAttribution(ViTAttribution):
         if self.adapter.pooling == "cls":
             product = _product(factors, normalized)
         else:
-            # The identity alone gives every pooled token its own weight, beside which
-            # a mean over tokens leaves nothing of the rest to see.
+            # The identities give every pooled token its weight, which would dominate.
             product = _product_without_identity(factors, normalized)
-        return batch.read_row(product, seen)
+        return self._head_row(product, seen)
 
-    def _relevances(self, batch: Batch, gradients: Sequence[Tensor]) -> list[Tensor]:
+    def _relevances(
+        self, batch: ModelBatch, gradients: Sequence[Tensor]
+    ) -> list[Tensor]:
         """Propagate the score's relevance back to the attention maps."""
         seen, start = self._relevance_graph(batch)
         _require_relevance(start, batch)
@@ -153,30 +160,32 @@ class TransformerAttribution(ViTAttribution):
             for attention, relevance in zip(seen.maps, relevances, strict=True)
         ]
 
-    def _relevance_graph(self, batch: Batch) -> tuple[Observation, Tensor]:
-        """Run the model under the rules, and say where relevance starts."""
+    def _relevance_graph(self, batch: ModelBatch) -> tuple[Observation, Tensor]:
+        """Run the model under the rules, and set the relevance of the outputs."""
         with RelevancePropagation(self.adapter.model, self.dtype):
             seen = batch.observe(first_block=self.start_layer)
         outputs = seen.outputs.detach().requires_grad_()
-        # Relevance starts as 1 at a class, whatever its score is made of: slopes of a
-        # probability sum to 0. For other targets it starts as the score's slopes.
+        # Relevance starts as 1 at a class, also of probabilities, whose slopes sum to
+        # 0. For other targets it starts as the score's slopes.
         scorer = batch.scorer
         scorer = replace(scorer, score=scorer.output or scorer.score)
-        (start,) = replace(batch, scorer=scorer).gradients(outputs, [outputs])
+        unscored = replace(batch, scorer=scorer)
+        (start,) = score_gradients(unscored, outputs, [outputs])
         return seen, start
 
     def _require_conserved(
         self,
-        batch: Batch,
+        batch: ModelBatch,
         gradients: Sequence[Tensor],
         start: Tensor,
         arrived: Tensor,
     ) -> None:
-        """Raise a ValueError where relevance was lost or made on its way.
+        """Raise a ValueError where the total of the relevance has changed.
 
         Args:
-            batch (Batch): The examples.
-            gradients (sequence of Tensor): Of the maps; where all are 0, so is the map.
+            batch (ModelBatch): The examples.
+            gradients (sequence of Tensor): Of the attention maps; where all are 0, so
+                is the map.
             start (Tensor): (B, ...), the relevance of the outputs.
             arrived (Tensor): (B, T, D), that of the first block's tokens.
         """
@@ -225,10 +234,10 @@ def _product(factors: Sequence[Tensor], normalized: bool) -> Tensor:
 
 
 def _product_without_identity(factors: Sequence[Tensor], normalized: bool) -> Tensor:
-    """Multiply M_L ... M_start, less the product of the identities in them: (B, T, T).
+    """Multiply M_L ... M_start, minus the product of their identities: (B, T, T).
 
-    The two are kept apart from the start, since next to the second the first may be
-    lost in rounding.
+    The two are computed apart, as the difference may be smaller than the rounding of
+    the whole product.
     """
     rest = torch.zeros_like(factors[0])
     alone = factors[0].new_ones(factors[0].shape[:-1])  # diagonal, (B, T)
@@ -242,12 +251,12 @@ def _product_without_identity(factors: Sequence[Tensor], normalized: bool) -> Te
     return rest
 
 
-def _require_relevance(start: Tensor, batch: Batch) -> None:
-    """Raise a ValueError where slopes cancel: the rules keep totals, so nothing flows.
+def _require_relevance(start: Tensor, batch: ModelBatch) -> None:
+    """Raise a ValueError where the slopes sum to 0, so that no relevance starts.
 
     Args:
         start (Tensor): (B, ...), the relevance of the outputs.
-        batch (Batch): The examples.
+        batch (ModelBatch): The examples.
     """
     slopes = start.reshape(len(start), -1)
     cancels = slopes.sum(dim=1).abs() < 1e-6 * slopes.abs().sum(dim=1)

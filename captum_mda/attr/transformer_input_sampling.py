@@ -1,17 +1,20 @@
-"""TIS: which patches a model can do without, by dropping tokens for real."""
+"""TIS: scores of a model that runs on subsets of its tokens."""
 
 from __future__ import annotations
 
 import warnings
-from typing import Any, Literal
+from functools import partial
+from typing import Literal
 
 import torch
 from torch import nn, Tensor
 
 from captum_mda._captum import log_usage
+from captum_mda._docstrings import documented
 from captum_mda.attr._clustering import require_scikit_learn
+from captum_mda.attr.vit_arguments import ARGUMENTS
 from captum_mda.attr.vit_attribution import ViTAttribution
-from captum_mda.attr.vit_batch import Batch, full_precision, scale_patches
+from captum_mda.attr.vit_batch import full_precision, ModelBatch, scale_patches
 from captum_mda.perturbation import Score
 from captum_mda.perturbation.inputs import (
     require_choice,
@@ -24,32 +27,33 @@ from captum_mda.perturbation.targets import Target
 from captum_mda.vit import ViTAdapter
 
 
+@documented(ARGUMENTS)
 class TransformerInputSampling(ViTAttribution):
-    r"""TIS: scores of the model on subsets of its tokens, credited to the tokens kept.
+    r"""TIS: the mean score of the model over the subsets that keep a token.
 
     The channels of all blocks' outputs, each a vector over the patches, are clustered
-    by k-means; the patches with the highest values of a centroid are kept, all other
-    patch tokens are dropped behind the positions, and the shortened sequence is scored:
+    by k-means. Each centroid gives a mask that keeps the patches with its highest
+    values. All other patch tokens are dropped after the positions are added, and the
+    model scores the shortened sequence:
 
     .. math:: a_p = \sum_k s_k m_{kp} \Big/ \sum_k m_{kp}
 
-    A patch that no mask keeps gets the mean score of all masks, so that it stands out
-    in no direction. Prefix tokens, any number of them, are always kept. Models whose
-    attention carries positions of its own (BEiT) cannot drop tokens and are refused.
+    A patch that no mask keeps gets the mean score of all masks. Prefix tokens are
+    always kept. Models with positions inside their attention (BEiT) cannot drop tokens
+    and are refused.
 
-    In the published code a cluster may start at a channel where another one starts
-    already; it stays empty, and its mask keeps the last patches in raster order, the
-    lower half of the image: about one mask in six with the defaults. With
-    ``empty_clusters="keep"`` that is so here, too; with "avoid" no channel is drawn
-    twice, and no half of the image is preferred.
+    In the published code two clusters may start at the same channel. One of them stays
+    empty, and its mask keeps the last patches in raster order, the lower half of the
+    image; with the defaults that is about one mask in six. ``empty_clusters="keep"``
+    repeats this; "avoid" draws no channel twice, so that no half of the image is
+    preferred.
 
-    Clusters start at random: pass a ``generator`` to choose them. Without one the same
-    ones are drawn each time.
+    Clusters start at random channels, which a ``generator`` draws.
 
     Args:
-        model (nn.Module or ViTAdapter): See `ViTAttribution`.
-        n_masks (int, optional): K, the number of clusters and masks; at most as many as
-            there are channels. Default: 1024
+        model: ...
+        n_masks (int, optional): K, the number of clusters and masks; at most the number
+            of channels. Default: 1024
         keep_ratio (float, optional): The share of patches that a mask keeps, in (0, 1].
             Default: 0.5
         empty_clusters (str, optional): "keep" or "avoid", see above. Default: "keep"
@@ -59,7 +63,7 @@ class TransformerInputSampling(ViTAttribution):
             "identity", or a callable. Default: "softmax"
 
     Raises:
-        ImportError: scikit-learn is not installed, which clusters.
+        ImportError: scikit-learn, which computes the clusters, is not installed.
 
     Reference:
         Englebert, Stassin, Nanfack, Mahmoudi, Siebert, Cornu, De Vleeschouwer,
@@ -83,7 +87,7 @@ class TransformerInputSampling(ViTAttribution):
         normalize: bool = True,
         score: Score = "softmax",
     ) -> None:
-        """Check the model, the masks and that scikit-learn is there."""
+        """Check the model, the masks, and that scikit-learn is installed."""
         n_masks = require_positive_integer("n_masks", n_masks)
         keep_ratio = require_in_unit_interval("keep_ratio", keep_ratio)
         if keep_ratio == 0.0:
@@ -98,10 +102,11 @@ class TransformerInputSampling(ViTAttribution):
         self.normalize = normalize
 
     def _reads_attention(self) -> bool:
-        """Tell that no attention map is read: any model with blocks will do."""
+        """Tell that no attention map is read: any model with blocks is accepted."""
         return False
 
     @log_usage(part_of_slo=True)
+    @documented(ARGUMENTS)
     def attribute(  # type: ignore[override]
         self,
         inputs: Tensor,
@@ -112,18 +117,16 @@ class TransformerInputSampling(ViTAttribution):
         internal_batch_size: int | None = None,
         show_progress: bool = False,
     ) -> Tensor:
-        """Attribute the score of the target to patches; see `ViTAttribution.attribute`.
+        """Attribute the score of the target to the patches of the inputs.
 
         Args:
-            inputs (Tensor): (B, C, H, W).
-            target (int, tuple, Tensor, list, callable, optional): Default: None
-            additional_forward_args (any, optional): Default: None
-            generator (torch.Generator, optional): Draws where the clusters start,
-                alike for all images. None: the same each time. Default: None
-            interpolate_mode (str, optional): Default: "bilinear"
-            internal_batch_size (int, optional): The most images or shortened sequences
-                in one forward. Default: None
-            show_progress (bool, optional): Default: False
+            inputs: ...
+            target: ...
+            additional_forward_args: ...
+            generator: ...
+            interpolate_mode: ...
+            internal_batch_size: ...
+            show_progress: ...
 
         Returns:
             *Tensor* of **attributions**: (B, 1, H, W), or (B, 1, h, w) with
@@ -141,23 +144,26 @@ class TransformerInputSampling(ViTAttribution):
             interpolate_mode,
             internal_batch_size,
             show_progress,
-            forwards_per_example=self.n_masks + 2,
-            seed=seed,
+            partial(self._token_map, seed=seed),
         )
 
+    def _n_forwards(self, images: Tensor) -> int:
+        """Count the masks, the run that keeps the tokens, and its check."""
+        return self.n_masks + 2
+
     @torch.no_grad()
-    def _token_map(self, batch: Batch, **options: Any) -> Tensor:
+    def _token_map(self, batch: ModelBatch, seed: int = 0) -> Tensor:
         depth, n_prefix = self.adapter.depth, self.adapter.n_prefix_tokens
         stream = batch.stream(batch.inputs, places=range(depth + 1))
         batch.require_own_outputs(stream, 0, dropping=True)
-        masks, copies = [], []  # of each image: int64 (K', k), equal ones once
+        masks, copies = [], []  # per image: int64 (K', k), equal masks once; counts
         for index in range(len(batch)):
             channels = [
                 full_precision(stream.tokens[place][index, n_prefix:])
                 for place in range(1, depth + 1)
             ]
             channels_of_image = torch.cat(channels, dim=1).T
-            patches = self._kept_patches(channels_of_image, options["seed"])
+            patches = self._kept_patches(channels_of_image, seed)
             patches, counts = patches.unique(dim=0, return_counts=True)
             masks.append(stream.keep(patches))
             copies.append(counts)
@@ -178,11 +184,11 @@ class TransformerInputSampling(ViTAttribution):
         return scale_patches(worth, n_prefix)[0] if self.normalize else worth
 
     def _kept_patches(self, channels: Tensor, seed: int) -> Tensor:
-        """Choose each mask's patches: int64 (K, k), ascending, from 0 on.
+        """Choose the patches of each mask: int64 (K, k), ascending, counted from 0.
 
         Args:
             channels (Tensor): (L D, P), every channel of every block over the patches.
-            seed (int): Of the clusters' starting points.
+            seed (int): The seed of the clusters' starting points.
         """
         n_patches = channels.shape[1]
         n_kept = max(1, int(self.keep_ratio * n_patches))
@@ -200,9 +206,9 @@ def _mean_scores(scores: Tensor, copies: Tensor, kept: Tensor, n_tokens: int) ->
     """Average the scores of the masks that keep a token: (T,).
 
     Args:
-        scores (Tensor): (K,), of each mask.
-        copies (Tensor): int64 (K,), how often it counts.
-        kept (Tensor): int64 (K, k), the tokens it keeps.
+        scores (Tensor): (K,), the score of each mask.
+        copies (Tensor): int64 (K,), how often each mask counts.
+        kept (Tensor): int64 (K, k), the tokens that each mask keeps.
         n_tokens (int): T.
     """
     masks = torch.zeros(len(kept), n_tokens, dtype=scores.dtype, device=scores.device)
@@ -218,10 +224,10 @@ def _centroids(vectors: Tensor, n_clusters: int, seed: int, distinct: bool) -> T
 
     Args:
         vectors (Tensor): (V, P).
-        n_clusters (int): K, at most.
-        seed (int): Draws the vectors at which clusters start.
-        distinct (bool): Whether no vector is drawn twice; else the clusters are as many
-            as different ones were drawn.
+        n_clusters (int): The largest number of clusters, K.
+        seed (int): The seed of the draw of the vectors at which clusters start.
+        distinct (bool): Whether no vector is drawn twice. Otherwise there are as many
+            clusters as different vectors were drawn.
 
     Returns:
         *Tensor*: float64 (K', P) on the CPU.

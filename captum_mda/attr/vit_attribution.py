@@ -1,4 +1,4 @@
-"""What all attribution methods for Vision Transformers share."""
+"""The base classes of the attribution methods for Vision Transformers."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from captum.attr import Attribution
@@ -28,8 +28,10 @@ from captum_mda._checks import (
     require_positive_integer,
     require_positive_integer_or_none,
 )
+from captum_mda._docstrings import documented
 from captum_mda._state import preserved_state, warn_caller
-from captum_mda.attr.vit_batch import Batch
+from captum_mda.attr.vit_arguments import ARGUMENTS
+from captum_mda.attr.vit_batch import ModelBatch
 from captum_mda.attr.vit_target import make_scorer, Scorer
 from captum_mda.perturbation.chunks import default_rows, in_chunks
 from captum_mda.perturbation.inputs import require_images, validate_inputs
@@ -40,35 +42,36 @@ from captum_mda.vit import (
     eager_execution,
     find_adapter,
     gradients_enabled,
+    Observation,
     ViTAdapter,
 )
 from captum_mda.vit.execution import autocast_of_caller
 
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
 INTERPOLATE_MODES = ("nearest", "nearest-exact", "bilinear", "bicubic")
 
 
+@documented(ARGUMENTS)
 class ViTAttribution(MadeByCall, Attribution):
-    """Base of the methods that look inside a Vision Transformer.
+    """Base of the methods that read the blocks of a Vision Transformer.
 
-    A subclass says in `_token_map` what each token is worth; inputs, targets, chunks,
-    the grid of patches and the state of the model are dealt with here.
+    A subclass computes one value per token in `_token_map`. This class checks inputs
+    and targets, works in chunks, lays values out on the grid of patches, and restores
+    the state of the model.
 
     Args:
-        model (nn.Module or ViTAdapter): A stock model of timm, torchvision,
-            transformers or open_clip (`captum_mda.vit.resolve` says which), or an
-            adapter.
-        score (str or callable, optional): What is made of the outputs before the target
-            is chosen: "identity" for logits, "softmax", "sigmoid", or a callable. Not
-            used where the target is a callable. Default: "identity"
+        model: ...
+        score: ...
 
     Raises:
-        TypeError: ``model`` is neither.
+        TypeError: ``model`` is no model and no adapter.
         ValueError: The model's family is not known, or its check fails.
     """
 
-    _uses_target = True  # whether the map depends on what is explained
-    _forwards_per_example = 1
-    _zeros_are_news = True  # whether a map of zeros has not been warned of before
+    _uses_target = True  # whether the map depends on the target
+    _warns_of_zeros = True  # whether maps of zeros are warned of here
 
     def __init__(
         self, model: nn.Module | ViTAdapter, score: Score = "identity"
@@ -84,47 +87,50 @@ class ViTAttribution(MadeByCall, Attribution):
         self.score = score
 
     def _reads_attention(self) -> bool:
-        """Tell whether attention maps are read, so that a model must show them."""
+        """Tell whether the method reads attention maps, which the model must show."""
         return True
 
+    def _n_forwards(self, images: Tensor) -> int:
+        """Count the forwards per example, for the progress bar."""
+        return 1
+
     @abstractmethod
-    def _token_map(self, batch: Batch, **options: Any) -> Tensor:
-        """Say what each token of a batch is worth: (B, T), prefix included."""
+    def _token_map(self, batch: ModelBatch) -> Tensor:
+        """Compute one value per token, prefix included: (B, T)."""
+
+    def _head_row(self, matrix: Tensor, seen: Observation | None = None) -> Tensor:
+        """Read the row of a matrix (B, T, T) that feeds the model's head: (B, T).
+
+        That is the row of the class token; without one, the mean over the pooled
+        tokens, or the mean weighted by the pooler's attention, which is taken from the
+        observation.
+        """
+        pooler = None
+        if seen is not None and seen.pooler is not None:
+            pooler = seen.pooler.probabilities.detach()
+        weights = self.adapter.readout(matrix.shape[-1], pooler, matrix)
+        return (weights[:, None] @ matrix)[:, 0]
 
     @log_usage(part_of_slo=True)
+    @documented(ARGUMENTS)
     def attribute(
         self,
-        inputs: Tensor,
+        inputs: Float[Tensor, "B C *size"],
         target: Target = None,
         additional_forward_args: object = None,
         interpolate_mode: str | None = "bilinear",
         internal_batch_size: int | None = None,
         show_progress: bool = False,
-    ) -> Tensor:
+    ) -> Float[Tensor, "B M *grid"]:
         r"""Attribute the score of the target to the patches of the inputs.
 
         Args:
-            inputs (Tensor): (B, C, H, W), as the model takes them. In a tuple of one,
-                as Captum's metrics pass them, the map comes in one, too.
-            target (int, tuple, Tensor, list, callable, optional): What is explained.
-                Captum's forms of classes, for all examples or for each; a
-                floating-point tensor (E,) or (B, E), whose cosine similarity with the
-                model's embedding is explained (labels, which are in [0, 1] or whole,
-                are refused: pass class indices as integers); or a callable that maps
-                outputs (B, ...) to one score for each example (B,). None where the
-                model returns one value for each example. Default: None
-            additional_forward_args (any, optional): Passed to the model behind the
-                inputs; tensors whose first dimension is the batch's hold one entry for
-                each example. Default: None
-            interpolate_mode (str, optional): How the grid of patches is resized to the
-                inputs: "nearest", "nearest-exact", "bilinear" or "bicubic". Each patch
-                is painted where the model reads it; pixels that no patch reads get the
-                value at the map's edge. None: the grid itself is returned.
-                Default: "bilinear"
-            internal_batch_size (int, optional): The most images in one forward. None:
-                as many as fit, halved when memory runs out. Default: None
-            show_progress (bool, optional): Show a bar of the images passed forward.
-                Default: False
+            inputs: ...
+            target: ...
+            additional_forward_args: ...
+            interpolate_mode: ...
+            internal_batch_size: ...
+            show_progress: ...
 
         Returns:
             *Tensor* of **attributions**: float32 (float64 where the model's outputs
@@ -134,9 +140,10 @@ class ViTAttribution(MadeByCall, Attribution):
                   of their shape.
 
         Raises:
-            TypeError, ValueError: An argument does not fit (before the first forward),
-                outputs are NaN or infinite, with the example, or the score does not
-                depend differentiably on the model where the method takes gradients.
+            TypeError, ValueError: An argument does not fit (before the first forward);
+                an output is NaN or infinite (the message names the example); or the
+                score does not depend differentiably on the model where the method
+                takes gradients.
             RuntimeError: Attention maps could not be read.
         """
         return self._attribute(
@@ -149,7 +156,7 @@ class ViTAttribution(MadeByCall, Attribution):
         )
 
     def attribute_future(self) -> None:
-        """Raise: a model that is watched does not answer later."""
+        """Raise: the methods observe the model and cannot wait for its output."""
         raise NotImplementedError(
             f"attribute_future is not implemented for {type(self).__name__}"
         )
@@ -162,21 +169,34 @@ class ViTAttribution(MadeByCall, Attribution):
         interpolate_mode: str | None,
         internal_batch_size: int | None,
         show_progress: bool,
-        forwards_per_example: int | None = None,
-        **options: Any,
+        token_map: Callable[[ModelBatch], Tensor] | None = None,
+        n_forwards: int | None = None,
     ) -> Tensor:
-        """Answer chunk by chunk, and resize the grids."""
+        """Compute grids chunk by chunk, and resize them.
+
+        Args:
+            inputs (Tensor): As all arguments up to ``show_progress``, see `attribute`.
+            target (any): See there.
+            additional_forward_args (any): See there.
+            interpolate_mode (str, optional): See there.
+            internal_batch_size (int, optional): See there.
+            show_progress (bool): See there.
+            token_map (callable, optional): From a batch to values of its tokens (B, T).
+                None: `_token_map`. Default: None
+            n_forwards (int, optional): Forwards per example. None: `_n_forwards`.
+                Default: None
+        """
         if interpolate_mode is not None:
             require_choice("interpolate_mode", interpolate_mode, INTERPOLATE_MODES)
         images = self.adapter.as_images(unwrapped(inputs))
-        grids = self._ask(
-            partial(self._grid, **options),
+        grids = self._in_batches(
+            partial(self._grid, token_map or self._token_map),
             images,
             target,
             additional_forward_args,
             internal_batch_size,
             show_progress,
-            forwards_per_example or self._forwards_per_example,
+            n_forwards,
         )
         self._warn_of_zeros(grids)
         if interpolate_mode is not None:
@@ -185,9 +205,9 @@ class ViTAttribution(MadeByCall, Attribution):
         return wrapped(grids, inputs)
 
     def _warn_of_zeros(self, grids: Tensor) -> None:
-        """Warn where a map says nothing."""
+        """Warn of maps that are 0 everywhere."""
         empty = (~grids.flatten(1).any(dim=1)).nonzero().flatten().tolist()
-        if empty and self._zeros_are_news:
+        if empty and self._warns_of_zeros:
             warn_caller(
                 f"inputs: the attributions of examples {empty[:10]} ({len(empty)} of "
                 f"{len(grids)}) are 0 everywhere: either no patch raises the score, or "
@@ -196,32 +216,36 @@ class ViTAttribution(MadeByCall, Attribution):
                 "model"
             )
 
-    def _grid(self, batch: Batch, **options: Any) -> Tensor:
+    def _grid(
+        self, token_map: Callable[[ModelBatch], Tensor], batch: ModelBatch
+    ) -> Tensor:
         """Lay the tokens' values out on the grid of patches: (B, 1, h, w)."""
-        tokens = self._token_map(batch, **options).detach()
+        tokens = token_map(batch).detach()
         grid = self.adapter.patch_map(tokens, batch.inputs)
         is_double = self._example_output.dtype == torch.float64
         dtype = torch.float64 if is_double else torch.float32
         return _finite(grid.to(dtype), batch.examples)
 
-    def _ask(
+    def _in_batches(
         self,
-        answer: Callable[[Batch], Tensor],
+        work: Callable[[ModelBatch], Tensor],
         inputs: Tensor,
         target: Target,
         additional_forward_args: object,
         internal_batch_size: int | None,
         show_progress: bool,
-        forwards_per_example: int,
+        n_forwards: int | None = None,
     ) -> Tensor:
-        """Check the question, and collect the answers for chunks of the examples."""
+        """Check the arguments, run ``work`` on chunks of examples, and join results."""
         images = _images(self.adapter.as_images(inputs))
         internal_batch_size = require_positive_integer_or_none(
             "internal_batch_size", internal_batch_size
         )
         show_progress = require_flag("show_progress", show_progress)
-        question = self._question(images, target, additional_forward_args)
-        total = len(images) * forwards_per_example
+        batch = self._batch(images, target, additional_forward_args)
+        if n_forwards is None:
+            n_forwards = self._n_forwards(images)
+        total = len(images) * n_forwards
         title = f"{self.get_name()} attribution"
         with (
             eager_execution(self.adapter.model),
@@ -230,24 +254,25 @@ class ViTAttribution(MadeByCall, Attribution):
             gradients_enabled(),
             no_autocast(images.device),
         ):
-            batch = replace(question, progress=bar)
-            return _in_chunks(answer, batch, internal_batch_size)
+            return _in_chunks(work, replace(batch, progress=bar), internal_batch_size)
 
-    def _question(
+    def _batch(
         self, images: Tensor, target: Target, additional_forward_args: object
-    ) -> Batch:
+    ) -> ModelBatch:
         if target is None and not self._uses_target:
-            scorer = Scorer(lambda outputs, examples: outputs, lambda example: None)
+            scorer = Scorer(
+                score=lambda outputs, examples: outputs, check=lambda example: None
+            )
         else:
             scorer = make_scorer(target, self.score, len(images))
         scorer.check(self._example_output)
         arguments = format_additional_forward_args(additional_forward_args) or ()
-        return Batch(
-            self.adapter,
-            images,
-            tuple(arguments),
-            scorer,
-            torch.arange(len(images)),
+        return ModelBatch(
+            adapter=self.adapter,
+            inputs=images,
+            arguments=tuple(arguments),
+            scorer=scorer,
+            examples=torch.arange(len(images)),
             n_examples=len(images),
             max_rows=len(images),
             progress=None,
@@ -256,9 +281,14 @@ class ViTAttribution(MadeByCall, Attribution):
 
 
 class PathAttribution(ViTAttribution):
-    """Base of the methods that average gradients on the way from black to the image."""
+    """Base of the methods that average gradients from a black image to the input."""
+
+    @abstractmethod
+    def _token_map(self, batch: ModelBatch, n_steps: int = 20) -> Tensor:
+        """Compute one value per token, prefix included: (B, T)."""
 
     @log_usage(part_of_slo=True)
+    @documented(ARGUMENTS)
     def attribute(  # type: ignore[override]
         self,
         inputs: Tensor,
@@ -272,15 +302,15 @@ class PathAttribution(ViTAttribution):
         r"""Attribute the score of the target to the patches of the inputs.
 
         Args:
-            inputs (Tensor): (B, C, H, W), as the model takes them.
-            target (int, tuple, Tensor, list, callable, optional): As all arguments but
-                the next, see `ViTAttribution.attribute`. Default: None
-            additional_forward_args (any, optional): Default: None
-            n_steps (int, optional): How many points from all zeros to the input, both
-                included, gradients are averaged over; at least 2. Default: 20
-            interpolate_mode (str, optional): Default: "bilinear"
-            internal_batch_size (int, optional): Default: None
-            show_progress (bool, optional): Default: False
+            inputs: ...
+            target: ...
+            additional_forward_args: ...
+            n_steps (int, optional): The number of points from all zeros to the input,
+                both included, that gradients are averaged over; at least 2.
+                Default: 20
+            interpolate_mode: ...
+            internal_batch_size: ...
+            show_progress: ...
 
         Returns:
             *Tensor* of **attributions**: float32, detached, (B, 1, H, W), or the patch
@@ -299,30 +329,30 @@ class PathAttribution(ViTAttribution):
             interpolate_mode,
             internal_batch_size,
             show_progress,
-            forwards_per_example=n_steps + self._further_forwards,
-            n_steps=n_steps,
+            partial(self._token_map, n_steps=n_steps),
+            n_steps + self._further_forwards,
         )
 
     @property
     def _further_forwards(self) -> int:
-        """How many forwards of each example there are besides the path's."""
+        """The number of forwards per example besides the path's."""
         return 1
 
 
 def _in_chunks(
-    answer: Callable[[Batch], Tensor], batch: Batch, size: int | None
+    work: Callable[[ModelBatch], Tensor], batch: ModelBatch, size: int | None
 ) -> Tensor:
-    """Ask about some examples at a time; about fewer when memory runs out."""
+    """Work on some examples at a time, on fewer when memory runs out."""
     may_shrink = size is None
     if size is None:
         size = default_rows(batch.inputs.device)
         if batch.scorer.whole_batch:
             size = max(size, len(batch))
 
-    def work(rows: slice, size: int) -> Tensor:
-        return answer(replace(batch.select(rows), max_rows=size)).detach()
+    def work_on(rows: slice, size: int) -> Tensor:
+        return work(replace(batch.select(rows), max_rows=size)).detach()
 
-    parts, _ = in_chunks(work, len(batch), size, may_shrink, fills_forwards=True)
+    parts, _ = in_chunks(work_on, len(batch), size, may_shrink, fills_forwards=True)
     return torch.cat(parts)
 
 
@@ -341,7 +371,7 @@ def wrapped(attributions: Tensor, inputs: Tensor) -> Tensor:
 
 
 def like_inputs(maps: Tensor, inputs: Tensor) -> Tensor:
-    """Take the channel away from maps (B, 1, H, W) of inputs that have none."""
+    """Remove the channel of maps (B, 1, H, W) of inputs that have no channels."""
     return maps[:, 0] if inputs.dim() == 3 else maps
 
 

@@ -1,19 +1,20 @@
-"""ViT-CX: masks made of the model's own features, with their noise accounted for."""
+"""ViT-CX: scores of masks that are clusters of the model's feature maps."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import torch
 from torch import nn, Tensor
 
-from captum_mda._captum import log_usage, NullProgress
+from captum_mda._captum import log_usage
+from captum_mda._docstrings import documented
 from captum_mda._state import remove_hooks, undone
 from captum_mda.attr._clustering import require_scikit_learn
+from captum_mda.attr.vit_arguments import ARGUMENTS
 from captum_mda.attr.vit_attribution import (
     INTERPOLATE_MODES,
     like_inputs,
@@ -21,7 +22,7 @@ from captum_mda.attr.vit_attribution import (
     ViTAttribution,
     wrapped,
 )
-from captum_mda.attr.vit_batch import Batch, full_precision
+from captum_mda.attr.vit_batch import full_precision, ModelBatch
 from captum_mda.perturbation import Score
 from captum_mda.perturbation.inputs import (
     require_choice,
@@ -35,10 +36,11 @@ from captum_mda.vit import paint, PatchLayout, ViTAdapter
 _MAPS_AT_ONCE = 64
 
 
+@documented(ARGUMENTS)
 class VitCx(ViTAttribution):
     r"""ViT-CX: causal explanation by masks from the last block's features.
 
-    1. The features behind the first norm of the last block give one map for each
+    1. The features after the first norm of the last block give one map for each
        channel, resized to the image and scaled to [0, 1].
     2. Maps are clustered by cosine similarity (complete linkage); a mask M is the sum
        of a cluster's maps, scaled to [0, 1].
@@ -47,13 +49,12 @@ class VitCx(ViTAttribution):
        plus that on x is the mask's score :math:`s`.
     4. The map is :math:`\frac 1 N \sum_i s_i M_i / \sum_j M_j`, pixel by pixel.
 
-    There is one score for each of N masks, of which the image decides how many there
-    are, tens as a rule. Pixels that no mask covers get 0, and a channel that is the
-    same everywhere takes part in no mask; an image whose features are all constant gets
-    a map of zeros.
+    The number N of masks depends on the image; it is usually below a hundred. Pixels
+    that no mask covers get 0. Channels with one value everywhere are left out; an image
+    whose features are all constant gets a map of zeros.
 
     Args:
-        model (nn.Module or ViTAdapter): See `ViTAttribution`.
+        model: ...
         threshold (float, optional): The cosine distance up to which maps are one
             cluster, in [0, 1]. Default: 0.1
         noise (float, optional): The standard deviation of the noise, in the inputs' own
@@ -62,7 +63,7 @@ class VitCx(ViTAttribution):
             "identity", or a callable. Default: "softmax"
 
     Raises:
-        ImportError: scikit-learn is not installed, which clusters.
+        ImportError: scikit-learn, which computes the clusters, is not installed.
 
     Reference:
         Xie, Li, Cao, Zhang, "ViT-CX: Causal Explanation of Vision Transformers",
@@ -92,10 +93,11 @@ class VitCx(ViTAttribution):
         self.noise = noise
 
     def _reads_attention(self) -> bool:
-        """Tell that no attention map is read: any model with blocks will do."""
+        """Tell that no attention map is read: any model with blocks is accepted."""
         return False
 
     @log_usage(part_of_slo=True)
+    @documented(ARGUMENTS)
     def attribute(  # type: ignore[override]
         self,
         inputs: Tensor,
@@ -106,19 +108,18 @@ class VitCx(ViTAttribution):
         internal_batch_size: int | None = None,
         show_progress: bool = False,
     ) -> Tensor:
-        """Attribute the score of the target to pixels; see `ViTAttribution.attribute`.
+        """Attribute the score of the target to the pixels of the inputs.
 
         Args:
-            inputs (Tensor): (B, C, H, W).
-            target (int, tuple, Tensor, list, callable, optional): Default: None
-            additional_forward_args (any, optional): Default: None
-            generator (torch.Generator, optional): Draws the noise, of all images from
-                the same state. None: the same noise each time. Default: None
+            inputs: ...
+            target: ...
+            additional_forward_args: ...
+            generator: ...
             interpolate_mode (str, optional): How the features are resized to the image;
-                the map has its pixels. None: their means over each patch are returned.
-                Default: "bilinear"
-            internal_batch_size (int, optional): Default: None
-            show_progress (bool, optional): Show a bar of the images explained.
+                the map has the image's pixels. None: bilinear, and the mean of each
+                patch is returned. Default: "bilinear"
+            internal_batch_size: ...
+            show_progress (bool, optional): Show a progress bar of the images.
                 Default: False
 
         Returns:
@@ -134,14 +135,13 @@ class VitCx(ViTAttribution):
         draw = _Draws(generator or torch.Generator().manual_seed(0))
         images = self.adapter.as_images(unwrapped(inputs))
         resize_mode = interpolate_mode or "bilinear"
-        maps = self._ask(
+        maps = self._in_batches(
             partial(self._pixel_maps, draw=draw, mode=resize_mode),
             images,
             target,
             additional_forward_args,
             internal_batch_size,
             show_progress,
-            forwards_per_example=1,
         )
         draw.move_on()
         if interpolate_mode is None:
@@ -151,14 +151,14 @@ class VitCx(ViTAttribution):
         return wrapped(maps, inputs)
 
     @torch.no_grad()
-    def _pixel_maps(self, batch: Batch, draw: _Draws, mode: str) -> Tensor:
-        """Explain each image by masks of its own: (B, 1, H, W)."""
-        quiet = replace(batch, progress=NullProgress())
+    def _pixel_maps(self, batch: ModelBatch, draw: _Draws, mode: str) -> Tensor:
+        """Explain each image by masks of its own features: (B, 1, H, W)."""
+        quiet = batch.without_progress()
         outputs, features = self._features(quiet)
         whole = batch.scorer.score(outputs, batch.examples)  # p_c(x)
         size = batch.inputs.shape[-2:]
         layout = self.adapter.layout(batch.inputs)
-        # A callable target wants all images at once; else one at a time saves memory.
+        # A callable target scores all images at once; one at a time saves memory.
         n_together = len(batch) if batch.scorer.whole_batch else 1
         maps = []
         for start in range(0, len(batch), n_together):
@@ -176,14 +176,14 @@ class VitCx(ViTAttribution):
                 batch.progress.update(1)
         return torch.stack(maps)[:, None]
 
-    def _features(self, batch: Batch) -> tuple[Tensor, Tensor]:
+    def _features(self, batch: ModelBatch) -> tuple[Tensor, Tensor]:
         """Run the model: its outputs, and the features of patches (B, D, h, w)."""
         seen: list[Tensor] = []
         thread = threading.get_ident()
 
         def note(module: nn.Module, args: Any, output: Tensor) -> None:
             if threading.get_ident() == thread:
-                # A copy: what comes next may write on it.
+                # A copy: the next layer may write on it.
                 seen.append(output.detach().clone())
 
         layer = self.adapter.feature_layer
@@ -215,19 +215,19 @@ class _Draws:
         return noise
 
     def move_on(self) -> None:
-        """Let the generator be where the first example's noise has left it."""
+        """Set the generator to its state after the first example's noise."""
         self._generator.set_state(self._end)
 
 
 def _mask_scores(
-    batch: Batch, masks: Sequence[Tensor], noise: Sequence[Tensor]
+    batch: ModelBatch, masks: Sequence[Tensor], noise: Sequence[Tensor]
 ) -> list[Tensor]:
-    """Score images behind masks, less what the noise alone does: (N,) for each image.
+    """Score masked images, minus the effect of the noise alone: (N,) per image.
 
     Args:
-        batch (Batch): The images.
-        masks (sequence of Tensor): Of each image (N, H, W).
-        noise (sequence of Tensor): Of each image (N, C, H, W).
+        batch (ModelBatch): The images.
+        masks (sequence of Tensor): (N, H, W) per image.
+        noise (sequence of Tensor): (N, C, H, W) per image.
     """
 
     def run(examples: Tensor, rows: Tensor) -> Tensor:
@@ -251,7 +251,7 @@ def _mask_scores(
 
 
 def _mean_mask(scores: Tensor, masks: Tensor) -> Tensor:
-    """Average masks (N, H, W), each pixel's shares summing to 1, by scores (N,)."""
+    """Average scores (N,) by masks (N, H, W) that sum to 1 at each pixel."""
     covered = masks.sum(dim=0)
     share = torch.where(covered > 0, masks / covered.clamp(min=1e-12), 0.0)
     return (scores[:, None, None] * share).sum(dim=0) / max(len(masks), 1)
@@ -264,10 +264,10 @@ def feature_masks(
     mode: str = "bilinear",
     layout: PatchLayout | None = None,
 ) -> Tensor:
-    """Make masks of an image's features.
+    """Make masks from an image's features.
 
-    Similarities of the resized maps follow from those of the small ones, as resizing is
-    linear: no map is resized but to find its range, and no two are compared in pixels.
+    Resizing is linear, so the similarities of the resized maps are computed from the
+    small maps. Maps are resized only to find their ranges.
 
     Args:
         features (Tensor): (D, h, w).

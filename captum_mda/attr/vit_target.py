@@ -1,4 +1,4 @@
-"""What is explained: from a target to one score for each row of outputs."""
+"""Targets: from a target to one score per row of outputs."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from captum_mda.perturbation.scores import Score, score_by_callable, to_scores
 from captum_mda.perturbation.targets import select_target, Target, target_indices
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Scorer:
-    """From outputs (R, ...) to one score for each row.
+    """Functions from outputs (R, ...) to one score per row.
 
     Args:
         score (callable): Takes outputs and the example of each row, int64 (R,).
         check (callable): Takes an example of the model's outputs; raises a ValueError
             if the target does not fit them.
-        whole_batch (bool): Whether rows must be all examples in order, as a callable
-            target may expect.
-        output (callable, optional): As ``score``, the chosen outputs themselves, where
-            the score is made of them. Default: None
-        callable_name (str, optional): The argument that brought a callable to make
-            scores by: "target" or "score". Default: None
+        whole_batch (bool, optional): Whether rows must be all examples in order, as a
+            callable target may expect. Default: False
+        output (callable, optional): Like ``score``, but returns the chosen outputs
+            before a softmax or another function is applied. Default: None
+        callable_name (str, optional): The argument that was a callable, "target" or
+            "score". Default: None
     """
 
     score: Callable[[Tensor, Tensor], Tensor]
@@ -42,16 +42,17 @@ def make_scorer(target: Target, score: Score, n_examples: int) -> Scorer:
     """Read a target before the first forward.
 
     Args:
-        target: As `ViTAttribution.attribute` takes it.
-        score (str or callable): What is made of outputs before a class is chosen.
+        target (any): See `ViTAttribution.attribute`.
+        score (str or callable): The function of the outputs that the class is chosen
+            from.
         n_examples (int): The number of examples.
 
     Returns:
         *Scorer*: from outputs to scores.
 
     Raises:
-        TypeError: The target is of no form that is known.
-        ValueError: It has another number of entries.
+        TypeError: The target has an unknown form.
+        ValueError: It has a wrong number of entries.
     """
     if isinstance(target, Tensor) and target.is_floating_point():
         require_real("target", target)
@@ -62,7 +63,10 @@ def make_scorer(target: Target, score: Score, n_examples: int) -> Scorer:
             return score_by_callable(target, outputs)
 
         return Scorer(
-            call, lambda example: None, whole_batch=True, callable_name="target"
+            score=call,
+            check=lambda example: None,
+            whole_batch=True,
+            callable_name="target",
         )
     indices = target_indices(target, n_examples)
     if indices is not None:
@@ -75,14 +79,14 @@ def make_scorer(target: Target, score: Score, n_examples: int) -> Scorer:
         return select_target(to_scores(outputs, score), chosen)
 
     def check(example: Tensor) -> None:
-        """All targets must be there; the example stands for every output."""
+        """Choose all targets from copies of the example."""
         with torch.no_grad():
             rows = example.expand(n_examples, *example.shape[1:])
             choose(rows, torch.arange(n_examples))
 
     return Scorer(
-        choose,
-        check,
+        score=choose,
+        check=check,
         output=partial(choose, score="identity"),
         callable_name="score" if callable(score) else None,
     )
@@ -97,7 +101,7 @@ _HOW_TO_PASS = (
 
 
 def _similarity_scorer(embedding: Tensor, n_examples: int) -> Scorer:
-    """Explain the cosine similarity with an embedding, of a text for example."""
+    """Score by the cosine similarity with an embedding, such as that of a text."""
     shape = tuple(embedding.shape)
     rows = embedding if embedding.dim() == 2 else embedding[None]
     if not torch.isfinite(rows).all():
@@ -134,14 +138,14 @@ def _similarity_scorer(embedding: Tensor, n_examples: int) -> Scorer:
                 f"{rows.shape[1]} values; {_HOW_TO_PASS}"
             )
 
-    return Scorer(similarity, check)
+    return Scorer(score=similarity, check=check)
 
 
 def _may_be_labels(embedding: Tensor, n_examples: int) -> bool:
-    """Tell whether an embedding may as well be what training takes as labels.
+    """Tell whether an embedding looks like labels as used in training.
 
-    Those are one row of numbers in [0, 1], or of whole ones, for each example; or one
-    whole number for each. One row for several examples can only be an embedding.
+    Labels are one row of numbers in [0, 1], or of whole numbers, per example; or one
+    whole number per example. One row for several examples can only be an embedding.
     """
     one_row = embedding.dim() == 1 or len(embedding) == 1
     if one_row and n_examples > 1 and embedding.numel() != n_examples:

@@ -20,7 +20,7 @@ class _Operand(NamedTuple):
 
 
 def einsum(func: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
-    """Sums of products: linear maps of a branch, or products of branches."""
+    """Apply the rule of sums of products: of a branch and weights, or of branches."""
     if "equation" in kwargs:
         args = (kwargs["equation"], *args)
     operands, output = _parsed(args)
@@ -32,7 +32,7 @@ def einsum(func: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
         needed = set(output).union(*(each.names for each in rest))
         joined = "".join(dict.fromkeys(first.names + second.names))
         kept = "".join(name for name in joined if name in needed)
-        # The last product writes the result in the order that is wanted.
+        # The last product writes the result in the order of the output.
         kept = kept if rest else output
         operands = [_Operand(_pair(first, second, kept), kept), *rest]
     ((tensor, names),) = operands
@@ -40,7 +40,7 @@ def einsum(func: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
 
 
 def _alone(x: Tensor, names: str, output: str) -> Tensor:
-    """Sums, diagonals and new orders of one operand."""
+    """Apply the rule of sums, diagonals and permutations of one operand."""
     equation = f"{names}->{output}"
     if not carries(x) or sorted(names) == sorted(output):
         return torch.einsum(equation, x)
@@ -52,7 +52,7 @@ def _pair(a: _Operand, b: _Operand, output: str) -> Tensor:
     """Multiply two operands."""
     if not (carries(a.tensor) or carries(b.tensor)):
         return torch.einsum(f"{a.names},{b.names}->{output}", a.tensor, b.tensor)
-    # What only one of the two sums over is summed first.
+    # Names that only one of the two sums over are summed first.
     a, b = (_summed(one, set(other.names + output)) for one, other in ((a, b), (b, a)))
     if not carries(a.tensor):
         a, b = b, a
@@ -65,7 +65,7 @@ def _pair(a: _Operand, b: _Operand, output: str) -> Tensor:
     shares = (0.5, 0.5) if both else (1.0, 0.0)
     over = [name for name in a.names if name in b.names and name not in output]
     dims = tuple(b.names.index(name) for name in over)
-    # A constant for each example and head stands for queries or keys: no weight.
+    # A constant per example and head is queries or keys, and no weight.
     n_shared = sum(name in b.names and name in output for name in a.names)
     if not over:
         result = Outer.apply(a.tensor, b.tensor, multiply, shares)
@@ -86,7 +86,7 @@ def _summed(operand: _Operand, needed: set[str]) -> _Operand:
 
 
 def is_average(constant: Tensor, dims: Sequence[int]) -> bool:
-    """Tell weights of a mean, which are not negative and sum to 1, from others."""
+    """Tell whether a constant is the weights of a mean: not negative, with sum 1."""
     if not constant.is_floating_point() or bool((constant < 0).any()):
         return False
     totals = constant.sum(dim=tuple(dims))
@@ -94,7 +94,7 @@ def is_average(constant: Tensor, dims: Sequence[int]) -> bool:
 
 
 def _cheapest(operands: list[_Operand], output: str) -> tuple[_Operand, _Operand]:
-    """Choose the two whose product is smallest, of equal ones the first."""
+    """Choose the two operands with the smallest product; the first of equal ones."""
 
     def size(pair: tuple[_Operand, _Operand]) -> int:
         others = [each for each in operands if each is not pair[0]]
@@ -113,7 +113,7 @@ def _cheapest(operands: list[_Operand], output: str) -> tuple[_Operand, _Operand
 
 
 def _parsed(args: Sequence[Any]) -> tuple[list[_Operand], str]:
-    """Read an equation with its operands, or operands with lists of numbers."""
+    """Parse an equation with its operands, or operands with lists of numbers."""
     if isinstance(args[0], str):
         equation, *rest = args
         tensors = list(rest[0]) if isinstance(rest[0], (tuple, list)) else rest
@@ -126,7 +126,7 @@ def _parsed(args: Sequence[Any]) -> tuple[list[_Operand], str]:
         has_output = len(args) > 2 * len(tensors)
         arrow, right = "->" * has_output, _letters(args[-1]) if has_output else ""
     free = [name for name in string.ascii_letters if name not in "".join(sides)]
-    dotted = 0  # how many dimensions the ellipsis stands for
+    dotted = 0  # the number of dimensions that the ellipsis stands for
     for side, tensor in zip(sides, tensors, strict=True):
         if "..." in side:
             dotted = max(dotted, tensor.dim() - len(side.replace("...", "")))

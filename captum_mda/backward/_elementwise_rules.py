@@ -24,15 +24,16 @@ from captum_mda.backward._trace import (
     Trace,
     trace_of,
 )
+from captum_mda.vit import torch_functions as names
 from captum_mda.vit.function_mode import Rule
 from captum_mda.vit.torch_functions import function_name, functions_named
 
 _SCALE = Trace(is_scale=True)
-_MEANS = functions_named("mean", "nanmean")
+_MEANS = functions_named(*names.MEANS)
 
 
 def identity(func: Callable[..., Tensor], x: Any, *args: Any, **kwargs: Any) -> Tensor:
-    """Activations, softmax, norms, dropout: relevance passes as it is."""
+    """Pass relevance unchanged: activations, softmax, norms, dropout."""
     further = [value for value in (*args, *kwargs.values()) if carries(value)]
     if not carries(x) or further:
         return _without_rule(func, x, *args, **kwargs)
@@ -41,7 +42,7 @@ def identity(func: Callable[..., Tensor], x: Any, *args: Any, **kwargs: Any) -> 
 
 
 def _without_rule(func: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
-    """Call a function where its rule does not fit: relevance may not pass."""
+    """Call a function whose rule does not fit, and refuse relevance there."""
     result = func(*args, **kwargs)
     if carries(result):
         refuse_relevance(result, function_name(func))
@@ -49,21 +50,21 @@ def _without_rule(func: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Ten
 
 
 def magnitude(func: Callable[..., Tensor], x: Any, *args: Any, **kwargs: Any) -> Tensor:
-    """Squares and absolute values, whose mean is the scale of a norm."""
+    """Mark squares and absolute values, whose mean is the scale of a norm."""
     result = identity(func, x, *args, **kwargs)
     set_trace(result, Trace(trace_of(x).is_scale, is_magnitude=True))
     return result
 
 
 def inverse(func: Callable[..., Tensor], x: Any, *args: Any, **kwargs: Any) -> Tensor:
-    """1 / x and 1 / sqrt(x): what they scale keeps all of its relevance."""
+    """Mark 1 / x and 1 / sqrt(x) as scales, which get no relevance."""
     result = identity(func, x, *args, **kwargs)
     set_trace(result, _SCALE)
     return result
 
 
 def power(func: Callable[..., Tensor], x: Any, exponent: Any) -> Tensor:
-    """Powers of branches; a number to the power of a branch is an activation."""
+    """Apply the rule of powers; a number to the power of a branch is an activation."""
     if carries(exponent) and not carries(x):
         return identity(lambda exponent: func(x, exponent), exponent)
     if isinstance(exponent, (int, float)) and exponent < 0:
@@ -74,7 +75,7 @@ def power(func: Callable[..., Tensor], x: Any, exponent: Any) -> Tensor:
 
 
 def power_of_number(func: Callable[..., Tensor], x: Any, base: Any) -> Tensor:
-    """``base ** x``, as it arrives from the right."""
+    """Compute the reversed ``base ** x``."""
     return power(torch.pow, base, x)
 
 
@@ -84,7 +85,7 @@ def power_of_number(func: Callable[..., Tensor], x: Any, base: Any) -> Tensor:
 def add(
     func: Callable[..., Tensor], a: Any, b: Any, alpha: Any = 1, **kwargs: Any
 ) -> Tensor:
-    """Sums of two branches; biases, masks and positions take nothing."""
+    """Share relevance between two branches; biases, masks and positions get none."""
     if carries(a) and carries(b):
         b = b if alpha == 1 else product(torch.mul, b, alpha)
         result: Tensor = Sum.apply(a, b, totals_of_examples())
@@ -95,7 +96,7 @@ def add(
 
 
 def _constant_added(result: Tensor, a: Any, b: Any) -> Tensor:
-    """A scale stays one, and magnitudes stay them, whatever is added."""
+    """Keep the marks of scales and magnitudes, to which a constant was added."""
     trace = trace_of(a if carries(a) else b)
     set_trace(result, Trace(trace.is_scale, trace.is_magnitude))
     return result
@@ -104,7 +105,7 @@ def _constant_added(result: Tensor, a: Any, b: Any) -> Tensor:
 def subtract(
     func: Callable[..., Tensor], a: Any, b: Any, alpha: Any = 1, **kwargs: Any
 ) -> Tensor:
-    """Differences; what only shifts its own source, as a mean does, takes nothing."""
+    """Share relevance of differences; a subtracted mean of ``a`` gets none."""
     if carries(a) and trace_of(b).shift_of is a and alpha == 1:
         shift = b.detach()
         result: Tensor = Identity.apply(a, lambda a: func(a, shift))
@@ -118,12 +119,12 @@ def subtract(
 def subtract_from(
     func: Callable[..., Tensor], b: Any, a: Any, alpha: Any = 1
 ) -> Tensor:
-    """``a - b``, as it arrives from the right."""
+    """Compute the reversed ``a - b``."""
     return subtract(torch.sub, a, b, alpha)
 
 
 def lerp(func: Callable[..., Tensor], a: Any, b: Any, weight: Any) -> Tensor:
-    """``(1 - weight) a + weight b``."""
+    """Share relevance of ``(1 - weight) a + weight b``."""
     rest = subtract(torch.sub, torch.ones(()).to(a), weight)
     return add(torch.add, product(torch.mul, a, rest), product(torch.mul, b, weight))
 
@@ -131,7 +132,7 @@ def lerp(func: Callable[..., Tensor], a: Any, b: Any, weight: Any) -> Tensor:
 def add_product(
     func: Callable[..., Tensor], a: Any, b: Any, c: Any, *, value: Any = 1
 ) -> Tensor:
-    """``a + value * b * c``, or with a quotient."""
+    """Share relevance of ``a + value * b * c``, or ``b / c``."""
     if "div" in function_name(func):
         changed = divide(torch.div, b, c)
     else:
@@ -140,7 +141,7 @@ def add_product(
 
 
 def totals_of_examples() -> Callable[[Tensor], Tensor]:
-    """Make the function that sums each example's relevance, broadcastable again."""
+    """Make the function that sums relevance per example, in a shape that broadcasts."""
     n_examples = batch_size()
 
     def totals(relevance: Tensor) -> Tensor:
@@ -163,13 +164,13 @@ def totals_of_examples() -> Callable[[Tensor], Tensor]:
 
 
 def halves(a: object, b: object) -> tuple[float, float]:
-    """Two factors share relevance evenly; one that carries none leaves it all."""
+    """Give two factors equal shares; a factor without relevance gets none."""
     both = carries(a) and carries(b)
     return (0.5, 0.5) if both else (float(carries(a)), float(carries(b)))
 
 
 def product(func: Callable[..., Tensor], a: Any, b: Any, **kwargs: Any) -> Tensor:
-    """Products of branches entry by entry, and of a branch and its scale."""
+    """Share relevance of elementwise products; a scale gets none."""
     if not (carries(a) or carries(b)):
         return func(a, b, **kwargs)
     if a is b:
@@ -186,7 +187,7 @@ def product(func: Callable[..., Tensor], a: Any, b: Any, **kwargs: Any) -> Tenso
 
 
 def divide(func: Callable[..., Tensor], a: Any, b: Any, **kwargs: Any) -> Tensor:
-    """Quotients: all to the numerator; the denominator only says how much."""
+    """Give all relevance of a quotient to the numerator."""
     if carries(a):
         denominator = b.detach() if isinstance(b, Tensor) else b
         result: Tensor = Identity.apply(a, lambda a: func(a, denominator, **kwargs))
@@ -197,7 +198,7 @@ def divide(func: Callable[..., Tensor], a: Any, b: Any, **kwargs: Any) -> Tensor
 
 
 def divide_number(func: Callable[..., Tensor], b: Any, a: Any) -> Tensor:
-    """``a / b``, as it arrives from the right."""
+    """Compute the reversed ``a / b``."""
     return divide(torch.div, a, b)
 
 
@@ -205,14 +206,14 @@ def divide_number(func: Callable[..., Tensor], b: Any, a: Any) -> Tensor:
 
 
 def reduced_dims(x: Tensor, dim: Any) -> tuple[int, ...]:
-    """Name the dimensions that a reduction over ``dim`` takes away."""
+    """List the dimensions that a reduction over ``dim`` removes."""
     if isinstance(dim, int):
         return (dim,)
     return tuple(dim or range(x.dim()))
 
 
 def mean(func: Callable[..., Tensor], x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-    """Means and sums: by value."""
+    """Share relevance of means and sums by value."""
     if not carries(x):
         return func(x, *args, **kwargs)
     dim = kwargs.get("dim", kwargs.get("axis", args[0] if args else None))
@@ -225,7 +226,7 @@ def mean(func: Callable[..., Tensor], x: Tensor, *args: Any, **kwargs: Any) -> T
 
 
 def largest(func: Callable[..., Any], x: Any, *args: Any, **kwargs: Any) -> Any:
-    """Maxima and their like go to what they chose; subtracting one is a shift."""
+    """Give relevance of a maximum to the chosen entries, and mark it as a shift."""
     result = func(x, *args, **kwargs)
     trace = trace_of(x)
     shift_of = x if carries(x) and not any(map(carries, args)) else None
@@ -234,14 +235,14 @@ def largest(func: Callable[..., Any], x: Any, *args: Any, **kwargs: Any) -> Any:
 
 
 def deviation(func: Callable[..., Any], x: Tensor, *args: Any, **kwargs: Any) -> Any:
-    """Variances, standard deviations (and the mean that comes with them)."""
+    """Share relevance of variances and deviations (and of the mean beside them)."""
     given = args[0] if args and not isinstance(args[0], bool) else None
     dim = kwargs.get("dim", kwargs.get("axis", given))
     return _spread(func, x, reduced_dims(x, dim), True, *args, **kwargs)
 
 
 def norm(func: Callable[..., Any], x: Tensor, *args: Any, **kwargs: Any) -> Any:
-    """Norms of vectors."""
+    """Share relevance of norms of vectors by squares."""
     dim = kwargs.get("dim", args[1] if len(args) > 1 else None)
     return _spread(func, x, reduced_dims(x, dim), False, *args, **kwargs)
 
@@ -257,7 +258,7 @@ def _spread(
     value = func(x, *args, **kwargs)
     if not carries(x):
         return value
-    if isinstance(value, tuple):  # with the mean
+    if isinstance(value, tuple):  # the mean is second
         keepdim = value[0].dim() == x.dim()
         spread = Spread.apply(x, dims, centre, lambda x: func(x, *args, **kwargs)[0])
         set_trace(spread, _SCALE)
@@ -268,7 +269,7 @@ def _spread(
 
 
 def in_place(rule: Rule, func: Callable[..., Tensor]) -> Rule:
-    """Make the rule of a function that writes its result where its input was."""
+    """Make the rule of an in-place function."""
 
     def write(_: Callable[..., Tensor], a: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         result = rule(func, a.clone(), *args, **kwargs)
@@ -280,46 +281,33 @@ def in_place(rule: Rule, func: Callable[..., Tensor]) -> Rule:
     return write
 
 
-_UNARY = (
-    *("gelu", "silu", "relu", "relu6", "hardswish", "mish", "sigmoid", "tanh", "erf"),
-    *("softmax", "log_softmax", "softmin", "elu", "selu", "celu", "leaky_relu"),
-    *("rrelu", "prelu", "hardsigmoid", "hardtanh", "softplus", "softsign"),
-    *("logsigmoid", "tanhshrink", "softshrink", "hardshrink", "threshold", "logit"),
-    *("log_sigmoid", "expit", "erfc", "exp", "exp2", "expm1", "log", "log1p", "log2"),
-    *("log10", "sqrt", "sin", "cos", "tan", "sinh", "cosh", "arctan", "atan", "asinh"),
-    *("neg", "negative", "positive", "round", "floor", "ceil", "trunc", "sign"),
-    *("clamp", "clip", "clamp_min", "clamp_max", "nan_to_num"),
-    *("layer_norm", "group_norm", "batch_norm", "instance_norm", "rms_norm"),
-    *("normalize", "dropout", "dropout1d", "dropout2d", "dropout3d"),
-    *("alpha_dropout", "feature_dropout", "feature_alpha_dropout", "__neg__"),
-)
-ELEMENTWISE: dict[tuple[str, ...], Rule] = {
-    _UNARY: identity,
-    ("square", "abs", "absolute"): magnitude,
-    ("reciprocal", "rsqrt"): inverse,
-    ("pow", "float_power", "__pow__"): power,
+ELEMENTWISE: dict[names.Names, Rule] = {
+    names.ELEMENTWISE: identity,
+    (*names.SQUARES, "abs", "absolute"): magnitude,
+    names.RECIPROCALS: inverse,
+    names.POWERS: power,
     ("__rpow__",): power_of_number,
-    ("add",): add,
-    ("sub", "subtract"): subtract,
-    ("rsub", "__rsub__"): subtract_from,
+    names.SUMS: add,
+    names.DIFFERENCES: subtract,
+    names.REVERSED_DIFFERENCES: subtract_from,
     ("lerp",): lerp,
-    ("addcmul", "addcdiv"): add_product,
-    ("mul", "multiply"): product,
-    ("div", "divide", "true_divide"): divide,
-    ("__rdiv__", "__rtruediv__"): divide_number,
-    ("mean", "sum", "nanmean", "nansum"): mean,
-    ("max", "min", "amax", "amin", "logsumexp"): largest,
-    ("var", "std", "var_mean", "std_mean"): deviation,
-    ("norm", "vector_norm"): norm,
+    names.SUMS_WITH_PRODUCTS: add_product,
+    names.PRODUCTS: product,
+    names.QUOTIENTS: divide,
+    names.REVERSED_QUOTIENTS: divide_number,
+    (*names.MEANS, *names.TOTALS): mean,
+    names.MAXIMA: largest,
+    names.DEVIATIONS: deviation,
+    names.VECTOR_NORMS: norm,
 }
-"""From the names of functions to the rule that they share."""
+"""From names of functions to their rule."""
 
 
-def in_place_rules(rules: dict[tuple[str, ...], Rule]) -> dict[Any, Rule]:
-    """Make the rules of ``add_``, ``mul_`` and all others that end in "_"."""
+def in_place_rules(table: dict[names.Names, Rule]) -> dict[Any, Rule]:
+    """Make the rules of the in-place functions ``add_``, ``mul_`` and so on."""
     found: dict[Any, Rule] = {}
-    for names, rule in rules.items():
-        for name in names:
+    for group, rule in table.items():
+        for name in group:
             plain = functions_named(name)
             if plain and not name.startswith("_"):
                 written = functions_named(f"{name}_")

@@ -1,4 +1,4 @@
-"""Functions whose forward is one thing and whose backward another."""
+"""Autograd functions with a backward pass of their own."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class _FrozenNorm(Function):
 def with_slope(
     x: Tensor, func: Callable[[Tensor], Tensor], slope: Callable[[Tensor], Tensor]
 ) -> Tensor:
-    """Compute func(x), whose gradient to x is, element by element, slope(x)."""
+    """Compute func(x), with slope(x) as its elementwise gradient."""
     result: Tensor = _WithSlope.apply(x, func, slope)
     return result
 
@@ -85,13 +85,13 @@ def frozen_norm(
     """Compute a norm whose denominator has no gradient.
 
     Args:
-        x (Tensor): What is normed over its last ``n_dims`` dimensions.
-        func (callable): Norms it.
+        x (Tensor): The input, normalised over its last ``n_dims`` dimensions.
+        func (callable): The norm.
         weight (Tensor, optional): The norm's factor.
-        bias (Tensor, optional): Its shift.
-        n_dims (int): How many dimensions.
-        eps (float): What is added to the variance.
-        center (bool): Whether the mean is subtracted: layer norm does, RMS norm not.
+        bias (Tensor, optional): The norm's shift.
+        n_dims (int): The number of normalised dimensions.
+        eps (float): The number added to the variance.
+        center (bool): Whether the mean is subtracted, as in layer norm.
 
     Returns:
         *Tensor*: func(x), with gradients to x, weight and bias.
@@ -101,7 +101,7 @@ def frozen_norm(
 
 
 def safe_divide(numerator: Tensor, denominator: Tensor) -> Tensor:
-    """Divide, with 0 where the denominator is 0 and no division by less than 1e-9."""
+    """Divide, with 0 where the denominator is 0, and with 1e-9 added to others."""
     moved = denominator + 1e-9
     moved = torch.where(moved == 0, torch.full_like(moved, 1e-9), moved)
     quotient = numerator / moved

@@ -1,8 +1,8 @@
-"""Relevance through linear maps and products of matrices, however they are spelt."""
+"""Relevance through linear maps and products of matrices, in all spellings."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial, reduce
 from typing import Any
 
@@ -19,13 +19,15 @@ from captum_mda.backward._relevance_functions import (
     WeightedMap,
 )
 from captum_mda.backward._trace import carries
+from captum_mda.vit import torch_functions as names
 from captum_mda.vit.function_mode import Rule
+from captum_mda.vit.multihead import attention_probabilities, repeated_groups
 
 
 def linear(
     func: Callable[..., Tensor], x: Tensor, weight: Tensor, bias: Tensor | None = None
 ) -> Tensor:
-    """Linear maps; a weight that carries relevance is a branch like any other."""
+    """Share relevance of linear maps; a weight that carries relevance is a branch."""
     if carries(weight) or carries(bias):
         result = matmul(torch.matmul, x, weight.transpose(-2, -1))
         return result if bias is None else add(torch.add, result, bias)
@@ -36,7 +38,7 @@ def linear(
 
 
 def matmul(func: Callable[..., Tensor], a: Tensor, b: Tensor) -> Tensor:
-    """Products of two branches, and of a branch with weights or other constants."""
+    """Share relevance of products of two branches, or of a branch and a constant."""
     if not (carries(a) or carries(b)):
         return func(a, b)
     if a.dim() == 1 or b.dim() == 1:
@@ -53,9 +55,10 @@ def matmul(func: Callable[..., Tensor], a: Tensor, b: Tensor) -> Tensor:
 
 
 def _is_weight(constant: Tensor, branch: Tensor) -> bool:
-    """Tell weights, which are those of all examples, from a matrix for each.
+    """Tell weights, which all examples share, from one matrix per example.
 
-    Attention with constant queries or keys has four dimensions; its factors are none.
+    The factors of attention with constant queries or keys, of four dimensions, are no
+    weights.
     """
     if constant.dim() == 2:
         return True
@@ -67,7 +70,7 @@ def _is_weight(constant: Tensor, branch: Tensor) -> bool:
 
 
 def _vector_product(a: Tensor, b: Tensor) -> Tensor:
-    """Products with a vector, as `torch.matmul` takes them."""
+    """Share relevance of products with a vector, as in `torch.matmul`."""
     if a.dim() == b.dim() == 1:
         return einsum(torch.einsum, "i,i->", a, b)
     if b.dim() == 1:
@@ -76,17 +79,17 @@ def _vector_product(a: Tensor, b: Tensor) -> Tensor:
 
 
 def matmul_from(func: Callable[..., Tensor], b: Tensor, a: Tensor) -> Tensor:
-    """``a @ b``, as it arrives from the right."""
+    """Compute the reversed ``a @ b``."""
     return matmul(torch.matmul, a, b)
 
 
 def outer(func: Callable[..., Tensor], a: Tensor, b: Tensor) -> Tensor:
-    """Products of all entries of two vectors."""
+    """Share relevance of outer products."""
     return einsum(torch.einsum, "i,j->ij", a, b)
 
 
 def inner(func: Callable[..., Tensor], a: Tensor, b: Tensor) -> Tensor:
-    """Products over the last dimension of both."""
+    """Share relevance of products over the last dimensions."""
     if a.dim() == 0 or b.dim() == 0:
         return product(torch.mul, a, b)
     return tensordot(torch.tensordot, a, b, dims=([-1], [-1]))
@@ -95,7 +98,7 @@ def inner(func: Callable[..., Tensor], a: Tensor, b: Tensor) -> Tensor:
 def vecdot(
     func: Callable[..., Tensor], a: Tensor, b: Tensor, *, dim: int = -1
 ) -> Tensor:
-    """Products of vectors at the same place."""
+    """Share relevance of inner products along one dimension."""
     a, b = a.movedim(dim, -1), b.movedim(dim, -1)
     return einsum(torch.einsum, "...i,...i->...", a, b)
 
@@ -103,7 +106,7 @@ def vecdot(
 def tensordot(
     func: Callable[..., Tensor], a: Tensor, b: Tensor, dims: Any = 2, **kwargs: Any
 ) -> Tensor:
-    """Products over pairs of dimensions."""
+    """Share relevance of products over pairs of dimensions."""
     if isinstance(dims, Tensor):
         dims = dims.tolist()
     if isinstance(dims, int):
@@ -128,13 +131,13 @@ def bilinear(
     weight: Tensor,
     bias: Tensor | None = None,
 ) -> Tensor:
-    """Bilinear maps."""
+    """Share relevance of bilinear maps."""
     result = einsum(torch.einsum, "...i,oij,...j->...o", a, weight, b)
     return add(torch.add, result, bias) if bias is not None else result
 
 
 def chain(func: Callable[..., Tensor], *matrices: Any, **kwargs: Any) -> Tensor:
-    """Products of several matrices."""
+    """Share relevance of products of several matrices."""
     if len(matrices) == 1:
         matrices = tuple(matrices[0])
     multiplied: Tensor = reduce(partial(matmul, torch.matmul), matrices)
@@ -177,7 +180,7 @@ def convolution(
     *args: Any,
     **kwargs: Any,
 ) -> Tensor:
-    """Convolutions of all kinds."""
+    """Share relevance of convolutions, transposed ones included."""
     if not any(map(carries, (x, weight, bias))):
         return func(x, weight, bias, *args, **kwargs)
 
@@ -199,7 +202,7 @@ def convolution(
 def by_value(
     func: Callable[..., Tensor], x: Tensor, *args: Any, **kwargs: Any
 ) -> Tensor:
-    """Averages over windows, sums that run on, and other fixed linear maps."""
+    """Share relevance by value: poolings, cumulative sums, other fixed linear maps."""
     if not carries(x):
         return identity(func, x, *args, **kwargs)
     result: Tensor = ByValue.apply(lambda x: func(x, *args, **kwargs), (1.0,), x)
@@ -215,15 +218,14 @@ def resized(
     *args: Any,
     **kwargs: Any,
 ) -> Tensor:
-    """Interpolation: copies of the nearest, or by value."""
+    """Share relevance of interpolation: by value, unless it copies the nearest."""
     if mode.startswith("nearest"):
         return func(x, size, scale_factor, mode, *args, **kwargs)
     return by_value(func, x, size, scale_factor, mode, *args, **kwargs)
 
 
 def attention_rule(parts: Callable[[], Any]) -> Rule:
-    """Make the rule of fused attention: that of its parts, inside a mode."""
-    from captum_mda.vit.multihead import attention_probabilities
+    """Make the rule of fused attention from the rules of its parts."""
 
     def rule(
         func: Callable[..., Tensor],
@@ -237,9 +239,7 @@ def attention_rule(parts: Callable[[], Any]) -> Rule:
         enable_gqa: bool = False,
     ) -> Tensor:
         if enable_gqa:
-            groups = query.shape[-3] // key.shape[-3]
-            key = key.repeat_interleave(groups, dim=-3)
-            value = value.repeat_interleave(groups, dim=-3)
+            key, value = repeated_groups(query, key, value)
         with parts():
             attention = attention_probabilities(query, key, attn_mask, is_causal, scale)
             if dropout_p:
@@ -254,14 +254,9 @@ def _sum_of_products(a: Tensor, b: Tensor) -> Tensor:
 
 
 _matmul: Callable[[Any, Any], Tensor] = partial(matmul, torch.matmul)
-_WINDOWS: Sequence[str] = (
-    *("avg_pool1d", "avg_pool2d", "avg_pool3d", "adaptive_avg_pool1d"),
-    *("adaptive_avg_pool2d", "adaptive_avg_pool3d", "fold", "cumsum", "grid_sample"),
-    *("sum_to_size", "trapezoid", "trapz", "kron", "upsample_bilinear"),
-)
-LINEAR: dict[tuple[str, ...], Rule] = {
+LINEAR: dict[names.Names, Rule] = {
     ("linear",): linear,
-    ("matmul", "__matmul__", "bmm", "mm", "mv", "dot"): matmul,
+    names.MATRIX_PRODUCTS: matmul,
     ("__rmatmul__",): matmul_from,
     ("einsum",): einsum,
     ("tensordot",): tensordot,
@@ -270,12 +265,11 @@ LINEAR: dict[tuple[str, ...], Rule] = {
     ("outer", "ger"): outer,
     ("bilinear",): bilinear,
     ("multi_dot", "chain_matmul"): chain,
-    ("addmm", "addmv", "baddbmm"): added_product(_matmul),
+    names.SUMS_WITH_MATRIX_PRODUCTS: added_product(_matmul),
     ("addbmm",): added_product(_sum_of_products),
     ("addr",): added_product(partial(outer, torch.outer)),
-    ("conv1d", "conv2d", "conv3d"): convolution,
-    ("conv_transpose1d", "conv_transpose2d", "conv_transpose3d"): convolution,
-    tuple(_WINDOWS): by_value,
+    names.CONVOLUTIONS: convolution,
+    names.AVERAGES_OF_NEIGHBOURS: by_value,
     ("interpolate",): resized,
 }
-"""From the names of functions to the rule that they share."""
+"""From names of functions to their rule."""

@@ -1,6 +1,6 @@
-"""Autograd functions whose backward pass shares relevance out.
+"""Autograd functions whose backward pass distributes relevance.
 
-Each keeps the total of what arrives, but for what `safe_divide` adds to denominators.
+Each keeps the total relevance, up to what `safe_divide` adds to denominators.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Shares = tuple[float, ...]
 
 
 class _Audit(threading.local):
-    """How much relevance ended where nothing contributes; None while nobody counts."""
+    """The relevance that ended where nothing contributes; None if not counted."""
 
     ended: float | None = None
 
@@ -34,7 +34,7 @@ def counted_ends() -> Iterator[Callable[[], float]]:
     """Count the relevance that ends in backward passes on this thread.
 
     Yields:
-        *callable*: Returns how much it was so far.
+        *callable*: Returns the amount so far.
     """
     before, _AUDIT.ended = _AUDIT.ended, 0.0
     try:
@@ -44,7 +44,7 @@ def counted_ends() -> Iterator[Callable[[], float]]:
 
 
 def _share(relevance: Tensor, total: Tensor) -> Tensor:
-    """Divide relevance by what contributed to it; where nothing did, it ends."""
+    """Divide relevance by the sum of contributions; where that is 0, it ends."""
     _count_ended(relevance, total == 0)
     return safe_divide(relevance, total)
 
@@ -55,7 +55,7 @@ def _count_ended(relevance: Tensor, ends: Tensor) -> None:
 
 
 class Identity(Function):
-    """Relevance passes as it is; what was broadcast is summed."""
+    """Passes relevance unchanged; broadcast dimensions are summed."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, func: Callable[[Tensor], Tensor]) -> Tensor:
@@ -68,7 +68,7 @@ class Identity(Function):
 
 
 class Linear(Function):
-    """Eq. 3 for linear maps: by the parts of x w whose factors have equal signs."""
+    """Eq. 3 for linear maps: by the products x w whose factors have equal signs."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -89,8 +89,8 @@ class Linear(Function):
 class WeightedMap(Function):
     """Eq. 3 for any map that is linear in x and in its weight, such as a convolution.
 
-    Where no product is positive, as happens in convolutions of each channel by itself,
-    the negative ones share relevance in their place.
+    Where no product is positive, as in depthwise convolutions, the negative products
+    share relevance instead.
     """
 
     @staticmethod
@@ -128,11 +128,11 @@ def _by_parts(
     Args:
         product (callable): The linear map.
         x (Tensor): Its operand.
-        weights (tuple[Tensor, Tensor]): Of x's positive and of its negative part.
-        relevance (Tensor): That of the result.
+        weights (tuple[Tensor, Tensor]): The weights of x's positive and negative parts.
+        relevance (Tensor): The relevance of the result.
 
     Returns:
-        *Tensor*, *Tensor*: the relevance of x, and bool, where all products are 0.
+        *Tensor*, *Tensor*: the relevance of x, and where all products are 0, bool.
     """
     with torch._C.DisableTorchFunction(), torch.enable_grad():
         parts = [x.clamp(min=0).requires_grad_(), x.clamp(max=0).requires_grad_()]
@@ -145,7 +145,7 @@ def _by_parts(
 
 
 class ByValue(Function):
-    """A map that is linear in each operand: by what each entry contributed."""
+    """A map that is linear in each operand: by the contribution of each entry."""
 
     @staticmethod
     def forward(
@@ -179,7 +179,7 @@ class ByValue(Function):
 
 
 class Matmul(Function):
-    """Each factor gets what its entries contributed, times the given shares."""
+    """A matrix product: by the contribution of each entry, times the given shares."""
 
     @staticmethod
     def forward(ctx: Any, a: Tensor, b: Tensor, shares: tuple[float, float]) -> Tensor:
@@ -232,7 +232,7 @@ class Sum(Function):
 
 
 class Product(Function):
-    """Two branches share relevance evenly; a scale takes nothing."""
+    """An elementwise product: equal shares to two branches, none to a scale."""
 
     @staticmethod
     def forward(
@@ -256,7 +256,7 @@ class Product(Function):
 
 
 class Outer(Function):
-    """A product of two in which nothing is summed, such as an outer product."""
+    """A product of two operands without a sum, such as an outer product."""
 
     @staticmethod
     def forward(
@@ -286,7 +286,7 @@ class Outer(Function):
 
 
 class Total(Function):
-    """A mean or sum is a linear map with equal weights: relevance goes by value."""
+    """A mean or sum: by value."""
 
     @staticmethod
     def forward(
@@ -307,7 +307,7 @@ class Total(Function):
 
 
 class Spread(Function):
-    """A variance or norm: by the squares of what it is made of."""
+    """A variance or norm: by the squares of its entries."""
 
     @staticmethod
     def forward(
@@ -333,5 +333,5 @@ class Spread(Function):
 
 
 def to_shape(value: Tensor, shape: torch.Size) -> Tensor:
-    """Sum over the dimensions that were broadcast."""
+    """Sum over broadcast dimensions."""
     return value.sum_to_size(shape) if value.shape != shape else value

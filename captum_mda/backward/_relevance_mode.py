@@ -1,4 +1,4 @@
-"""The function mode that applies relevance rules, and refuses what has none."""
+"""The function mode that applies relevance rules, and refuses other functions."""
 
 from __future__ import annotations
 
@@ -28,43 +28,18 @@ from captum_mda.backward._trace import (
     Trace,
     trace_of,
 )
-from captum_mda.vit.function_mode import Rule, RuleMode
+from captum_mda.vit import torch_functions as names
+from captum_mda.vit.function_mode import Rule, RuleMode, rules_by_function
 from captum_mda.vit.torch_functions import (
     function_name,
     functions_named,
     plain_function,
 )
 
-# Entries move, repeat or disappear: autograd's own backward pass keeps their totals.
-_MOVES = functions_named(
-    *("view", "reshape", "view_as", "reshape_as", "flatten", "unflatten", "ravel"),
-    *("transpose", "transpose_", "permute", "t", "swapaxes", "swapdims", "movedim"),
-    *("moveaxis", "adjoint", "squeeze", "squeeze_", "unsqueeze", "unsqueeze_", "cat"),
-    *("concat", "concatenate", "stack", "hstack", "vstack", "dstack", "row_stack"),
-    *("column_stack", "block_diag", "chunk", "split", "split_with_sizes", "hsplit"),
-    *("tensor_split", "vsplit", "dsplit", "unbind", "unsafe_chunk", "unsafe_split"),
-    *("select", "narrow", "index_select", "gather", "take", "take_along_dim"),
-    *("masked_select", "masked_fill", "masked_fill_", "where", "expand", "expand_as"),
-    *("broadcast_to", "broadcast_tensors", "repeat", "repeat_interleave", "tile"),
-    *("roll", "flip", "fliplr", "flipud", "rot90", "diagonal", "diag", "diag_embed"),
-    *("tril", "triu", "tril_", "triu_", "as_strided", "unfold", "im2col", "pad"),
-    *("constant_pad_nd", "contiguous", "clone", "to", "type", "type_as", "float"),
-    *("double", "half", "bfloat16", "cpu", "cuda", "requires_grad_", "alias"),
-    *("pixel_shuffle", "pixel_unshuffle", "channel_shuffle", "native_channel_shuffle"),
-    *("atleast_1d", "atleast_2d", "atleast_3d", "meshgrid", "cartesian_prod"),
-    *("index_copy", "index_copy_", "index_put", "index_put_", "scatter", "scatter_"),
-    *("masked_scatter", "masked_scatter_", "select_scatter", "slice_scatter"),
-    *("diagonal_scatter", "copy_", "__getitem__", "__setitem__", "sort", "msort"),
-    *("topk", "kthvalue", "median", "nanmedian", "mode", "maximum", "minimum", "fmax"),
-    *("fmin", "max_pool1d", "max_pool2d", "max_pool3d", "adaptive_max_pool1d"),
-    *("adaptive_max_pool2d", "adaptive_max_pool3d", "cummax", "cummin"),
-    *("view_as_complex", "view_as_real", "real", "imag", "complex", "resolve_conj"),
-    *("resolve_neg", "pin_memory", "as_subclass", "detach", "slice_copy", "identity"),
-)
-# So it does where only one of the summands carries relevance.
-_SCATTERED_SUMS = functions_named(
-    *("index_add", "index_add_", "scatter_add", "scatter_add_", "put", "put_"),
-)
+# Autograd's own backward pass keeps the totals of entries that are moved.
+_MOVES = functions_named(*names.MOVES)
+# It also keeps them where only one of the summands carries relevance.
+_SCATTERED_SUMS = functions_named(*names.SCATTERED_SUMS)
 
 
 class _AtWork(threading.local):
@@ -80,14 +55,13 @@ _NUMBERS = count()
 class RelevanceMode(RuleMode):
     """Applies the rules of relevance, and refuses functions without one.
 
-    A function without a rule that returns what depends on a branch gets a hook: where
-    relevance arrives there, it is a ValueError that names the function. The same holds
-    for what no function returned that this mode saw, such as a
-    `torch.autograd.Function` of the model's own.
+    The result of a function without a rule gets a hook: if relevance arrives there, the
+    hook raises a ValueError that names the function. The results of functions that the
+    mode does not see, such as a `torch.autograd.Function`, get the same hook.
     """
 
     def __init__(self) -> None:
-        """Take the table of all rules."""
+        """Use the table of all rules."""
         super().__init__(RULES)
         self._begin = graph_position()
         self._number = next(_NUMBERS)
@@ -101,7 +75,7 @@ class RelevanceMode(RuleMode):
     ) -> Any:
         """Apply the function's rule, and follow what carries relevance."""
         kwargs = kwargs or {}
-        if self._number < _AT_WORK.number:  # a rule of a later mode calls this
+        if self._number < _AT_WORK.number:  # called by a rule of a later mode
             return func(*args, **kwargs)
         before, _AT_WORK.number = _AT_WORK.number, self._number
         try:
@@ -151,7 +125,7 @@ class RelevanceMode(RuleMode):
         return result
 
     def require_seen(self, tensor: Tensor) -> None:
-        """Hook a tensor that came about in a way that this mode did not see."""
+        """Hook a tensor that no function seen by this mode has returned."""
         node = tensor.grad_fn
         if node is None or is_traced(tensor):
             return
@@ -163,12 +137,12 @@ class RelevanceMode(RuleMode):
 
 
 def _moved(operands: list[Tensor]) -> Trace:
-    """Entries of one tensor stay what they are, in whatever shape."""
+    """Keep the marks of one tensor whose entries were moved."""
     return trace_of(operands[0]) if len(operands) == 1 else Trace()
 
 
 def _gated(func: Callable[..., Tensor], x: Tensor, dim: int = -1) -> Tensor:
-    """GLU, by the rules of its parts."""
+    """Apply the rules of the parts of GLU."""
     with RelevanceMode():
         a, b = x.chunk(2, dim)
         return product(torch.mul, a, torch.sigmoid(b))
@@ -176,11 +150,7 @@ def _gated(func: Callable[..., Tensor], x: Tensor, dim: int = -1) -> Tensor:
 
 def relevance_rules() -> Mapping[Callable[..., Any], Rule]:
     """Collect the rules, for functions as PyTorch passes them to a function mode."""
-    rules: dict[Callable[..., Any], Rule] = {}
-    for table in (ELEMENTWISE, LINEAR):
-        for names, rule in table.items():
-            rules |= dict.fromkeys(functions_named(*names), rule)
-    rules |= in_place_rules(ELEMENTWISE)
+    rules = rules_by_function(ELEMENTWISE | LINEAR) | in_place_rules(ELEMENTWISE)
     rules[F.scaled_dot_product_attention] = attention_rule(RelevanceMode)
     rules[F.glu] = _gated
     return rules

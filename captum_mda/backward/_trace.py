@@ -1,4 +1,4 @@
-"""What the relevance rules remember of the tensors that relevance flows through."""
+"""Marks that the relevance rules put on tensors."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ _ATTRIBUTE = "_captum_mda_trace"
 
 @dataclass(frozen=True, eq=False)
 class Trace:
-    """How a tensor was made, as far as rules ask for it.
+    """The origin of a tensor, as far as rules depend on it.
 
     Args:
-        is_scale (bool): It only says how much, as the deviation of a norm does:
-            relevance does not go to it where it meets a branch in a product.
-        is_magnitude (bool): Its entries are squares or absolute values; their mean or
-            sum is a scale.
-        shift_of (Tensor, optional): What it is a mean or maximum of; subtracting it
-            from that only shifts.
+        is_scale (bool, optional): Whether it is a scale, such as the deviation in a
+            norm, which gets no relevance in products with a branch. Default: False
+        is_magnitude (bool, optional): Whether its entries are squares or absolute
+            values, whose mean or sum is a scale. Default: False
+        shift_of (Tensor, optional): The tensor that it is a mean or maximum of, whose
+            difference with it is a shift. Default: None
     """
 
     is_scale: bool = False
@@ -41,12 +41,12 @@ def carries(value: object) -> bool:
 
 
 def is_traced(tensor: Tensor) -> bool:
-    """Tell whether a function that was seen returned the tensor."""
+    """Tell whether a function seen by the mode returned the tensor."""
     return hasattr(tensor, _ATTRIBUTE)
 
 
 def trace_of(value: object) -> Trace:
-    """Read a tensor's trace; others have an empty one."""
+    """Read a tensor's trace; empty for tensors without one."""
     trace: Trace = getattr(value, _ATTRIBUTE, _PLAIN)
     return trace
 
@@ -59,7 +59,7 @@ def set_trace(value: Any, trace: Trace = _PLAIN) -> None:
 
 
 def scale_like(result: Tensor, *operands: object) -> Tensor:
-    """Let a result be a scale where everything that it is made of is one."""
+    """Mark a result as a scale if all its operands with relevance are scales."""
     carrying = [value for value in operands if carries(value)]
     if carrying and all(trace_of(value).is_scale for value in carrying):
         set_trace(result, _SCALE)
@@ -79,7 +79,7 @@ def tensors_in(value: Any) -> Iterator[Tensor]:
 
 
 def refuse_relevance(tensor: Tensor, name: str) -> None:
-    """Raise in the backward pass where relevance arrives at what has no rule.
+    """Raise in the backward pass if relevance arrives at a function without a rule.
 
     Args:
         tensor (Tensor): A result, in the graph.
@@ -94,7 +94,7 @@ def refuse_relevance(tensor: Tensor, name: str) -> None:
 
 
 def no_rule_message(name: str) -> str:
-    """Say which function relevance cannot pass, and what to do."""
+    """Write the error for a function without a rule, and how to avoid it."""
     return (
         f"model: relevance arrives at {name}, which has no relevance rule, so that its "
         "total would not be kept; write this step with functions that have one "
@@ -105,7 +105,7 @@ def no_rule_message(name: str) -> str:
 
 
 class _Batch(threading.local):
-    """How many examples the model was called with, on this thread."""
+    """The number of examples that the model was called with, on this thread."""
 
     size: int | None = None
 
@@ -114,17 +114,17 @@ _BATCH = _Batch()
 
 
 def batch_size() -> int | None:
-    """Say how many examples the model runs on; None where it was not called itself."""
+    """Return the number of examples in the model's call; None outside of a call."""
     return _BATCH.size
 
 
 def set_batch_size(size: int | None) -> None:
-    """Note how many examples the model runs on."""
+    """Set the number of examples in the model's call."""
     _BATCH.size = size
 
 
 def graph_position() -> int:
-    """Count the nodes of graphs so far on this thread; later ones are numbered up."""
+    """Return the latest number of an autograd node on this thread."""
     with torch._C.DisableTorchFunction(), torch.enable_grad():
         node = (torch.zeros((), requires_grad=True) * 1).grad_fn
     return position_of(node)

@@ -1,7 +1,7 @@
 """LibraGrad's rules for norms, softmax and activations that are written out.
 
-What a norm divides by only says how much, and is constant. Marks on tensors tell what
-that is: squares, their means, and what is made of those by roots and numbers.
+The denominator of a norm is treated as a constant. Marks on tensors identify it:
+squares, their means, and their roots and multiples.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ _ATTRIBUTE = "_captum_mda_mark"
 
 
 def marked(tensor: Any, mark: Mark) -> Any:
-    """Remember what a tensor is."""
+    """Mark a tensor."""
     setattr(tensor, _ATTRIBUTE, mark)
     return tensor
 
 
 def has_mark(value: object, mark: Mark) -> bool:
-    """Tell whether a tensor is that."""
+    """Tell whether a tensor has a mark."""
     return getattr(value, _ATTRIBUTE, None) == mark
 
 
 def is_branch(value: object) -> bool:
-    """Tell what depends on the input from numbers and parameters."""
+    """Tell whether a value depends on the input, unlike numbers and parameters."""
     return (
         isinstance(value, Tensor)
         and value.requires_grad
@@ -47,7 +47,7 @@ def marking(
 def keeps_scale(
     func: Callable[..., Tensor], x: Tensor, *args: Any, **kwargs: Any
 ) -> Tensor:
-    """Roots and bounds of a scale are one."""
+    """Keep the mark of a scale in its roots and bounds."""
     result = func(x, *args, **kwargs)
     return _like(result, x)
 
@@ -62,7 +62,7 @@ def _like(result: Tensor, x: object) -> Tensor:
 def shifted(
     func: Callable[..., Tensor], a: Any, b: Any, *args: Any, **kwargs: Any
 ) -> Tensor:
-    """A gate with a number added, such as 1 + tanh, is still one; so are scales."""
+    """Keep the marks of gates and scales with a number added, such as 1 + tanh."""
     result = func(a, b, *args, **kwargs)
     for one, other in ((a, b), (b, a)):
         if not isinstance(other, Tensor):
@@ -73,7 +73,7 @@ def shifted(
 
 
 def power(func: Callable[..., Tensor], x: Any, exponent: Any) -> Tensor:
-    """Squares lead to scales; negative powers scale what they meet."""
+    """Mark squares and square roots; detach negative powers."""
     if isinstance(exponent, (int, float)) and isinstance(x, Tensor):
         if exponent < 0:
             return func(x.detach(), exponent)
@@ -84,7 +84,7 @@ def power(func: Callable[..., Tensor], x: Any, exponent: Any) -> Tensor:
 
 
 def mean(func: Callable[..., Tensor], x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-    """The mean of squares is a scale."""
+    """Mark the mean of squares as a scale."""
     result = func(x, *args, **kwargs)
     if has_mark(x, "square"):
         marked(result, "scale")
@@ -92,7 +92,7 @@ def mean(func: Callable[..., Tensor], x: Tensor, *args: Any, **kwargs: Any) -> T
 
 
 def deviation(func: Callable[..., Any], x: Tensor, *args: Any, **kwargs: Any) -> Any:
-    """Variances and standard deviations; the mean that comes with them is no scale."""
+    """Detach variances and standard deviations, but not a mean beside them."""
     if not is_branch(x):
         return func(x, *args, **kwargs)
     result = func(x.detach(), *args, **kwargs)
@@ -104,7 +104,7 @@ def deviation(func: Callable[..., Any], x: Tensor, *args: Any, **kwargs: Any) ->
 
 
 def norm(func: Callable[..., Any], x: Tensor, *args: Any, **kwargs: Any) -> Any:
-    """Norms of tokens; those of pooled vectors are left alone, as their authors do."""
+    """Detach norms of tokens; those of pooled vectors stay, as in published code."""
     if is_branch(x) and x.dim() > 2:
         return func(x.detach(), *args, **kwargs)
     return marked(func(x, *args, **kwargs), "length")
@@ -118,7 +118,7 @@ def normalize(
     eps: float = 1e-12,
     **kwargs: Any,
 ) -> Tensor:
-    """`F.normalize` of tokens, whose length is constant."""
+    """Compute `F.normalize` of tokens with a constant length."""
     if not is_branch(x) or x.dim() < 3:
         return func(x, p, dim, eps, **kwargs)
     length: Tensor = x.detach().norm(p, dim, keepdim=True).clamp_min(eps)
@@ -135,7 +135,7 @@ def quotient(
     activation: bool,
     **kwargs: Any,
 ) -> Tensor:
-    """Denominators are constant, but where both make a softmax, all of it is."""
+    """Detach denominators; of a softmax written as a quotient, detach both parts."""
     if not is_branch(b):
         result = func(a, b, **kwargs)
         if not isinstance(b, Tensor):
@@ -165,6 +165,6 @@ def quotient(
 def reversed(
     quotient: Callable[..., Tensor], func: Callable[..., Tensor], b: Any, a: Any
 ) -> Tensor:
-    """``a / b``, as it arrives from the right."""
+    """Compute the reversed ``a / b``."""
     result: Tensor = quotient(torch.div, a, b)
     return result

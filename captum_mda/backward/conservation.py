@@ -1,4 +1,4 @@
-"""Whether relevance kept its total, and where it did not."""
+"""Checks that relevance keeps its total, and where it does not."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from torch import Tensor
 from captum_mda.backward._relevance_functions import counted_ends
 
 TOLERANCES = {torch.float64: 1e-5, torch.float32: 1e-3}
-"""How much of the relevance that leaves an output may be missing further down."""
+"""The largest accepted share of an output's relevance that is missing later."""
 
 
 def missing_relevance(start: Tensor, found: Tensor) -> Tensor:
-    """Compare the relevance that left each example's output with what arrived.
+    """Compare the total relevance of each example's output with what arrived.
 
     Args:
         start (Tensor): (B, ...), the relevance of the outputs.
-        found (Tensor): (B, ...), the relevance of tokens that all of it leads to.
+        found (Tensor): (B, ...), the relevance of the tokens.
 
     Returns:
-        *Tensor*: (B,), the difference of the totals in proportion to the absolute
-        values that they began with; NaN where relevance is.
+        *Tensor*: (B,), the difference of the totals relative to the sum of absolute
+        values of ``start``; NaN where relevance is NaN.
     """
     begun = start.reshape(len(start), -1)
     total = found.reshape(len(found), -1).sum(dim=1)
@@ -31,7 +31,7 @@ def missing_relevance(start: Tensor, found: Tensor) -> Tensor:
 
 
 def relevance_that_ends(outputs: Tensor, tokens: Tensor, start: Tensor) -> float:
-    """Count the relevance that the rules themselves end, since nothing contributes.
+    """Sum the relevance that ends by the rules, as nothing contributes to a result.
 
     Args:
         outputs (Tensor): (B, ...), with a graph, which is kept.
@@ -49,7 +49,7 @@ def relevance_that_ends(outputs: Tensor, tokens: Tensor, start: Tensor) -> float
 
 
 def largest_loss(outputs: Tensor, tokens: Tensor, start: Tensor) -> str:
-    """Name the function in whose backward pass most relevance is lost or made.
+    """Name the function in whose backward pass the total changes most.
 
     Args:
         outputs (Tensor): (B, ...), with a graph.

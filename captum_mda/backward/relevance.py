@@ -20,34 +20,34 @@ from captum_mda.vit.function_mode import ConstantParameters
 
 
 class RelevancePropagation(MadeByCall):
-    """Makes the backward pass of a model carry relevance in place of gradients.
+    """Makes the backward pass of a model propagate relevance instead of gradients.
 
     Inside the ``with``, `torch.autograd.grad(outputs, x, start)` returns the relevance
-    of x where ``start`` is that of the outputs, by the rules of Chefer, Gur and Wolf
-    (CVPR 2021, Sec. 3.1) with alpha = 1. The forward pass computes what it always does.
+    of x, given the relevance ``start`` of the outputs, by the rules of Chefer, Gur and
+    Wolf (CVPR 2021, Sec. 3.1) with alpha = 1. The forward pass is unchanged.
 
-    - Linear maps spread relevance by the parts of x w with equal signs; biases get
-      none (Eq. 3).
-    - Sums of two branches spread it by their values; then each branch's total is set
-      to its share of the absolute totals, for each example (Eq. 8 to 10).
+    - Linear maps share relevance by the products x w whose factors have equal signs;
+      biases get none (Eq. 3).
+    - Sums of two branches share it by value; then each branch's total is scaled to its
+      share of the absolute totals, per example (Eq. 8 to 10).
     - Products of matrices or branches give a half to each factor.
-    - Softmax, activations, norms and scalings pass it on as it is.
+    - Softmax, activations, norms and scalings pass it unchanged.
 
-    What reaches the first block is then what left the outputs. All parameters are
-    constants meanwhile and get no gradient; models on `nn.MultiheadAttention`,
-    LayerScale, gated MLPs and attention poolers are covered.
+    The total relevance at the first block is then that of the outputs. All parameters
+    are constants inside the ``with`` and get no gradient. Models with
+    `nn.MultiheadAttention`, LayerScale, gated MLPs and attention poolers are covered.
 
-    The rules know functions in all their spellings: a linear map may be `F.linear`,
+    The rules apply to functions in all spellings: a linear map may be `F.linear`,
     ``x @ w``, `torch.addmm`, `torch.einsum`, `torch.tensordot` or a convolution, a mean
-    ``x.sum(1) / n``, a norm or a softmax written out. Where relevance arrives at a
-    function without a rule (or at a `torch.autograd.Function` of the model's own), the
-    backward pass raises a ValueError that names it. What a linear map loses where none
-    of its products is positive ends there, as in the published code.
+    may be ``x.sum(1) / n``, and a norm or a softmax may be written out. If relevance
+    arrives at a function without a rule (or at a `torch.autograd.Function` of the
+    model), the backward pass raises a ValueError that names it. Relevance of a linear
+    map ends where none of its products is positive, as in the published code.
 
     Args:
-        model (nn.Module): The model about to be run.
-        dtype (torch.dtype, optional): The precision that it computes in; None: as it
-            is. The rules divide by sums near 0, so that float32 may be far from exact.
+        model (nn.Module): The model that will run.
+        dtype (torch.dtype, optional): The precision that the model computes in. None:
+            its own. The rules divide by sums near 0, so that float32 may be inaccurate.
             Default: torch.float64
 
     Raises:
@@ -83,7 +83,7 @@ class RelevancePropagation(MadeByCall):
     def __init__(
         self, model: nn.Module, dtype: torch.dtype | None = torch.float64
     ) -> None:
-        """Check the model; the rules hold from `__enter__` on."""
+        """Check the model; the rules apply from `__enter__` on."""
         if not isinstance(model, nn.Module):
             raise TypeError(
                 f"model: got {type(model).__name__}, takes a torch.nn.Module"
@@ -97,7 +97,7 @@ class RelevancePropagation(MadeByCall):
         self._stacks: list[ExitStack] = []
 
     def __enter__(self) -> RelevancePropagation:
-        """Let the rules hold on this thread."""
+        """Apply the rules on this thread."""
         with ExitStack() as stack:
             stack.enter_context(eager_execution(self.model))
             mode = stack.enter_context(RelevanceMode())
@@ -108,16 +108,16 @@ class RelevancePropagation(MadeByCall):
 
     def __exit__(
         self,
-        kind: type[BaseException] | None,
+        error_type: type[BaseException] | None,
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Take everything back; errors pass."""
-        self._stacks.pop().__exit__(kind, error, traceback)
+        """Remove the rules; errors propagate."""
+        self._stacks.pop().__exit__(error_type, error, traceback)
 
 
 def _watch(model: nn.Module, mode: RelevanceMode, stack: ExitStack) -> None:
-    """Note how many examples the model runs on, and check what it returns."""
+    """Record the number of examples of each call, and check the outputs."""
     stack.callback(set_batch_size, batch_size())
 
     def enter(module: nn.Module, args: Any, kwargs: Any) -> None:

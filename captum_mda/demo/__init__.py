@@ -1,8 +1,8 @@
-"""A small Vision Transformer and endless labelled pictures, for examples and tests.
+"""A small Vision Transformer and a generator of labelled images.
 
-The pictures show one of ten shapes on a cluttered background and come with the shape's
-exact mask, so that an explanation can be compared with what decides the class. Model
-and pictures are in the package: nothing is downloaded.
+Each image shows one of ten shapes on a cluttered background and has the shape's exact
+mask, so that an explanation can be compared with the shape that decides the class. The
+package contains the model's weights; nothing is downloaded.
 """
 
 from __future__ import annotations

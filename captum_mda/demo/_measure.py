@@ -1,4 +1,4 @@
-"""The demo model's figures on samples that it was not trained on."""
+"""Measurements of the demo model on samples that it was not trained on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The demo model: how it is built, kept in a file and loaded."""
+"""The demo model: how it is built, saved and loaded."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ WEIGHTS_PATH = Path(__file__).with_name("weights.safetensors")
 def build_model(architecture: dict[str, Any]) -> VisionTransformer:
     """Build a VisionTransformer with random weights.
 
-    The global state of randomness is left as it was.
+    The global random number generators are not changed.
 
     Args:
         architecture (dict): Keyword arguments of `timm`'s VisionTransformer.
@@ -65,8 +65,8 @@ def build_model(architecture: dict[str, Any]) -> VisionTransformer:
 def load_model() -> VisionTransformer:
     """Load the small Vision Transformer that comes with the package.
 
-    It tells the ten shapes of `make_samples` apart. Nothing is downloaded, and the
-    global state of randomness is left as it was.
+    It classifies the ten shapes of `make_samples`. Nothing is downloaded, and the
+    global random number generators are not changed.
 
     Returns:
         *VisionTransformer*: a plain `timm` model in evaluation mode on the CPU, with
@@ -95,7 +95,7 @@ def load_weights(path: str | os.PathLike[str]) -> VisionTransformer:
         *VisionTransformer*: the model, in evaluation mode, with float32 parameters.
 
     Raises:
-        ValueError: If the file is damaged or holds something else.
+        ValueError: If the file is damaged or has other contents.
         FileNotFoundError: If there is no such file.
     """
     try:
@@ -120,7 +120,7 @@ def load_weights(path: str | os.PathLike[str]) -> VisionTransformer:
 
 
 def read_figures(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Read the figures that `save_weights` put into a file's header.
+    """Read the figures that `save_weights` wrote into a file's header.
 
     Args:
         path (path): The safetensors file.
@@ -136,10 +136,10 @@ def read_figures(path: str | os.PathLike[str]) -> dict[str, Any]:
 def save_weights(
     path: str | os.PathLike[str], model: VisionTransformer, figures: dict[str, Any]
 ) -> None:
-    """Write a model's weights in half precision, with what is needed to load them.
+    """Write a model's weights in half precision, with the data needed to load them.
 
     Args:
-        path (path): The safetensors file; it is written beside and renamed.
+        path (path): The safetensors file; a temporary file is written and renamed.
         model (VisionTransformer): A model built with `ARCHITECTURE`.
         figures (dict): Measured figures to keep in the file's header.
     """

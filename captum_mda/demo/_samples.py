@@ -1,4 +1,4 @@
-"""Samples in the demo model's input space, and the way back to pictures."""
+"""Samples in the demo model's input space, and their conversion to images."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ __all__ = [
 ]
 
 MEAN = (0.5, 0.5, 0.5)
-"""What is subtracted from each channel of a picture in [0, 1]: 0 is mid-grey."""
+"""The mean subtracted from each channel of an image in [0, 1]; 0 is mid-grey."""
 
 STD = (0.25, 0.25, 0.25)
-"""What each channel is then divided by."""
+"""The standard deviation that each channel is then divided by."""
 
 
 class DemoSamples(NamedTuple):
     """Images of one object each, their labels and the objects' masks."""
 
     images: Tensor
-    """float32 of shape (n, 3, H, W), normalised: `model(images)` is right as it is."""
+    """float32 of shape (n, 3, H, W), normalised for the model."""
 
     labels: Tensor
     """int64 of shape (n,), indices into `CLASS_NAMES`."""
@@ -48,7 +48,7 @@ class DemoSamples(NamedTuple):
     """bool of shape (n, 1, H, W), true on the object's pixels."""
 
     def __repr__(self) -> str:
-        """Write a line for each of the first samples."""
+        """Write one line per sample, of the first samples."""
         return as_text(*self._summary())
 
     def _repr_html_(self) -> str:
@@ -69,12 +69,13 @@ def make_samples(n: int, seed: int) -> DemoSamples:
     """Draw images of one object each on cluttered, textured backgrounds.
 
     The same seed gives the same samples, and sample `i` of a seed does not depend on
-    `n`. Samples 0 to 9, 10 to 19 and so on hold each of the ten classes once. The
-    global states of randomness are neither read nor changed.
+    `n`. Samples 0 to 9, 10 to 19 and so on contain each of the ten classes once. The
+    global random number generators are neither read nor changed.
 
     Args:
         n (int): The number of samples, at least 0.
-        seed (int): Which samples, at least 0. The model was trained on seeds 0 and 1.
+        seed (int): The seed of the samples, at least 0. The model was trained on the
+            seeds 0 and 1.
 
     Returns:
         *DemoSamples* of:
@@ -95,34 +96,34 @@ def make_samples(n: int, seed: int) -> DemoSamples:
         (torch.Size([2, 3, 64, 64]), torch.Size([2]), torch.Size([2, 1, 64, 64]))
     """
     n, seed = _natural_number("n", n), _natural_number("seed", seed)
-    pictures = np.empty((n, IMAGE_SIZE, IMAGE_SIZE, 3), dtype=np.uint8)
+    pixels = np.empty((n, IMAGE_SIZE, IMAGE_SIZE, 3), dtype=np.uint8)
     masks = np.empty((n, 1, IMAGE_SIZE, IMAGE_SIZE), dtype=np.bool_)
     labels = np.empty(n, dtype=np.int64)
     for index in range(n):
         scene = render_scene(seed, index)
-        pictures[index], masks[index, 0] = scene.image, scene.mask
+        pixels[index], masks[index, 0] = scene.image, scene.mask
         labels[index] = scene.label
     return DemoSamples(
-        normalize_bytes(pictures), torch.from_numpy(labels), torch.from_numpy(masks)
+        normalize_bytes(pixels), torch.from_numpy(labels), torch.from_numpy(masks)
     )
 
 
-def normalize_bytes(pictures: npt.NDArray[np.uint8]) -> Tensor:
-    """Bring pictures of bytes into the model's input space.
+def normalize_bytes(images: npt.NDArray[np.uint8]) -> Tensor:
+    """Normalise images of bytes for the model.
 
     Args:
-        pictures (ndarray): uint8 of shape (n, H, W, 3).
+        images (ndarray): uint8 of shape (n, H, W, 3).
 
     Returns:
         *Tensor*: float32 of shape (n, 3, H, W), within [-2, 2].
     """
-    colours = torch.from_numpy(pictures).permute(0, 3, 1, 2).contiguous() / 255.0
+    colours = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous() / 255.0
     mean, std = _channel_statistics(colours)
     return (colours - mean) / std
 
 
 def denormalize(images: Tensor) -> Tensor:
-    """Bring images from the model's input space back to colours.
+    """Convert normalised images to colours.
 
     Args:
         images (Tensor): Floating point of shape (..., 3, H, W), normalised.
@@ -143,10 +144,10 @@ def denormalize(images: Tensor) -> Tensor:
 
 
 def _colours(name: str, images: Tensor) -> Tensor:
-    """Check normalised images, and bring them back to colours."""
+    """Check normalised images, and convert them to colours."""
     if not isinstance(images, Tensor) or not images.is_floating_point():
-        kind = images.dtype if isinstance(images, Tensor) else type(images).__name__
-        raise TypeError(f"{name}: got {kind}, takes a floating point tensor")
+        got = images.dtype if isinstance(images, Tensor) else type(images).__name__
+        raise TypeError(f"{name}: got {got}, takes a floating point tensor")
     require_tensor(name, images)
     if images.ndim < 3 or images.shape[-3] != 3:
         raise ValueError(
@@ -157,13 +158,13 @@ def _colours(name: str, images: Tensor) -> Tensor:
 
 
 def to_pil(image: Tensor) -> Image:
-    """Turn one normalised image into a picture.
+    """Convert one normalised image to a PIL image.
 
     Args:
         image (Tensor): Floating point of shape (3, H, W), normalised.
 
     Returns:
-        *PIL.Image.Image*: the picture, RGB with eight bits a channel.
+        *PIL.Image.Image*: RGB with eight bits per channel.
 
     Raises:
         TypeError: If `image` is not a floating point tensor.

@@ -1,4 +1,4 @@
-"""The object classes: each shape is one predicate on the unit disc."""
+"""The object classes: each shape is a predicate on the unit disc."""
 
 from __future__ import annotations
 

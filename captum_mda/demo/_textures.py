@@ -1,6 +1,6 @@
-"""Surfaces and clutter: all that is in a picture apart from the object.
+"""Surfaces and clutter: everything in an image except the object.
 
-Every function draws from the generator it is given and knows nothing of the label.
+Every function draws from a given random number generator, independently of the label.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ __all__ = ["add_clutter", "noise_field", "pixel_grid", "random_texture"]
 
 @cache
 def pixel_grid(size: int) -> tuple[Array, Array]:
-    """The x and y coordinates of the pixel centres, in pixels.
+    """Compute the x and y coordinates of the pixel centres, in pixels.
 
     Args:
-        size: The picture's side in pixels.
+        size: The image's side in pixels.
 
     Returns:
         Two read-only float32 arrays of shape (size, size).
@@ -32,7 +32,7 @@ def pixel_grid(size: int) -> tuple[Array, Array]:
 
 @cache
 def _interpolation(size: int, cells: int) -> Array:
-    """The (size, cells) matrix that stretches `cells` values linearly to `size`."""
+    """Make the (size, cells) matrix that interpolates `cells` values linearly."""
     position = np.linspace(0.0, cells - 1.0, size)[:, None]
     distance = abs(position - np.arange(cells)[None, :])
     weights: Array = np.maximum(0.0, 1.0 - distance).astype(np.float32)
@@ -40,11 +40,11 @@ def _interpolation(size: int, cells: int) -> Array:
 
 
 def noise_field(rng: np.random.Generator, size: int) -> Array:
-    """Smooth noise of several scales with zero mean and unit standard deviation.
+    """Draw smooth noise of several scales with mean 0 and standard deviation 1.
 
     Args:
-        rng: The source of randomness.
-        size: The picture's side in pixels.
+        rng: The random number generator.
+        size: The image's side in pixels.
 
     Returns:
         A float32 array of shape (size, size).
@@ -84,13 +84,13 @@ def _checks(rng: np.random.Generator, size: int) -> Array:
 
 
 def random_texture(rng: np.random.Generator, size: int) -> Array:
-    """A coloured surface: a base colour, a pattern and noise of several scales.
+    """Draw a coloured surface: a base colour, a pattern and noise of several scales.
 
-    Backgrounds and objects are both made of it, so neither is known by its surface.
+    Backgrounds and objects have such surfaces, so that surfaces do not tell them apart.
 
     Args:
-        rng: The source of randomness.
-        size: The picture's side in pixels.
+        rng: The random number generator.
+        size: The image's side in pixels.
 
     Returns:
         A float32 array of shape (size, size, 3), near [0, 1] but not clipped to it.
@@ -108,7 +108,7 @@ def random_texture(rng: np.random.Generator, size: int) -> Array:
 
 
 def _segment_distance(size: int, start: Array, end: Array) -> Array:
-    """Each pixel's distance from the segment between two points."""
+    """Compute each pixel's distance from the segment between two points."""
     x, y = pixel_grid(size)
     step = end - start
     along = ((x - start[0]) * step[0] + (y - start[1]) * step[1]) / (step @ step + 1e-6)
@@ -139,7 +139,7 @@ def _corner(rng: np.random.Generator, size: int) -> Array:
 
 
 def _arc(rng: np.random.Generator, size: int) -> Array:
-    # At most two fifths of a thin circle, so that no ring or disc comes of it.
+    # At most two fifths of a thin circle, so that it is no ring or disc.
     x, y = pixel_grid(size)
     centre = rng.uniform(0.0, size, 2)
     radius, half_width = rng.uniform(0.1, 0.3) * size, rng.uniform(0.6, 1.8)
@@ -167,25 +167,25 @@ def _blob(rng: np.random.Generator, size: int) -> Array:
 _PIECES = (_stroke, _corner, _arc, _blob)
 
 
-def add_clutter(rng: np.random.Generator, picture: Array) -> Array:
-    """Draw strokes, corners, arcs and blobs over a picture.
+def add_clutter(rng: np.random.Generator, image: Array) -> Array:
+    """Draw strokes, corners, arcs and blobs over an image.
 
-    No piece is a whole object of any class, and the pieces are thinner or smaller than
-    the objects are.
+    No piece is a whole object of a class; the pieces are thinner or smaller than the
+    objects.
 
     Args:
-        rng: The source of randomness.
-        picture: The surface to draw on, of shape (size, size, 3).
+        rng: The random number generator.
+        image: The surface to draw on, of shape (size, size, 3).
 
     Returns:
         A new float32 array of shape (size, size, 3).
     """
-    size = picture.shape[0]
+    size = image.shape[0]
     shading = 0.05 * noise_field(rng, size)[..., None]  # (H, W, 1)
     for _ in range(rng.integers(5, 13)):
         piece = _PIECES[rng.integers(len(_PIECES))]
-        # A piece's value is its depth in pixels, so a clip smooths the edge.
+        # The values are depths in pixels, so that clipping smooths the edge.
         coverage = np.clip(piece(rng, size) + 0.5, 0.0, 1.0)[..., None]
         colour = rng.uniform(0.1, 0.9, 3) + shading
-        picture = picture + coverage * (colour - picture)
-    return np.asarray(picture, dtype=np.float32)
+        image = image + coverage * (colour - image)
+    return np.asarray(image, dtype=np.float32)

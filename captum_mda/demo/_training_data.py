@@ -1,4 +1,4 @@
-"""What the demo model is trained on: stored scenes, varied batch by batch."""
+"""The training data of the demo model: stored scenes, with variations per batch."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from captum_mda.demo._samples import normalize_bytes
 from captum_mda.demo._shapes import CLASS_NAMES
 from captum_mda.demo.generator import IMAGE_SIZE, PATCH_SIZE, render_scene
 
-__all__ = ["Batch", "ScenePool", "batches", "blur", "render_pool"]
+__all__ = ["ScenePool", "TrainingBatch", "batches", "blur", "render_pool"]
 
-# Of each batch: shares whose object is gone, which are to be of no class, and the share
-# whose patches are partly gone, which keep their labels.
+# Shares of each batch: images whose object is blanked or blurred, which get uniform
+# targets, and images with some patches hidden, which keep their labels.
 _BLANK_SHARE, _BLURRED_SHARE, _PARTIAL_SHARE = 1 / 64, 2 / 64, 1 / 8
-# Of the pool: one background without an object for so many samples.
+# The pool has one background without an object per so many samples.
 _SAMPLES_PER_BACKGROUND = 20
 _NO_CLASS = -1
 
@@ -30,15 +30,15 @@ _NO_CLASS = -1
 class ScenePool(NamedTuple):
     """Rendered scenes; those without an object have the label -1."""
 
-    pictures: npt.NDArray[np.uint8]
+    images: npt.NDArray[np.uint8]
     """Of shape (n, H, W, 4): the colours and the object's mask of zeros and ones."""
 
     labels: npt.NDArray[np.int64]
     """Of shape (n,)."""
 
 
-class Batch(NamedTuple):
-    """What one step of training sees."""
+class TrainingBatch(NamedTuple):
+    """The data of one training step."""
 
     images: Tensor
     """float32 of shape (B, 3, H, W), in the model's input space."""
@@ -56,14 +56,14 @@ def render_pool(samples: int, seed: int, folder: Path) -> ScenePool:
     Args:
         samples: The number of samples.
         seed: The seed of the samples.
-        folder: Where the file is made.
+        folder: The folder of the file.
 
     Returns:
         The samples, followed by the backgrounds.
     """
     backgrounds = -(-samples // _SAMPLES_PER_BACKGROUND)
-    pictures = np.lib.format.open_memmap(
-        folder / "pictures.npy",
+    images = np.lib.format.open_memmap(
+        folder / "images.npy",
         mode="w+",
         dtype=np.uint8,
         shape=(samples + backgrounds, IMAGE_SIZE, IMAGE_SIZE, 4),
@@ -71,23 +71,23 @@ def render_pool(samples: int, seed: int, folder: Path) -> ScenePool:
     labels = np.full(samples + backgrounds, _NO_CLASS, dtype=np.int64)
     for index in trange(samples, desc="render", mininterval=5.0):
         scene = render_scene(seed, index)
-        pictures[index, ..., :3], pictures[index, ..., 3] = scene.image, scene.mask
+        images[index, ..., :3], images[index, ..., 3] = scene.image, scene.mask
         labels[index] = scene.label
         if index % _SAMPLES_PER_BACKGROUND == 0:
             place = samples + index // _SAMPLES_PER_BACKGROUND
-            pictures[place, ..., :3] = scene.background
-    return ScenePool(pictures, labels)
+            images[place, ..., :3] = scene.background
+    return ScenePool(images, labels)
 
 
 def batches(
     pool: ScenePool, batch_size: int, rng: np.random.Generator
-) -> Iterator[Batch]:
+) -> Iterator[TrainingBatch]:
     """Go through a pool once, in random order, with variations.
 
     Args:
         pool: The scenes.
         batch_size: The number of images in a batch; an incomplete one is left out.
-        rng: The source of randomness.
+        rng: The random number generator.
 
     Yields:
         The batches.
@@ -95,13 +95,13 @@ def batches(
     order = rng.permutation(len(pool.labels))
     for first in range(0, len(order) - batch_size + 1, batch_size):
         chosen = order[first : first + batch_size]
-        pictures = pool.pictures[chosen]
+        images = pool.images[chosen]
         if rng.integers(2):
-            pictures = pictures[:, :, ::-1]
-        # Any order of the channels makes colours that are as likely as the first.
-        colours = np.ascontiguousarray(pictures[..., rng.permutation(3)])
-        masks = np.ascontiguousarray(pictures[:, None, ..., 3])
-        batch = Batch(
+            images = images[:, :, ::-1]
+        # Colours are equally likely in any order of the channels.
+        colours = np.ascontiguousarray(images[..., rng.permutation(3)])
+        masks = np.ascontiguousarray(images[:, None, ..., 3])
+        batch = TrainingBatch(
             normalize_bytes(colours),
             _targets(torch.from_numpy(pool.labels[chosen])),
             torch.from_numpy(masks).float(),
@@ -116,8 +116,8 @@ def _targets(labels: Tensor) -> Tensor:
     return torch.where(labels[:, None] == _NO_CLASS, 1.0 / classes, known)
 
 
-def _hide_objects(batch: Batch, rng: np.random.Generator) -> None:
-    """Blank or blur the first images of a batch, and take patches out of the next."""
+def _hide_objects(batch: TrainingBatch, rng: np.random.Generator) -> None:
+    """Blank or blur the first images of a batch, and hide patches of the next."""
     images, targets, masks = batch
     blank, blurred, partial = (
         round(share * len(images))
@@ -138,7 +138,7 @@ def _hide_objects(batch: Batch, rng: np.random.Generator) -> None:
 
 
 def _random_patches(n: int, rng: np.random.Generator) -> Tensor:
-    """Masks of patches to keep, from nearly none to nearly all, of (n, 1, H, W)."""
+    """Draw masks (n, 1, H, W) that keep from few to most of the patches."""
     side = IMAGE_SIZE // PATCH_SIZE
     kept = rng.random((n, 1, side, side)) < rng.uniform(0.1, 0.9, (n, 1, 1, 1))
     pixels = kept.repeat(PATCH_SIZE, axis=2).repeat(PATCH_SIZE, axis=3)

@@ -1,8 +1,8 @@
-"""Procedural pictures of one object each, with the object's exact mask.
+"""Procedural images of one object each, with the object's exact mask.
 
-A picture is a cluttered, textured background with one shape drawn over it. The shape's
-outline is the label's only trace: surface, colour, size, angle and place are drawn from
-distributions that the label does not enter.
+An image is a cluttered, textured background with one shape drawn over it. The label
+determines only the shape's outline: surface, colour, size, angle and place are drawn
+from distributions that do not depend on it.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from captum_mda.demo._textures import add_clutter, pixel_grid, random_texture
 __all__ = ["IMAGE_SIZE", "PATCH_SIZE", "Scene", "label_of", "render_scene"]
 
 IMAGE_SIZE = 64
-"""Side of a picture, in pixels."""
+"""Side of an image, in pixels."""
 
 PATCH_SIZE = 8
 """Side of one of the demo model's patches, in pixels."""
 
-# First words of the seeds, so that labels and pictures are separate streams.
-_LABEL_STREAM, _PICTURE_STREAM = 1, 2
+# Parts of the seeds, so that labels and images use separate random streams.
+_LABEL_STREAM, _IMAGE_STREAM = 1, 2
 _SUPERSAMPLING = 4
 _RADIUS_RANGE = (12.5, 18.5)
 _ANGLE_RANGE = (-np.pi / 8.0, np.pi / 8.0)
@@ -33,13 +33,13 @@ _LUMINANCE = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 
 
 class Scene(NamedTuple):
-    """One rendered sample and the parts it was made of."""
+    """One rendered sample and its parts."""
 
     image: npt.NDArray[np.uint8]
-    """The picture, of shape (H, W, 3)."""
+    """The image, of shape (H, W, 3)."""
 
     background: npt.NDArray[np.uint8]
-    """The same picture without its object, of shape (H, W, 3)."""
+    """The same image without its object, of shape (H, W, 3)."""
 
     coverage: Array
     """The share of each pixel that the object covers, of shape (H, W), in [0, 1]."""
@@ -54,12 +54,12 @@ class Scene(NamedTuple):
 
     @property
     def mask(self) -> Mask:
-        """The pixels of which the object covers at least half, of shape (H, W)."""
+        """The pixels that the object covers by at least half, of shape (H, W)."""
         return self.coverage >= 0.5
 
 
 def label_of(seed: int, index: int) -> int:
-    """The label of one sample; each block of ten samples holds every class once.
+    """Compute the label of a sample; each block of ten has every class once.
 
     Args:
         seed: The seed of the set, at least 0.
@@ -74,7 +74,7 @@ def label_of(seed: int, index: int) -> int:
 
 
 def render_scene(seed: int, index: int) -> Scene:
-    """Draw one sample, which depends on nothing but the two arguments.
+    """Draw one sample, which depends only on the two arguments.
 
     Args:
         seed: The seed of the set, at least 0.
@@ -89,7 +89,7 @@ def render_scene(seed: int, index: int) -> Scene:
         ((64, 64, 3), True)
     """
     label = label_of(seed, index)
-    rng = np.random.default_rng([seed, _PICTURE_STREAM, index])
+    rng = np.random.default_rng([seed, _IMAGE_STREAM, index])
     background = add_clutter(rng, random_texture(rng, IMAGE_SIZE))
     background = np.clip(background, 0.0, 1.0)
 
@@ -113,10 +113,10 @@ def render_scene(seed: int, index: int) -> Scene:
 def _coverage(
     shape: Predicate, radius: float, centre: npt.NDArray[np.float64], angle: float
 ) -> Array:
-    """The share of each pixel inside a turned, scaled and shifted shape."""
+    """Compute the share of each pixel inside a rotated, scaled and shifted shape."""
     side = _SUPERSAMPLING * IMAGE_SIZE
     x, y = (grid / _SUPERSAMPLING for grid in pixel_grid(side))
-    # Only the shape's box needs to be evaluated; it is wholly inside the picture.
+    # Only the shape's box is evaluated; it is inside the image.
     first = np.floor(_SUPERSAMPLING * (centre - radius)).astype(int)
     last = np.ceil(_SUPERSAMPLING * (centre + radius)).astype(int)
     box = slice(first[1], last[1]), slice(first[0], last[0])
@@ -131,7 +131,7 @@ def _coverage(
 def _luminance_around(
     background: Array, centre: npt.NDArray[np.float64], radius: float
 ) -> float:
-    """Mean luminance of the background where the object will be and close to it."""
+    """Average the background's luminance at and around the place of the object."""
     x, y = pixel_grid(IMAGE_SIZE)
     near = np.hypot(x - centre[0], y - centre[1]) <= 1.3 * radius
     return float((background[near] @ _LUMINANCE).mean())
@@ -140,7 +140,7 @@ def _luminance_around(
 def _set_apart(
     rng: np.random.Generator, surface: Array, coverage: Array, around: float
 ) -> Array:
-    """Lighten or darken the object's surface until it stands out from `around`."""
+    """Lighten or darken the object's surface to contrast with `around`."""
     contrast = rng.uniform(*_CONTRAST_RANGE) * rng.choice([-1.0, 1.0])
     if not 0.1 <= around + contrast <= 0.9:
         contrast = -contrast
@@ -149,11 +149,11 @@ def _set_apart(
     return np.asarray(np.clip(apart, 0.0, 1.0), dtype=np.float32)
 
 
-def _upright(picture: Array) -> Array:
-    """Turn the y axis, which points up for the shapes' formulas, to point down."""
-    return np.ascontiguousarray(picture[::-1])
+def _upright(image: Array) -> Array:
+    """Flip the y axis, which points up in the shapes' formulas."""
+    return np.ascontiguousarray(image[::-1])
 
 
-def _to_bytes(picture: Array) -> npt.NDArray[np.uint8]:
-    # Eight bits swallow the last-digit differences between machines' libraries.
-    return np.round(255.0 * picture).astype(np.uint8)
+def _to_bytes(image: Array) -> npt.NDArray[np.uint8]:
+    # Rounding to eight bits removes small differences between machines.
+    return np.round(255.0 * image).astype(np.uint8)

@@ -1,9 +1,9 @@
 """Train the demo model: ``python -m captum_mda.demo.train --out weights.safetensors``.
 
-The weights are written after every epoch, and the figures, measured on fresh samples
-with the weights as they are in the file, beside them as ``figures.json``. With
-``--start FILE`` training goes on from earlier weights; the figures keep the commands of
-both runs.
+The weights are written after every epoch. The figures, measured on fresh samples with
+the weights of the file, are written beside them as ``figures.json``. With
+``--start FILE`` training continues from earlier weights; the figures list the commands
+of both runs.
 """
 
 from __future__ import annotations
@@ -39,7 +39,12 @@ from captum_mda.demo._model import (
     read_figures,
     save_weights,
 )
-from captum_mda.demo._training_data import Batch, batches, render_pool, ScenePool
+from captum_mda.demo._training_data import (
+    batches,
+    render_pool,
+    ScenePool,
+    TrainingBatch,
+)
 from captum_mda.demo.generator import PATCH_SIZE
 
 if TYPE_CHECKING:
@@ -47,7 +52,7 @@ if TYPE_CHECKING:
 
 __all__ = ["main", "train"]
 
-# Training, the progress display and the published figures are not to share a seed.
+# Training, the progress display and the published figures use different seeds.
 _PROGRESS_SEED, _FIGURES_SEED = 1_000_001, 1_000_002
 _WARMUP_STEPS = 500
 _AVERAGE_DECAY = 0.998
@@ -58,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Train a model, write it and measure it.
 
     Args:
-        arguments: The command line's words, by default the process's own.
+        arguments: The command line's words. None: those of the process.
     """
     options = _parse(arguments)
     torch.manual_seed(options.seed)
@@ -116,7 +121,7 @@ def train(pool: ScenePool, options: argparse.Namespace) -> None:
 
 
 def _start(path: Path | None) -> VisionTransformer:
-    """The model before training: a trained one or a new one."""
+    """Make the model to train: a trained one or a new one."""
     model = _new_model() if path is None else load_weights(path)
     for module in model.modules():
         if hasattr(module, "fused_attn"):
@@ -127,7 +132,7 @@ def _start(path: Path | None) -> VisionTransformer:
 
 
 def _new_model() -> VisionTransformer:
-    """A new model; its positions start as sines, which learn faster than noise."""
+    """Make a new model; positions start as sines, which learn faster than noise."""
     from timm.layers.pos_embed_sincos import build_sincos2d_pos_embed
 
     model = build_model(ARCHITECTURE)
@@ -141,7 +146,7 @@ def _new_model() -> VisionTransformer:
 
 
 def _parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Only matrices decay: not biases, norms, tokens or positions."""
+    """Let only matrices decay, and no biases, norms, tokens or positions."""
     decaying = [p for p in model.parameters() if p.ndim in (2, 4)]
     others = [p for p in model.parameters() if p.ndim not in (2, 4)]
     return [
@@ -158,13 +163,12 @@ def _warmup_cosine(step: int, steps: int) -> float:
 
 
 def _losses(
-    model: VisionTransformer, mask_head: nn.Linear, batch: Batch
+    model: VisionTransformer, mask_head: nn.Linear, batch: TrainingBatch
 ) -> tuple[Tensor, Tensor]:
-    """The loss to follow, and its part that is about the class.
+    """Compute the training loss, and its part for the class.
 
-    Halfway through the model, each patch is also to tell which of its pixels are the
-    object's. That teaches it early what an object is, which labels alone do slowly; the
-    head that reads it is not kept.
+    Halfway through the model, a second head predicts for each patch which of its pixels
+    belong to the object. This speeds up training; the head is not kept.
     """
     with torch.autocast("cpu", torch.bfloat16):
         passed = model.forward_intermediates(
@@ -207,7 +211,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _command(options: argparse.Namespace) -> str:
-    """The command that repeats this run, with the files' names for their paths."""
+    """Write the command that repeats this run, with names instead of paths."""
     words = ["python", "-m", "captum_mda.demo.train"]
     for name, value in vars(options).items():
         if value is not None:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from captum_mda.magnitude.solvers import DensitySolver, FloatArray, SOLVERS
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Float64
 
 Solver = str | DensitySolver
 """A solver's name, or a callable of `DensitySolver`'s signature."""
@@ -15,7 +20,10 @@ Solver = str | DensitySolver
 SOLVER_TOLERANCE = 1e-6
 
 
-def mean_response(insertion_curve: Tensor, deletion_curve: Tensor) -> Tensor:
+def mean_response(
+    insertion_curve: Float[Tensor, "B points"],
+    deletion_curve: Float[Tensor, "B points"],
+) -> Float64[Tensor, "B points"]:
     """Average both monotone responses of one order: MR_mean, Eq. 7.
 
     Args:
@@ -28,7 +36,9 @@ def mean_response(insertion_curve: Tensor, deletion_curve: Tensor) -> Tensor:
     return (insertion_curve.double() + 1.0 - deletion_curve.double()) / 2.0
 
 
-def resampled(curve: Tensor, n_features: int) -> Tensor:
+def resampled(
+    curve: Float64[Tensor, "B points"], n_features: int
+) -> Float64[Tensor, "B {n_features}+1"]:
     """Read a curve of any number of steps at N + 1 equally spaced points.
 
     Args:
@@ -44,7 +54,9 @@ def resampled(curve: Tensor, n_features: int) -> Tensor:
     return torch.from_numpy(np.stack(rows))
 
 
-def fit_density(mean_curve: Tensor, solver: Solver) -> Tensor:
+def fit_density(
+    mean_curve: Float64[Tensor, "B points"], solver: Solver
+) -> Float64[Tensor, "B points"]:
     """Find the concave curve AD nearest to each mean response curve (Eq. 8 and 9).
 
     Args:

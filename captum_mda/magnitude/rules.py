@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import get_args, Literal
+from typing import get_args, Literal, TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from jaxtyping import Float64
 
 FittedRule = Literal["reference", "paper", "increment"]
 MagnitudeRule = FittedRule | Literal["mas"]
@@ -18,8 +21,10 @@ ORDER_TERM = 1e-6
 
 
 def sparse_magnitudes(
-    density_curve: Tensor, sizes: Tensor, rule: MagnitudeRule
-) -> Tensor:
+    density_curve: Float64[Tensor, "B points"],
+    sizes: Float64[Tensor, "B N"],
+    rule: MagnitudeRule,
+) -> Float64[Tensor, "B N"]:
     """Give each patch, most important first, its magnitude (Eq. 10).
 
     With D_i the i-th increment of AD and f_i = (N - i)/N:
@@ -52,7 +57,9 @@ def sparse_magnitudes(
     return strictly_decreasing(magnitudes + ORDER_TERM * factor)
 
 
-def dense_magnitudes(sparse: Tensor, kappa: float) -> Tensor:
+def dense_magnitudes(
+    sparse: Float64[Tensor, "B N"], kappa: float
+) -> Float64[Tensor, "B N"]:
     """Spread the patches that matter over the whole range (Eq. 11).
 
     Patches whose sparse magnitude reaches ``kappa`` get (N - i)/N, the others keep
@@ -72,7 +79,9 @@ def dense_magnitudes(sparse: Tensor, kappa: float) -> Tensor:
     return torch.where(highest > 0, dense * scale, sparse)
 
 
-def blended_magnitudes(sparse: Tensor, gamma: float, kappa: float) -> Tensor:
+def blended_magnitudes(
+    sparse: Float64[Tensor, "B N"], gamma: float, kappa: float
+) -> Float64[Tensor, "B N"]:
     """Blend the sparse and the dense magnitudes (Eq. 12).
 
     Args:

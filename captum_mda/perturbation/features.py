@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -16,6 +16,9 @@ from captum_mda._checks import (
     require_integers,
 )
 from captum_mda._summaries import Brief
+
+if TYPE_CHECKING:
+    from jaxtyping import Int64
 
 MAX_IMPLICIT_FEATURES = 4096
 """The most features that a missing feature mask may stand for."""
@@ -215,7 +218,7 @@ class Features(Brief):
 
 def patch_feature_mask(
     inputs_or_size: Tensor | Sequence[int], patch_size: int | Sequence[int]
-) -> Tensor:
+) -> Int64[Tensor, "1 1 H W"]:
     """Number the patches of an image in raster order: a Vision Transformer's tokens.
 
     Args:

@@ -1,4 +1,4 @@
-"""The lower row of the figure: responses, densities, and what lies between them."""
+"""Panels of curves: responses, densities and the gap between them."""
 
 from __future__ import annotations
 
@@ -18,16 +18,25 @@ from captum_mda.visualize._images import FloatArray
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# Colours that colour-blind readers tell apart (Okabe and Ito).
+# Colours that colour-blind readers can distinguish (Okabe and Ito).
 _SUFFICIENT_COLOUR = "#009E73"
 RESPONSE_COLOUR, DENSITY_COLOUR = "#0072B2", "#D55E00"
 
 _LEGEND_LETTERS = 42  # less than half of a panel's width
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class DrawnCurve:
-    """One panel: (n + 1,) points of the response and of the density response."""
+    """One panel: (n + 1,) points of the response and of the density response.
+
+    Args:
+        mode (str): "insertion" or "deletion".
+        response (ndarray): (n + 1,).
+        density (ndarray): (n + 1,).
+        area (float): The area under the response.
+        mas_area (float, optional): The magnitude-aligned area; None without scores.
+        steps_of (str): The plural name of what a step inserts or deletes.
+    """
 
     mode: Mode
     response: FloatArray
@@ -40,20 +49,20 @@ class DrawnCurve:
 def explanation_curves(
     explanation: MDAExplanation, index: int, gamma: float, kappa: float
 ) -> tuple[DrawnCurve, DrawnCurve]:
-    """Take the curves that the search has met, patch by patch.
+    """Read the curves that the search has computed, patch by patch.
 
     Args:
-        explanation (MDAExplanation): What was found out about a batch.
-        index (int): Which example.
+        explanation (MDAExplanation): The explanation of a batch.
+        index (int): The index of the example.
         gamma (float): The map whose density is drawn.
-        kappa (float): As for `MDAExplanation.feature_attributions`.
+        kappa (float): See `MDAExplanation.feature_attributions`.
 
     Returns:
         *tuple[DrawnCurve, DrawnCurve]*: insertion and deletion.
     """
     order = explanation.order[index]
     attributions = explanation.feature_attributions(gamma, kappa)[index].cpu().double()
-    # Mass, not height: larger patches carry more of the map.
+    # Mass and not height: larger patches have a larger share of the map.
     sizes = explanation.features.sizes.cpu()
     mass = (attributions * sizes[index if len(sizes) > 1 else 0])[order]
     return _without_scores(
@@ -70,23 +79,23 @@ def _without_scores(
         else torch.zeros_like(response)  # a degenerate example has no density
     )
     return DrawnCurve(
-        mode,
-        response.numpy(),
-        density.numpy(),
-        float(curves.area(response)),
-        None,
-        "patches",
+        mode=mode,
+        response=response.numpy(),
+        density=density.numpy(),
+        area=float(curves.area(response)),
+        mas_area=None,
+        steps_of="patches",
     )
 
 
 def scored_curves(
     scores: PerturbationScores, index: int
 ) -> tuple[DrawnCurve, DrawnCurve]:
-    """Take the curves whose areas are the scores of a map.
+    """Read the curves whose areas are the scores of a map.
 
     Args:
         scores (PerturbationScores): The scores of a batch.
-        index (int): Which example.
+        index (int): The index of the example.
 
     Returns:
         *tuple[DrawnCurve, DrawnCurve]*: insertion and deletion.
@@ -99,28 +108,28 @@ def scored_curves(
 
 
 def scored_curve(curve: ResponseCurve, index: int, steps_of: str) -> DrawnCurve:
-    """Take one example of a response curve; its steps are of pixels or features."""
+    """Read one example of a response curve with steps of pixels or features."""
     return DrawnCurve(
-        curve.mode,
-        curve.response[index].cpu().numpy(),
-        curve.density[index].cpu().numpy(),
-        float(curve.area[index]),
-        float(curve.mas_area[index]),
-        steps_of,
+        mode=curve.mode,
+        response=curve.response[index].cpu().numpy(),
+        density=curve.density[index].cpu().numpy(),
+        area=float(curve.area[index]),
+        mas_area=float(curve.mas_area[index]),
+        steps_of=steps_of,
     )
 
 
 def draw_curves(
     axes: Axes, curve: DrawnCurve, n_inserted: int | None = None, n_features: int = 1
 ) -> None:
-    """Draw one panel of the lower row.
+    """Draw one panel of curves.
 
     Args:
-        axes (Axes): Where to.
-        curve (DrawnCurve): What to draw.
-        n_inserted (int, optional): How many features were ordered by insertion (C).
-            None: no search has ordered them. Default: None
-        n_features (int, optional): How many there are (N). Default: 1
+        axes (Axes): The axes to draw on.
+        curve (DrawnCurve): The curves.
+        n_inserted (int, optional): The number of features that the search ordered by
+            insertion (C). None: there was no search. Default: None
+        n_features (int, optional): The number of all features (N). Default: 1
     """
     fraction = np.linspace(0.0, 1.0, len(curve.response))
     axes.fill_between(
@@ -166,10 +175,10 @@ def draw_sufficient(axes: Axes, count: int, n_features: int, share: float) -> No
     """Mark the smallest sufficient patches on the panel of insertion.
 
     Args:
-        axes (Axes): Where to.
-        count (int): How many patches suffice.
-        n_features (int): How many there are (N).
-        share (float): What share of the score they restore.
+        axes (Axes): The axes to draw on.
+        count (int): The number of sufficient patches.
+        n_features (int): The number of all patches (N).
+        share (float): The share of the score that they restore.
     """
     axes.axvline(
         count / n_features,
@@ -193,7 +202,7 @@ def _label(axes: Axes, curve: DrawnCurve) -> None:
 
 
 def frame_curves(axes: Axes, title: str, below: str, beside: str) -> None:
-    """Write a panel's title and the names of its axes, which run from 0 to 1."""
+    """Write a panel's title and the labels of its axes, which run from 0 to 1."""
     axes.set_title(title, size=10, pad=5)
     axes.set_xlabel(below, size=9)
     axes.set_ylabel(beside, size=9)
@@ -207,12 +216,12 @@ def frame_curves(axes: Axes, title: str, below: str, beside: str) -> None:
 
 
 def draw_legend(axes: Axes) -> None:
-    """Name the lines of a panel, where they leave room: narrow, so that they do."""
+    """Draw a narrow legend where the lines leave room."""
     lines, names = axes.get_legend_handles_labels()
     axes.legend(
         lines,
         [textwrap.fill(name, _LEGEND_LETTERS) for name in names],
-        loc="best",  # a poor map's curves may go through any corner
+        loc="best",  # curves may go through any corner
         fontsize=8,
         framealpha=0.9,
         edgecolor="none",

@@ -1,4 +1,4 @@
-"""Photos as matplotlib wants them: (H, W, 3) in [0, 1]."""
+"""Conversion of images to arrays (H, W, 3) in [0, 1], as matplotlib draws them."""
 
 from __future__ import annotations
 
@@ -16,22 +16,23 @@ from captum_mda._checks import is_number, require_real, require_tensor
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    Picture = Tensor | npt.NDArray[Any] | Image
+    ImageLike = Tensor | npt.NDArray[Any] | Image
 
 FloatArray = npt.NDArray[np.float64]
 
-# Rounding in a model's transform may leave a colour this far outside of [0, 1].
+# Colours may be this far outside of [0, 1] by rounding in a model's transform.
 _COLOUR_TOLERANCE = 1e-3
 
 
 def denormalize(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
-    """Bring images from a model's input space back to colours.
+    """Convert normalised images to colours.
 
     Args:
         images (Tensor): Floating point (..., C, H, W), normalised.
-        mean (sequence of float): What was subtracted from each channel, as in the
+        mean (sequence of float): The mean that was subtracted from each channel, the
             "mean" of `timm.data.resolve_data_config`.
-        std (sequence of float): What each channel was then divided by, the "std" there.
+        std (sequence of float): The standard deviation that each channel was divided
+            by, the "std" there.
 
     Returns:
         *Tensor*: the colours, of the images' shape and dtype, clipped to [0, 1].
@@ -47,8 +48,8 @@ def denormalize(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> 
         tensor([0.5000, 0.4000, 0.3000])
     """
     if not isinstance(images, Tensor) or not images.is_floating_point():
-        kind = images.dtype if isinstance(images, Tensor) else type(images).__name__
-        raise TypeError(f"images: got {kind}, takes a floating point tensor")
+        got = images.dtype if isinstance(images, Tensor) else type(images).__name__
+        raise TypeError(f"images: got {got}, takes a floating point tensor")
     require_tensor("images", images)
     mean, std = (_as_list(numbers) for numbers in (mean, std))
     for name, numbers in (("mean", mean), ("std", std)):
@@ -74,8 +75,8 @@ def _as_list(numbers: Any) -> Any:
     return numbers.tolist() if isinstance(numbers, (Tensor, np.ndarray)) else numbers
 
 
-def as_photo(image: Picture) -> FloatArray:
-    """Read an image in any of the accepted forms.
+def as_photo(image: ImageLike) -> FloatArray:
+    """Convert an image in any of the accepted forms.
 
     Args:
         image (Tensor, ndarray or PIL.Image.Image): (3, H, W) or (H, W, 3), floating
@@ -85,10 +86,10 @@ def as_photo(image: Picture) -> FloatArray:
         *ndarray*: float64 (H, W, 3) in [0, 1].
 
     Raises:
-        TypeError: ``image`` is something else, or holds no floating point numbers.
-        ValueError: Its shape or its range is another.
+        TypeError: ``image`` has another type, or no floating point numbers.
+        ValueError: Its shape or its range does not fit.
     """
-    if hasattr(image, "convert"):  # a PIL image, without the need to import PIL
+    if hasattr(image, "convert"):  # a PIL image, recognised without an import of PIL
         return np.asarray(image.convert("RGB"), dtype=np.float64) / 255.0
     if not isinstance(image, (Tensor, np.ndarray)):
         raise TypeError(

@@ -1,4 +1,4 @@
-"""One panel of a figure: the photo, or a map laid over it, in the same style always."""
+"""Parts of figures in one style: the photo, a map over it, colour bars, titles."""
 
 from __future__ import annotations
 
@@ -7,16 +7,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from captum_mda.visualize._images import FloatArray
-from captum_mda.visualize._text import is_formula
+from captum_mda.visualize._text import drawable, is_formula
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 COLOUR_MAP = "magma"
 """Perceptually uniform, and dark where a patch does not matter."""
 
 SIGNED_COLOUR_MAP = "RdBu_r"
-"""White at 0, red for and blue against, which colour-blind readers tell apart."""
+"""White at 0, red for and blue against, distinguishable for colour-blind readers."""
 
 _LEAST_SIDE = 48  # pixels
 _NO_LINE, _LEAST_CHANGE = 0.92, 0.04  # share of the photo without lines; of white
@@ -31,14 +32,14 @@ def relative(values: FloatArray) -> FloatArray:
 
 
 def is_signed(values: FloatArray) -> bool:
-    """Tell whether a map also says what speaks against."""
+    """Tell whether a map has negative values."""
     return bool(values.min() < 0)
 
 
 def draw_photo(
     axes: Axes, photo: FloatArray, title: str = "Image", below: str = ""
 ) -> None:
-    """Draw the photo (H, W, 3) as it is."""
+    """Draw the photo (H, W, 3)."""
     axes.imshow(photo, interpolation="antialiased", extent=_extent(photo))
     _frame(axes, title)
     if below:
@@ -46,14 +47,14 @@ def draw_photo(
 
 
 def draw_map(axes: Axes, photo: FloatArray, values: FloatArray, title: str) -> None:
-    """Draw a map in exactly the colours of its bar, under the photo's outlines.
+    """Draw a map in the colours of its bar, under the photo's outlines.
 
     Args:
-        axes (Axes): Where to.
+        axes (Axes): The axes to draw on.
         photo (ndarray): (H, W, 3) in [0, 1].
-        values (ndarray): (h, w), relative to the largest; with negative values it gets
-            the signed colours.
-        title (str): What stands above.
+        values (ndarray): (h, w), relative to the largest; a map with negative values
+            gets the signed colours.
+        title (str): The title of the panel.
     """
     extent = _extent(photo)
     axes.imshow(
@@ -73,7 +74,7 @@ def draw_map(axes: Axes, photo: FloatArray, values: FloatArray, title: str) -> N
 
 
 def _outlines(photo: FloatArray) -> FloatArray:
-    """Draw where the photo's brightness changes most: RGBA (H, W, 4), grey lines."""
+    """Draw grey lines where the photo's brightness changes most: RGBA (H, W, 4)."""
     grey = photo @ np.array([0.299, 0.587, 0.114])
     padded = np.pad(grey, 1, mode="edge")
     across = padded[1:-1, 2:] - padded[1:-1, :-2]
@@ -86,7 +87,7 @@ def _outlines(photo: FloatArray) -> FloatArray:
 
 
 def draw_colour_bar(axes: Axes, signed: bool = False, horizontal: bool = False) -> None:
-    """Draw the legend of a kind of maps, which are all relative to their largest."""
+    """Draw the colour bar of signed or unsigned maps, relative to their largest."""
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
 
@@ -100,7 +101,7 @@ def draw_colour_bar(axes: Axes, signed: bool = False, horizontal: bool = False) 
     )
     if signed:
         bar.set_ticklabels(["\N{MINUS SIGN}1, against", "0", "1, for"])
-    if horizontal:  # a legend is as wide as its bar
+    if horizontal:  # keep the outer labels within the bar
         first, *_, last = bar.ax.get_xticklabels()
         first.set_horizontalalignment("left")
         last.set_horizontalalignment("right")
@@ -111,7 +112,7 @@ def draw_colour_bar(axes: Axes, signed: bool = False, horizontal: bool = False) 
 
 
 def _extent(photo: FloatArray) -> tuple[float, float, float, float]:
-    """Let maps and photo cover one another, whatever their numbers of pixels."""
+    """Compute the extent that makes a map of any size cover the photo."""
     height, width = photo.shape[:2]
     return 0.0, float(width), float(height), 0.0
 
@@ -122,3 +123,22 @@ def _frame(axes: Axes, title: str) -> None:
     axes.set_yticks([])
     for spine in axes.spines.values():
         spine.set_linewidth(0.6)
+
+
+def write_title(figure: Figure, title: str, below_top: float) -> None:
+    """Write the title of a figure, at a distance from the top as a share of it."""
+    head = drawable(title)
+    figure.suptitle(
+        head,
+        x=0.5,
+        y=1.0 - below_top,
+        va="top",
+        size=12,
+        parse_math=is_formula(head),
+    )
+
+
+def write_foot(figure: Figure, text: str, place: tuple[float, float]) -> None:
+    """Write small literal text from a place (left, bottom) of a figure on."""
+    left, bottom = place
+    figure.text(left, bottom, text, va="bottom", size=TICK_SIZE, parse_math=False)

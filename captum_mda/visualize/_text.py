@@ -1,4 +1,4 @@
-"""Text that the fonts of a figure can show."""
+"""Text that the fonts of a figure can draw."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ _MISSING = "\N{WHITE SQUARE}"
 
 
 def drawable(text: str) -> str:
-    r"""Put a square in place of each character that no font in use has.
+    r"""Replace each character that no font in use has by a square.
 
-    matplotlib warns of each such character and draws a square of its own; a photo's
-    name, or a class's, is no reason for warnings.
+    matplotlib warns about such characters; names of photos and classes should not cause
+    warnings.
 
     Args:
-        text (str): What is to be drawn in the default font and its fallbacks.
+        text (str): Text for the default font and its fallbacks.
 
     Returns:
-        *str*: the text, its lines as they were, with spaces in place of tabs.
+        *str*: the text in the same lines, with spaces instead of tabs.
 
     Example::
 
@@ -43,14 +43,15 @@ def drawable(text: str) -> str:
 
 
 def literal(text: str, n_letters: int) -> str:
-    r"""Wrap text that holds no formulas, to be drawn with ``parse_math=False``.
+    r"""Wrap text without formulas, for drawing with ``parse_math=False``.
 
     Args:
-        text (str): What is to be drawn; its line breaks stay, ``\$`` is a dollar.
-        n_letters (int): The most letters on a line; longer words are broken.
+        text (str): The text; its line breaks are kept, ``\$`` is a dollar sign.
+        n_letters (int): The largest number of letters per line; longer words are
+            broken.
 
     Returns:
-        *str*: the text in lines that every font can show.
+        *str*: the text in lines, without characters that the fonts lack.
 
     Example::
 
@@ -62,7 +63,7 @@ def literal(text: str, n_letters: int) -> str:
 
 
 def is_formula(text: str) -> bool:
-    """Tell whether matplotlib can read all formulas between the text's dollars."""
+    """Tell whether matplotlib can parse the formulas between dollar signs."""
     from matplotlib.mathtext import MathTextParser
 
     if "$" not in text:

@@ -1,4 +1,4 @@
-"""The figure of one explanation: its maps, and the curves that they answer to."""
+"""The figure of one explanation: its maps and its response curves."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from captum_mda.visualize._curves import (
     draw_curves,
     draw_legend,
     draw_sufficient,
+    DrawnCurve,
     explanation_curves,
     scored_curves,
 )
@@ -33,29 +34,31 @@ from captum_mda.visualize._panels import (
     draw_map,
     draw_photo,
     relative,
+    write_foot,
+    write_title,
 )
-from captum_mda.visualize._text import drawable, is_formula, literal
+from captum_mda.visualize._text import literal
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from captum_mda.visualize._images import Picture
+    from captum_mda.visualize._images import ImageLike
 
 __all__ = ["denormalize", "explanation_figure", "save_figure"]
 
-_GREY = 0.85  # of patches that are left out
+_GREY = 0.85  # the colour of patches that are left out
 
 _NAMES = {0.0: "Sparse", 0.5: "Half", 1.0: "Dense"}
 
-# The layout, in inches. Everything is placed by hand: the panels of both rows share
-# their outer edges, whatever the labels are.
+# The layout, in inches. The panels of both rows have the same outer edges.
 _WIDTH, _LEFT, _RIGHT, _BOTTOM, _TOP, _TITLE = 12.0, 0.62, 0.62, 0.52, 0.32, 0.3
 _FOOT_LINE, _FOOT_PAD, _FOOT_LETTERS = 0.135, 0.15, 170  # letters of the full width
 _GAP, _BAR, _ROW_GAP, _CURVE_HEIGHT, _CURVE_GAP = 0.1, 0.11, 0.85, 2.35, 0.62
 
 
 def explanation_figure(
-    image: Picture,
+    image: ImageLike,
     explanation: MDAExplanation,
     index: int = 0,
     title: str | None = None,
@@ -64,45 +67,44 @@ def explanation_figure(
     scores: PerturbationScores | None = None,
     caption: str | None = None,
     share: float = 0.9,
-    insertion_baseline: Picture | None = None,
-    deletion_baseline: Picture | None = None,
+    insertion_baseline: ImageLike | None = None,
+    deletion_baseline: ImageLike | None = None,
 ) -> Figure:
     r"""Draw a photo, its maps, its sufficient patches, and the response curves.
 
-    Each map is divided by its largest value and drawn in exactly the colours of the
-    bar, under the photo's outlines. Beside the maps stand the photo with only the
-    smallest sufficient patches kept (`MDAExplanation.sufficient_patches`), and the
-    photo with them removed. A curve shows the response, dashed the density response
-    (the share of the map's total that is present), and between them the gap that the
-    magnitude-aligned score (MAS) penalises. A dotted line marks where the search went
-    over from insertion to deletion.
+    Each map is divided by its largest value and drawn in the colours of the bar, under
+    the photo's outlines. Beside the maps are the photo with only the smallest
+    sufficient patches kept (`MDAExplanation.sufficient_patches`), and the photo with
+    them removed. The panels of curves show the response, the density response (dashed;
+    the share of the map's total that is present), and the gap between them, which the
+    magnitude-aligned score (MAS) penalises. A dotted line marks where the search
+    changed from insertion to deletion.
 
-    The figure belongs to no window and to no `pyplot` state; it is freed like any
-    object.
+    The figure is independent of `pyplot` and has no window.
 
     Args:
         image (Tensor, ndarray or PIL.Image.Image): The photo, (3, H, W) or (H, W, 3) in
-            [0, 1], as the model saw it; see `denormalize`. Its size may be another than
-            the inputs'.
-        explanation (MDAExplanation): What was found out about a batch of images.
-        index (int, optional): Which example of the batch. Default: 0
-        title (str, optional): Written over the figure. Default: None
+            [0, 1], as the model saw it; see `denormalize`. Its size may differ from
+            the inputs' size.
+        explanation (MDAExplanation): The explanation of a batch of images.
+        index (int, optional): The index of the example. Default: 0
+        title (str, optional): The title of the figure. Default: None
         gammas (sequence of float, optional): The maps to draw, from sparse, 0, to
             dense, 1. Default: (0.0, 1.0)
-        kappa (float, optional): As for `MDAExplanation.attributions`. Default: 0.005
+        kappa (float, optional): See `MDAExplanation.attributions`. Default: 0.005
         scores (PerturbationScores, optional): The metrics of a map of the same batch,
-            whose curves are drawn. None: the curves that the search has met, patch by
-            patch, with the density of the first map. Default: None
-        caption (str, optional): Written small at the foot, wrapped to the width, for
+            whose curves are drawn. None: the curves that the search has computed, patch
+            by patch, with the density of the first map. Default: None
+        caption (str, optional): Small text at the foot, wrapped to the width, for
             example the model, the method, its ordering, the baselines and the crop.
-            Dollars are dollars there. Default: None
+            Dollar signs are drawn literally. Default: None
         share (float, optional): The share of the image's score that sufficient patches
             restore, in [0, 1]. Default: 0.9
-        insertion_baseline (Tensor, ndarray or PIL.Image.Image, optional): What stands
-            in place of the patches that are not kept, in the photo's form and size.
-            None: grey, which the model has not seen. Default: None
-        deletion_baseline (Tensor, ndarray or PIL.Image.Image, optional): What stands in
-            place of the patches that are removed, alike. Default: None
+        insertion_baseline (Tensor, ndarray or PIL.Image.Image, optional): The image
+            that replaces patches that are not kept, in the photo's form and size. None:
+            grey, which the model has not seen. Default: None
+        deletion_baseline (Tensor, ndarray or PIL.Image.Image, optional): The image that
+            replaces removed patches, likewise. Default: None
 
     Returns:
         *matplotlib.figure.Figure*: the figure, 12 inches wide, its axes in the order of
@@ -111,9 +113,9 @@ def explanation_figure(
 
     Raises:
         IndexError: There is no such example.
-        TypeError, ValueError: The image, or the explanation of something else than
-            images, cannot be drawn; a baseline has another size than the image; or
-            ``gammas``, ``kappa`` or ``share`` is out of its range.
+        TypeError, ValueError: The image cannot be drawn; the explanation is not of
+            images; a baseline has another size than the image; or ``gammas``, ``kappa``
+            or ``share`` is out of its range.
 
     Example::
 
@@ -139,8 +141,6 @@ def explanation_figure(
     panels = _kept_and_removed(
         photo, explanation, index, share, insertion_baseline, deletion_baseline
     )
-    n_sufficient = int(explanation.sufficient_patches(share)[index])
-    n_features = explanation.features.n_features
     foot = "" if caption is None else literal(caption, _FOOT_LETTERS)
     layout = _Layout(
         n_panels=1 + len(maps) + len(panels),
@@ -159,42 +159,55 @@ def explanation_figure(
     for axes, panel in zip(axes_of_panels[len(maps) :], panels, strict=True):
         draw_photo(axes, panel.colours, panel.title, panel.below)
     draw_colour_bar(figure.add_axes(layout.colour_bar()))
-    n_inserted = int(explanation.n_inserted[index])
     for place, curve in enumerate(curves):
-        axes = figure.add_axes(layout.curve(place))
-        draw_curves(axes, curve, n_inserted, n_features)
-        if curve.mode == "insertion":
-            draw_sufficient(axes, n_sufficient, n_features, share)
-        draw_legend(axes)
-    if title is not None:
-        y = 1.0 - 0.09 / layout.height
-        head = drawable(title)
-        figure.suptitle(
-            head, x=0.5, y=y, va="top", size=12, parse_math=is_formula(head)
+        _draw_panel(
+            figure.add_axes(layout.curve(place)), curve, explanation, index, share
         )
-    if foot:
-        x, y = _LEFT / _WIDTH, _FOOT_PAD / 2 / layout.height
-        figure.text(x, y, foot, va="bottom", size=8, parse_math=False)
+    _write(figure, layout, title, foot)
     return figure
+
+
+def _write(figure: Figure, layout: _Layout, title: str | None, foot: str) -> None:
+    """Write the title and the foot, where there are any."""
+    if title is not None:
+        write_title(figure, title, 0.09 / layout.height)
+    if foot:
+        write_foot(figure, foot, (_LEFT / _WIDTH, _FOOT_PAD / 2 / layout.height))
+
+
+def _draw_panel(
+    axes: Axes,
+    curve: DrawnCurve,
+    explanation: MDAExplanation,
+    index: int,
+    share: float,
+) -> None:
+    """Draw the panel of an example's insertion or deletion curve."""
+    n_features = explanation.features.n_features
+    draw_curves(axes, curve, int(explanation.n_inserted[index]), n_features)
+    if curve.mode == "insertion":
+        n_sufficient = int(explanation.sufficient_patches(share)[index])
+        draw_sufficient(axes, n_sufficient, n_features, share)
+    draw_legend(axes)
 
 
 def save_figure(
     figure: Figure, path: str | os.PathLike[str], dpi: float = 150.0
 ) -> None:
-    """Write a figure; the format follows from the name's ending.
+    """Write a figure; the ending of the name determines the format.
 
-    The file is written beside ``path`` and renamed: it is whole, or not there.
+    A temporary file is written and renamed, so that the file is always complete.
 
     Args:
         figure (matplotlib.figure.Figure): The figure.
-        path (str or PathLike): Where to, for example ``mda.png`` or ``mda.pdf``; an
+        path (str or PathLike): The path, for example ``mda.png`` or ``mda.pdf``; an
             existing file is replaced and keeps its mode, a symbolic link is followed.
         dpi (float, optional): Dots per inch. Default: 150.0
 
     Raises:
         FileNotFoundError: The folder does not exist.
-        ValueError: No figure is written in a format of that name, or there is
-            something else than a file.
+        ValueError: The ending names no known format, or ``path`` exists and is no
+            regular file.
 
     Example::
 
@@ -221,7 +234,7 @@ def save_figure(
 
 
 class _Layout:
-    """Where things stand, in fractions of the figure as `Figure.add_axes` wants."""
+    """The places of panels, in fractions of the figure as in `Figure.add_axes`."""
 
     def __init__(
         self, n_panels: int, aspect: float, has_title: bool, n_foot_lines: int
@@ -307,7 +320,7 @@ def _relative_map(
 
 @dataclass(frozen=True)
 class _Panel:
-    """A photo of which patches are missing: (H, W, 3), and its words."""
+    """A photo with replaced patches, (H, W, 3), and its text."""
 
     colours: FloatArray
     title: str
@@ -319,10 +332,10 @@ def _kept_and_removed(
     explanation: MDAExplanation,
     index: int,
     share: float,
-    insertion_baseline: Picture | None,
-    deletion_baseline: Picture | None,
+    insertion_baseline: ImageLike | None,
+    deletion_baseline: ImageLike | None,
 ) -> tuple[_Panel, _Panel]:
-    """Show the smallest sufficient patches alone, and all the others."""
+    """Make the photos of the smallest sufficient patches, and of all the others."""
     count = int(explanation.sufficient_patches(share)[index])
     kept = _mask_of(explanation, index, count, (photo.shape[0], photo.shape[1]))
     hidden, rest = _replacement("insertion_baseline", insertion_baseline, photo)
@@ -359,9 +372,9 @@ def _mask_of(
 
 
 def _replacement(
-    name: str, baseline: Picture | None, photo: FloatArray
+    name: str, baseline: ImageLike | None, photo: FloatArray
 ) -> tuple[FloatArray, str]:
-    """Read what stands in place of patches, and say what it is."""
+    """Convert the image that replaces patches, and name it."""
     if baseline is None:
         return np.full_like(photo, _GREY), "left blank"
     try:

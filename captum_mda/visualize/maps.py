@@ -20,14 +20,16 @@ from captum_mda.visualize._panels import (
     is_signed,
     relative,
     TICK_SIZE,
+    write_foot,
+    write_title,
 )
-from captum_mda.visualize._text import drawable, is_formula, literal
+from captum_mda.visualize._text import is_formula, literal
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from captum_mda.visualize._images import Picture
+    from captum_mda.visualize._images import ImageLike
 
 __all__ = ["maps_figure"]
 
@@ -42,7 +44,7 @@ _HEAD_LETTER, _HEAD_LINE, _FOOT_LETTER = 0.105, 0.2, 0.064
 
 
 def maps_figure(
-    image: Picture,
+    image: ImageLike,
     maps: Mapping[str, Tensor | npt.NDArray[Any]],
     title: str | None = None,
     captions: Mapping[str, str] | None = None,
@@ -51,37 +53,36 @@ def maps_figure(
 ) -> Figure:
     r"""Draw a photo and several attribution maps of it, in rows.
 
-    Each map is divided by its largest absolute value and laid over the grey photo, in
-    the colours of `explanation_figure`. A map with negative values gets colours of its
-    own, centred on 0: red speaks for the target, blue against it. Below stand the
-    legends of the colours in use.
+    Each map is divided by its largest absolute value and drawn under the photo's
+    outlines, in the colours of `explanation_figure`. A map with negative values gets
+    other colours, centred on 0: red for the target, blue against it. Colour bars are
+    drawn below.
 
-    The figure belongs to no window and to no `pyplot` state; it is freed like any
-    object.
+    The figure is independent of `pyplot` and has no window.
 
     Args:
         image (Tensor, ndarray or PIL.Image.Image): The photo, (3, H, W) or (H, W, 3) in
             [0, 1], as the model saw it; see `denormalize`.
-        maps (mapping of str to Tensor or ndarray): By their names, which are written
-            above them: (h, w), (C, h, w) or (1, C, h, w) with C of 1, or 3 channels,
-            which are summed. A map covers the whole photo, whatever its size.
-        title (str, optional): Written over the figure. Default: None
-        captions (mapping of str to str, optional): By a map's name, what is written
-            below it. Default: None
-        n_columns (int, optional): How many panels stand in a row. None: at most five,
-            so that the rows are about equally long. Default: None
-        caption (str, optional): Written small at the foot, wrapped to the width, for
-            example the model, the target, the baselines and the crop. Dollars are
-            dollars there. Default: None
+        maps (mapping of str to Tensor or ndarray): The maps by their titles: (h, w),
+            (C, h, w) or (1, C, h, w) with C of 1, or 3 channels, which are summed. A
+            map of any size covers the whole photo.
+        title (str, optional): The title of the figure. Default: None
+        captions (mapping of str to str, optional): By a map's name, the text below it.
+            Default: None
+        n_columns (int, optional): The number of panels per row. None: at most five, in
+            rows of about equal length. Default: None
+        caption (str, optional): Small text at the foot, wrapped to the width, for
+            example the model, the target, the baselines and the crop. Dollar signs are
+            drawn literally. Default: None
 
     Returns:
         *matplotlib.figure.Figure*: the figure, its axes in the order of the photo, the
         maps and the legends; see `save_figure`.
 
     Raises:
-        TypeError: ``image`` or a map is no image or map, or ``maps`` no mapping.
-        ValueError: A shape or a value does not fit, there are no maps, or a caption is
-            of none of them.
+        TypeError: ``image``, a map or ``maps`` has a wrong type.
+        ValueError: A shape or a value does not fit, there are no maps, or a caption
+            belongs to none of them.
 
     Example::
 
@@ -107,13 +108,13 @@ def maps_figure(
     planes = _read(maps)
     titles = [_wrapped(name, _TITLE_LETTERS) for name in planes]
     below = _captions(captions, planes)
-    kinds = sorted({is_signed(plane) for plane in planes.values()})
+    has_sign = sorted({is_signed(plane) for plane in planes.values()})  # one bar each
     layout = _Layout(
         n_columns=_columns(1 + len(planes), n_columns),
         aspect=photo.shape[0] / photo.shape[1],
         title_lines=_lines_by_row(["Image", *titles], n_columns),
         caption_lines=_lines_by_row(["", *below], n_columns),
-        n_bars=len(kinds),
+        n_bars=len(has_sign),
         text=title or "",
         foot=caption or "",
     )
@@ -124,20 +125,14 @@ def maps_figure(
         axes = figure.add_axes(layout.panel(place))
         draw_map(axes, photo, plane, name)
         _write_below(axes, words)
-    for place, signed in enumerate(kinds):
+    for place, signed in enumerate(has_sign):
         axes = figure.add_axes(layout.colour_bar(place))
         draw_colour_bar(axes, signed, horizontal=True)
+    side = (_SIDE / layout.width, _SIDE / layout.height)
     if title is not None:
-        top = 1.0 - _SIDE / layout.height
-        head = drawable(layout.title)
-        figure.suptitle(
-            head, x=0.5, y=top, va="top", size=12, parse_math=is_formula(head)
-        )
+        write_title(figure, layout.title, side[1])
     if caption:
-        left, bottom = _SIDE / layout.width, _SIDE / layout.height
-        figure.text(
-            left, bottom, layout.caption, va="bottom", size=TICK_SIZE, parse_math=False
-        )
+        write_foot(figure, layout.caption, side)
     return figure
 
 
@@ -151,14 +146,14 @@ def _read(maps: Mapping[str, Tensor | npt.NDArray[Any]]) -> dict[str, FloatArray
 
 
 def _plane(name: str, values: Tensor | npt.NDArray[Any]) -> FloatArray:
-    """Read a map in any of its forms: float64 (h, w)."""
+    """Convert a map in any of its forms to float64 (h, w)."""
     array: Any = values
     if isinstance(values, Tensor) and not values.is_complex():
         array = values.detach().cpu().double().numpy()
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiub":
-        kind = getattr(array, "dtype", type(array).__name__)
+        got = getattr(array, "dtype", type(array).__name__)
         raise TypeError(
-            f"maps: {name!r} is of {kind}, takes a tensor or an array of real numbers"
+            f"maps: {name!r} is of {got}, takes a tensor or an array of real numbers"
         )
     plane: FloatArray = array.astype(np.float64)
     if plane.ndim == 4 and len(plane) == 1:
@@ -178,7 +173,7 @@ def _plane(name: str, values: Tensor | npt.NDArray[Any]) -> FloatArray:
 def _captions(
     captions: Mapping[str, str] | None, planes: Mapping[str, FloatArray]
 ) -> list[str]:
-    """Find what is written below each map."""
+    """List the captions of the maps."""
     if captions is not None and not isinstance(captions, Mapping):
         raise TypeError(
             f"captions: got {type(captions).__name__}, takes a mapping from the maps' "
@@ -208,15 +203,15 @@ def _columns(n_panels: int, wanted: int | None) -> int:
 
 
 def _lines_by_row(texts: Sequence[str], wanted: int | None) -> list[int]:
-    """Count the lines that the longest text of each row has."""
+    """Count the lines of the longest text per row."""
     n = _columns(len(texts), wanted)
     rows = [texts[start : start + n] for start in range(0, len(texts), n)]
     return [max(text.count("\n") + 1 if text else 0 for text in row) for row in rows]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class _Layout:
-    """Where things stand; boxes are fractions as `Figure.add_axes` wants them."""
+    """The places of panels; boxes are fractions of the figure, as in `add_axes`."""
 
     n_columns: int
     aspect: float
@@ -259,7 +254,7 @@ class _Layout:
         return _PANEL * min(max(self.aspect, 0.5), 2.0)
 
     def _below_row(self, row: int) -> float:
-        """Measure from the top to where a row and its captions end."""
+        """Measure the distance from the top to the end of a row and its captions."""
         end = _TOP
         if self.text:
             end += _PAD + _HEAD_LINE * (self.title.count("\n") + 1)

@@ -1,10 +1,10 @@
-"""What a Vision Transformer exposes, whatever library it is from."""
+"""The adapter: the parts of a Vision Transformer, the same for all libraries."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TYPE_CHECKING
 
 import torch
 from torch import nn, Tensor
@@ -19,51 +19,56 @@ from captum_mda.vit.layout import (
 )
 from captum_mda.vit.rerun import RerunTail
 
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
 Pooling = Literal["cls", "avg", "cls+avg", "map"]
-"""How tokens become one vector: class token, mean, both side by side, attention."""
+"""How tokens are pooled: class token, mean, both concatenated, attention pooler."""
 
 
-@dataclass(frozen=True, eq=False, repr=False)
+# Thirteen methods: docs/adapters.md describes them as the interface of an adapter, and
+# each is a few lines.
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class ViTAdapter(Brief):
-    """The parts of a Vision Transformer that attribution methods ask for.
+    """The parts of a Vision Transformer that attribution methods use.
 
     `captum_mda.vit.resolve` makes one for every family it knows. For another model,
-    write one: state where the parts are, and pass it wherever a model is taken.
+    construct one from its parts and pass it wherever a model is accepted.
 
     Args:
-        model (nn.Module): What is called with the inputs.
+        model (nn.Module): The module that is called with the inputs.
         blocks (tuple[nn.Module, ...]): The residual blocks in order. Each takes and
             returns tokens (B, T, D), the second perhaps as the first entry of a tuple.
             The input of the first is the sequence after embeddings and positions.
-        n_prefix_tokens (int): How many tokens (class, distillation, registers) come
+        n_prefix_tokens (int): The number of tokens (class, distillation, registers)
             before the patches.
-        pooling (str): "cls", "avg", "cls+avg" or "map", an attention pooler behind the
+        pooling (str): "cls", "avg", "cls+avg" or "map", an attention pooler after the
             blocks.
         tail (callable): From the last block's output (B, T, D) to the model's output:
             norm, pooling and head.
         patch_grid (callable): From inputs (B, C, H, W) to the rows and columns (h, w)
-            of patches that the model cuts them into.
+            of patches that the model divides them into.
         output_projection (callable): From a block's index to the weight (D, H * d) of
             its attention's output projection.
         feature_layer (nn.Module): The first norm of the last block, whose output
             (B, T, D) holds the model's features of each patch.
-        class_index (int, optional): Where the class token is; None without one.
+        class_index (int, optional): The position of the class token; None without one.
             Default: None
-        distillation_index (int, optional): Where a distillation token is whose head
-            takes part in the output. Default: None
+        distillation_index (int, optional): The position of a distillation token whose
+            head contributes to the output. Default: None
         pools_prefix (bool, optional): Whether "avg" or "map" pools prefix tokens too.
             Default: False
         example_size (tuple[int, ...], optional): (C, H, W) of an input to check
             the adapter with. Default: (3, 224, 224)
-        select_output (callable, optional): From what the model returns to a tensor
+        select_output (callable, optional): From the model's return value to a tensor
             (B, ...). Default: the tensor itself, the first entry of a tuple
-        patch_layout (callable, optional): From inputs (B, C, H, W) to where the patches
-            lie in them (`PatchLayout`): needed where they overlap or do not begin at
-            the top left. None: they have the size that they have in the example, where
-            ``patch_grid`` grows with the input; else they tile it evenly. Default: None
-        patch_order (str, optional): Whether the tokens of patches come "rows" after
-            rows or "columns" after columns. Default: "rows"
-        planes (bool, optional): Whether inputs may come without channels, (B, H, W), as
+        patch_layout (callable, optional): From inputs (B, C, H, W) to the places of
+            their patches (`PatchLayout`): needed where patches overlap or do not begin
+            at the top left. None: patches have a fixed size if ``patch_grid`` grows
+            with the input, and tile the input evenly otherwise. Default: None
+        patch_order (str, optional): Whether the tokens of patches are in order of
+            "rows" or of "columns". Default: "rows"
+        planes (bool, optional): Whether inputs may have no channels, (B, H, W), as
             spectrograms do. Default: False
 
     Example::
@@ -125,12 +130,12 @@ class ViTAdapter(Brief):
         return returned
 
     def finish(self, tokens: Tensor, inputs: Tensor, *arguments: object) -> Tensor:
-        """Make the model's output of the last block's tokens: the tail.
+        """Compute the model's output from the last block's tokens, by the tail.
 
         Args:
             tokens (Tensor): (R, T, D).
-            inputs (Tensor): (R, ...), what they stem from.
-            *arguments (any): Passed to the model behind the inputs.
+            inputs (Tensor): (R, ...), the inputs that the tokens stem from.
+            *arguments (any): Passed to the model after the inputs.
 
         Returns:
             *Tensor*: (R, ...).
@@ -139,14 +144,19 @@ class ViTAdapter(Brief):
             return self.tail(tokens, inputs, *arguments)
         return self.tail(tokens)
 
-    def readout(self, n_tokens: int, pooler: Tensor | None, like: Tensor) -> Tensor:
-        """Say what share each token has in the pooled vector.
+    def readout(
+        self,
+        n_tokens: int,
+        pooler: Float[Tensor, "B H queries keys"] | None,
+        like: Tensor,
+    ) -> Float[Tensor, "rows {n_tokens}"]:
+        """Compute the share of each token in the pooled vector.
 
         Args:
             n_tokens (int): T.
             pooler (Tensor, optional): Attention (B, heads, queries, keys) of an
                 attention pooler, whose first query is read.
-            like (Tensor): Its dtype and device are taken.
+            like (Tensor): The result gets its dtype and device.
 
         Returns:
             *Tensor*: (1 or B, T), rows sum to 1: one for a class token, a half each
@@ -177,18 +187,20 @@ class ViTAdapter(Brief):
             weights[:, first:] += 0.5 / (n_tokens - first)
         return weights
 
-    def patch_map(self, tokens: Tensor, inputs: Tensor) -> Tensor:
-        """Lay values of tokens out on the grid of patches.
+    def patch_map(
+        self, tokens: Float[Tensor, "B T"], inputs: Float[Tensor, "B C H W"]
+    ) -> Float[Tensor, "B 1 h w"]:
+        """Arrange values of tokens on the grid of patches.
 
         Args:
-            tokens (Tensor): (B, T), one value for each token.
+            tokens (Tensor): (B, T), one value per token.
             inputs (Tensor): (B, C, H, W), for the grid.
 
         Returns:
-            *Tensor*: (B, 1, h, w), without the prefix.
+            *Tensor*: (B, 1, h, w), the values of the patches.
 
         Raises:
-            ValueError: The number of tokens is not that of prefix and patches.
+            ValueError: The number of tokens is not the prefix plus the patches.
         """
         height, width = self.patch_grid(inputs)
         if tokens.shape[1] != self.n_prefix_tokens + height * width:
@@ -202,14 +214,14 @@ class ViTAdapter(Brief):
         return self.on_grid(patches, height, width)
 
     def on_grid(self, patches: Tensor, height: int, width: int) -> Tensor:
-        """Lay patches (..., P), in the order of tokens, out: (..., h, w)."""
+        """Arrange patches (..., P), in the order of tokens, as a grid (..., h, w)."""
         lead = patches.shape[:-1]
         if self.patch_order == "columns":
             return patches.reshape(*lead, width, height).mT
         return patches.reshape(*lead, height, width)
 
     def as_images(self, inputs: Tensor) -> Tensor:
-        """Give inputs without channels (B, H, W) one, where the model takes such."""
+        """Add a channel to inputs (B, H, W), where the model accepts such inputs."""
         if not isinstance(inputs, Tensor) or inputs.dim() != 3:
             return inputs
         takes = getattr(self.model, "takes", None)
@@ -218,7 +230,7 @@ class ViTAdapter(Brief):
         return inputs[:, None] if self.planes else inputs
 
     def layout(self, inputs: Tensor) -> PatchLayout | None:
-        """Say where the patches of inputs lie; None where they tile them evenly."""
+        """Find the places of the inputs' patches; None where they tile the inputs."""
         if self.patch_layout is None:
             return layout_by_growth(self.patch_grid, self.example_size, inputs)
         layout = self.patch_layout(inputs)
@@ -230,12 +242,12 @@ class ViTAdapter(Brief):
         return layout
 
     def paint(self, grids: Tensor, inputs: Tensor, mode: str) -> Tensor:
-        """Resize maps of patches to the inputs, each patch where the model reads it.
+        """Resize maps of patches to the inputs, with each patch at its place.
 
         Args:
             grids (Tensor): (B, C, h, w).
             inputs (Tensor): (B, C, H, W), for the size and the layout.
-            mode (str): How, see `ViTAttribution.attribute`.
+            mode (str): The interpolation, see `ViTAttribution.attribute`.
 
         Returns:
             *Tensor*: (B, C, H, W).
@@ -247,7 +259,7 @@ class ViTAdapter(Brief):
         return patch_means(maps, self.patch_grid(inputs), self.layout(inputs))
 
     def example_input(self) -> Tensor:
-        """Make an input (1, C, H, W) to check with: waves, the same ones each time."""
+        """Make an input (1, C, H, W) for checks: waves, always the same."""
         parameter = next(self.model.parameters(), torch.empty(0))
         n_values = 1
         for size in self.example_size:

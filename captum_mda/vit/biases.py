@@ -1,63 +1,63 @@
-"""Recording what a model adds: every constant, and where it entered."""
+"""Records the constants that a model adds, and where it adds them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from captum_mda.vit.function_mode import Rule, RuleMode
-from captum_mda.vit.torch_functions import functions_named
+from captum_mda.vit import torch_functions as names
+from captum_mda.vit.function_mode import Rule, RuleMode, rules_by_function
 
-_CONVOLUTIONS = functions_named(
-    *("conv1d", "conv2d", "conv3d"),
-    *("conv_transpose1d", "conv_transpose2d", "conv_transpose3d"),
-)
+_SUMS_WITH_MATRIX_PRODUCTS = (*names.SUMS_WITH_MATRIX_PRODUCTS, "addbmm", "addr")
 
 
 class BiasCapture(RuleMode):
-    """Records every constant that is added to something with a graph.
+    """Records every constant that is added to a tensor with a graph.
 
-    That are the biases of linear maps, convolutions and norms, however they are added,
-    and numbers and tensors added to branches, such as positions. Use it around
-    `ConstantParameters`, which makes parameters the constants that they are here.
+    Constants are the biases of linear maps, convolutions and norms, however they are
+    added, and numbers and tensors added to branches, such as positions. Use it around
+    `ConstantParameters`, which turns parameters into constants.
 
     `records` holds pairs (result, constant): a result (B, ...) in the graph, and what
-    was added, which broadcasts to it. `gradients` holds the gradient of each result,
-    once a backward pass has been there, as it may be changed in place later. Nothing is
+    was added, which broadcasts to it. `gradients` holds the gradient of each result
+    after a backward pass, also of results that were changed in place later. Nothing is
     recorded while `active` is off.
     """
 
     def __init__(self) -> None:
         """Begin without records."""
-        rules: dict[Callable[..., Any], Rule] = {
-            F.linear: self._linear,
-            F.layer_norm: self._layer_norm,
-            torch.layer_norm: self._layer_norm,
+        table: dict[names.Names, Rule] = {
+            ("linear",): partial(self._biased, 2, None),
+            ("layer_norm", "bilinear"): partial(self._biased, 3, None),
+            ("group_norm",): partial(self._biased, 3, 0),
+            names.CONVOLUTIONS: partial(self._biased, 2, 1),
+            ("batch_norm",): self._batch_norm,
+            (*names.SUMS, *names.in_place(names.SUMS), "__radd__"): partial(
+                self._added, (1, 1)
+            ),
+            (*names.DIFFERENCES, *names.in_place(names.DIFFERENCES)): partial(
+                self._added, (1, -1)
+            ),
+            names.REVERSED_DIFFERENCES: partial(self._added, (-1, 1)),
+            _SUMS_WITH_MATRIX_PRODUCTS: self._added_product,
+            names.in_place(_SUMS_WITH_MATRIX_PRODUCTS): self._added_product,
+            names.SUMS_WITH_PRODUCTS: self._added_entries,
+            names.CONCATENATIONS: self._joined,
+            ("where",): self._where,
+            ("masked_fill",): self._masked,
         }
-        for names, rule in (
-            (("add", "add_", "__radd__"), self._sum),
-            (("sub", "sub_", "subtract", "subtract_"), self._difference),
-            (("rsub", "__rsub__"), self._reversed_difference),
-            (("addmm", "addmv", "addbmm", "baddbmm", "addr"), self._added_product),
-            (("addmm_", "addmv_", "addbmm_", "baddbmm_", "addr_"), self._added_product),
-            (("addcmul", "addcdiv"), self._added_entries),
-            (("group_norm",), self._group_norm),
-            (("batch_norm",), self._batch_norm),
-            (("bilinear",), self._bilinear),
-            (("cat", "concat", "concatenate"), self._joined),
-            (("where",), self._where),
-            (("masked_fill",), self._masked),
-        ):
-            rules |= dict.fromkeys(functions_named(*names), rule)
-        rules |= dict.fromkeys(_CONVOLUTIONS, self._convolution)
-        super().__init__(rules)
+        super().__init__(rules_by_function(table))
         self.active = False
         self.records: list[tuple[Tensor, Tensor]] = []
         self.gradients: dict[int, Tensor] = {}
+
+    def start(self) -> None:
+        """Record from here on."""
+        self.active = True
 
     def _record(self, result: Tensor, constant: Tensor | None) -> Tensor:
         if self.active and constant is not None and result.requires_grad:
@@ -69,13 +69,13 @@ class BiasCapture(RuleMode):
                     gradients.setdefault(number, gradient.reshape(shape))
 
             result.register_hook(note)
-            owner = _owner(result)  # is reached later, or alone
+            owner = _owner(result)  # its gradient may come later, or alone
             if owner is not result:
                 owner.register_hook(note)
         return result
 
     def _record_finite(self, result: Tensor, constant: Any) -> Tensor:
-        """Masks add minus infinity, which is no bias."""
+        """Record finite constants; the minus infinity of masks is no bias."""
         if not self.active or not isinstance(result, Tensor):
             return result
         if not isinstance(constant, Tensor):
@@ -84,45 +84,36 @@ class BiasCapture(RuleMode):
             return result
         return self._record(result, constant)
 
-    def _linear(
+    def _biased(
         self,
+        place: int,
+        of_channels: int | None,
         func: Callable[..., Tensor],
-        x: Tensor,
-        weight: Tensor,
-        bias: Tensor | None = None,
-    ) -> Tensor:
-        return self._record(func(x, weight, bias), _constant(bias))
-
-    def _layer_norm(
-        self,
-        func: Callable[..., Tensor],
-        x: Tensor,
-        normalized_shape: list[int],
-        weight: Tensor | None = None,
-        bias: Tensor | None = None,
-        eps: float = 1e-5,
-        *args: Any,
-    ) -> Tensor:
-        result = func(x, normalized_shape, weight, bias, eps, *args)
-        return self._record(result, _constant(bias))
-
-    def _group_norm(
-        self,
-        func: Callable[..., Tensor],
-        x: Tensor,
-        num_groups: int,
-        weight: Tensor | None = None,
-        bias: Tensor | None = None,
         *args: Any,
         **kwargs: Any,
     ) -> Tensor:
-        result = func(x, num_groups, weight, bias, *args, **kwargs)
-        return self._record(result, _of_channels(bias, x.dim()))
+        """Record the argument ``bias`` of a function.
+
+        Args:
+            place (int): Its position.
+            of_channels (int, optional): Where the bias lies along dimension 1: the
+                position of the argument with the result's number of dimensions, the
+                input, 0, or the ``weight``, 1. None: it lies along the last dimension.
+            func (callable): The function.
+            *args (any): Its arguments.
+            **kwargs (any): Its arguments.
+        """
+        result = func(*args, **kwargs)
+        bias = _constant(_argument(args, kwargs, place, "bias"))
+        if bias is not None and of_channels is not None:
+            like = _argument(args, kwargs, of_channels, "weight")
+            bias = bias.reshape(-1, *[1] * (like.dim() - 2))
+        return self._record(result, bias)
 
     def _batch_norm(
         self, func: Callable[..., Tensor], x: Tensor, *args: Any, **kwargs: Any
     ) -> Tensor:
-        """In evaluation mode an affine map: what it makes of zeros is its constant."""
+        """Record the constant of the affine map that it is in evaluation mode."""
         result = func(x, *args, **kwargs)
         trained = args[4] if len(args) > 4 else kwargs.get("training", False)
         if not self.active or not result.requires_grad or trained:
@@ -134,32 +125,10 @@ class BiasCapture(RuleMode):
             constant = constant.narrow(dim, 0, 1)
         return self._record(result, constant)
 
-    def _convolution(
-        self,
-        func: Callable[..., Tensor],
-        x: Tensor,
-        weight: Tensor,
-        bias: Tensor | None = None,
-        *args: Any,
-        **kwargs: Any,
-    ) -> Tensor:
-        result = func(x, weight, bias, *args, **kwargs)
-        return self._record(result, _of_channels(bias, weight.dim()))
-
-    def _bilinear(
-        self,
-        func: Callable[..., Tensor],
-        a: Tensor,
-        b: Tensor,
-        weight: Tensor,
-        bias: Tensor | None = None,
-    ) -> Tensor:
-        return self._record(func(a, b, weight, bias), _constant(bias))
-
     def _added_product(
         self, func: Callable[..., Tensor], added: Any, *args: Any, **kwargs: Any
     ) -> Tensor:
-        """``beta * added + alpha * (a @ b)``."""
+        """Record of ``beta * added + alpha * (a @ b)`` what is added."""
         constant = _constant(added)
         beta = kwargs.get("beta", 1)
         if constant is not None and beta != 1:
@@ -170,7 +139,7 @@ class BiasCapture(RuleMode):
     def _added_entries(
         self, func: Callable[..., Tensor], a: Any, b: Any, c: Any, *, value: Any = 1
     ) -> Tensor:
-        """``a + value * b * c``, or with a quotient."""
+        """Record of ``a + value * b * c``, or ``b / c``, the constant term."""
         result = func(a, b, c, value=value)
         if not result.requires_grad:
             return result
@@ -182,44 +151,19 @@ class BiasCapture(RuleMode):
             )
         return result
 
-    def _sum(
-        self,
-        func: Callable[..., Tensor],
-        a: Any,
-        b: Any,
-        alpha: Any = 1,
-        **kwargs: Any,
-    ) -> Tensor:
-        return self._added(func, a, b, alpha, (1, 1), kwargs)
-
-    def _difference(
-        self,
-        func: Callable[..., Tensor],
-        a: Any,
-        b: Any,
-        alpha: Any = 1,
-        **kwargs: Any,
-    ) -> Tensor:
-        return self._added(func, a, b, alpha, (1, -1), kwargs)
-
-    def _reversed_difference(
-        self, func: Callable[..., Tensor], a: Any, b: Any, alpha: Any = 1
-    ) -> Tensor:
-        return self._added(func, a, b, alpha, (-1, 1), {})
-
     def _added(
         self,
+        signs: tuple[int, int],
         func: Callable[..., Tensor],
         a: Any,
         b: Any,
-        alpha: Any,
-        signs: tuple[int, int],
-        kwargs: dict[str, Any],
+        alpha: Any = 1,
+        **kwargs: Any,
     ) -> Tensor:
         """Record the one of two summands that is constant, with its factor."""
         is_constant = [not _carries(value) for value in (a, b)]
         extra = kwargs if alpha == 1 else kwargs | {"alpha": alpha}
-        # ``b - a``, as it arrives from the right, takes alpha with its first operand.
+        # A reversed difference, ``b - alpha * a``, scales its first operand.
         scaled = 0 if signs == (-1, 1) else 1
         result = func(a, b, **extra)
         if sum(is_constant) != 1 or not self.active:
@@ -235,7 +179,7 @@ class BiasCapture(RuleMode):
     def _joined(
         self, func: Callable[..., Tensor], tensors: Any, *args: Any, **kwargs: Any
     ) -> Tensor:
-        """Tokens that are put beside others, as prompts are."""
+        """Record constant tokens that are joined to others, such as prompts."""
         result = func(tensors, *args, **kwargs)
         if (
             self.active
@@ -267,7 +211,7 @@ class BiasCapture(RuleMode):
 
 
 def _owner(result: Tensor) -> Tensor:
-    """Find what a result only reshapes, whose hook outlives changes in place."""
+    """Find the tensor that a result is a view of; its hook survives in-place writes."""
     base = result._base
     if base is None or base.numel() != result.numel() or not base.requires_grad:
         return result
@@ -279,11 +223,12 @@ def _carries(value: object) -> bool:
 
 
 def _constant(value: Any) -> Tensor | None:
-    """Take what is added for a constant, unless it has a graph of its own."""
+    """Return a tensor that has no graph; None for anything else."""
     return None if _carries(value) or not isinstance(value, Tensor) else value
 
 
-def _of_channels(bias: Tensor | None, n_dims: int) -> Tensor | None:
-    """Lay a bias out along dimension 1."""
-    bias = _constant(bias)
-    return None if bias is None else bias.reshape(-1, *[1] * (n_dims - 2))
+def _argument(
+    args: tuple[Any, ...], kwargs: dict[str, Any], place: int, name: str
+) -> Any:
+    """Find an argument that may be passed by position or by name; None without it."""
+    return args[place] if len(args) > place else kwargs.get(name)

@@ -1,4 +1,4 @@
-"""What passes in and out of blocks: tokens among other arguments."""
+"""The calls of blocks: their tokens among other arguments, and hooks around them."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ def block_hooks(
 ) -> Iterator[None]:
     """Call functions before and after each block, on this thread, until the exit.
 
-    They see tokens as they are between blocks: before hooks of the caller's own on a
-    block's input, which run when the block is called, and behind those on its output.
+    ``enter`` runs before the caller's own hooks on a block's input, and ``leave`` after
+    those on its output, so that both see the tokens as they are between blocks.
     """
     thread = threading.get_ident()
 
-    # Another thread's forward that has listed the hooks calls them though they were
-    # removed meanwhile, and then knows no more that this one takes the keywords.
+    # Another thread's forward may still call a hook that was removed meanwhile, and
+    # then passes no keywords.
     def before(module: nn.Module, args: Any, kwargs: Any = None) -> Any:
         if threading.get_ident() == thread:
             return enter(module, args, kwargs)
@@ -46,7 +46,7 @@ def block_hooks(
         if threading.get_ident() == thread:
             leave(module, args, output)
 
-    blocks = list(dict.fromkeys(adapter.blocks))  # the same one may run repeatedly
+    blocks = list(dict.fromkeys(adapter.blocks))  # a block may run repeatedly
     with undone(partial(remove_hooks, blocks, before, after)):
         for block in blocks:
             block.register_forward_pre_hook(before, prepend=True, with_kwargs=True)
@@ -55,7 +55,7 @@ def block_hooks(
 
 
 def token_argument(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> int | str:
-    """Find which of a block's arguments are its tokens: a position, or a name.
+    """Find the tokens among a block's arguments: their position, or their name.
 
     Raises:
         ObservationError: None of them is a sequence of floating-point tokens.
@@ -81,12 +81,12 @@ def token_argument(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> int | st
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class BlockCall:
-    """What a block is called with.
+    """The arguments of a block's call.
 
     Args:
-        args (tuple): By position.
-        kwargs (dict): By name.
-        key (int or str): Which of them are the tokens.
+        args (tuple): Arguments by position.
+        kwargs (dict): Arguments by name.
+        key (int or str): The position or name of the tokens.
     """
 
     args: tuple[Any, ...]
@@ -106,7 +106,7 @@ class BlockCall:
         return found
 
     def replaced(self, tokens: Tensor | None) -> BlockCall:
-        """Put other tokens, or nothing, in place."""
+        """Replace the tokens."""
         key = self.key
         if isinstance(key, int):
             args = (*self.args[:key], tokens, *self.args[key + 1 :])
@@ -114,7 +114,7 @@ class BlockCall:
         return BlockCall(self.args, {**self.kwargs, key: tokens}, key)
 
     def mapped(self, change: Callable[[Any], Any]) -> BlockCall:
-        """Change every tensor among the arguments, also inside of containers."""
+        """Change every tensor among the arguments, also inside containers."""
         return BlockCall(
             _mapped(self.args, change), _mapped(self.kwargs, change), self.key
         )
@@ -137,7 +137,7 @@ def _mapped(value: Any, change: Callable[[Any], Any]) -> Any:
 
 
 def tokens_of(output: Any) -> Tensor:
-    """Find the tokens in what a block returned: itself, or its first entry.
+    """Find the tokens in a block's return value: itself, or its first entry.
 
     Raises:
         ObservationError: There is no tensor.
@@ -162,11 +162,11 @@ def require_calls(adapter: ViTAdapter, called: Sequence[nn.Module]) -> None:
     """Raise unless the model ran the adapter's blocks, each once and in order.
 
     Args:
-        adapter (ViTAdapter): What was run.
-        called (sequence of Module): Its blocks, as they were called.
+        adapter (ViTAdapter): The model that ran.
+        called (sequence of Module): Its blocks, in the order of their calls.
 
     Raises:
-        ObservationError: With what was called instead.
+        ObservationError: They did not; the message says what ran instead.
     """
     if len(called) == adapter.depth and all(
         block is wanted for block, wanted in zip(called, adapter.blocks, strict=True)
@@ -216,6 +216,6 @@ def require_calls(adapter: ViTAdapter, called: Sequence[nn.Module]) -> None:
 
 
 def _some(texts: Sequence[str]) -> str:
-    """Join the first three."""
+    """Join the first three texts."""
     more = f" and {len(texts) - 3} more" if len(texts) > 3 else ""
     return ", ".join(texts[:3]) + more

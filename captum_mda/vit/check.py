@@ -1,4 +1,4 @@
-"""Comparing an adapter with its model."""
+"""Comparison of an adapter with its model."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ def check_adapter(adapter: ViTAdapter, attention: bool = True) -> Tensor:
     """Compare an adapter with its model on an example input.
 
     Args:
-        adapter (ViTAdapter): What to check.
-        attention (bool, optional): Whether attention maps are needed; where not, no
-            word is said about them. Default: True
+        adapter (ViTAdapter): The adapter.
+        attention (bool, optional): Whether attention maps are checked, too.
+            Default: True
 
     Returns:
         *Tensor*: (1, ...), the model's output for the example.
 
     Raises:
-        ValueError: They differ, or outputs are NaN; the message says in what.
+        ValueError: They differ, or outputs are NaN; the message says where.
         RuntimeError: The model's own errors, such as memory that ran out.
     """
     example = adapter.example_input()
@@ -40,7 +40,7 @@ def check_adapter(adapter: ViTAdapter, attention: bool = True) -> Tensor:
         preserved_state(adapter.model, "model", warns=False),
         torch.no_grad(),
     ):
-        # Copies: the model may work in place, and reuse its output's memory.
+        # Copies: the model may change its input in place, and reuse output memory.
         untouched = adapter(example.clone()).clone()
         _require_finite(untouched, example)
         try:
@@ -116,7 +116,7 @@ def _check_maps(adapter: ViTAdapter, seen: Observation, example: Tensor) -> None
     if any(record.folded for record in seen.attention):
         _check_folded(adapter, seen, example)
     if any(record.by_exponential for record in seen.attention):
-        with torch.enable_grad():  # a kernel of its own may be written so, too
+        with torch.enable_grad():  # it may be inside an autograd.Function
             observe(adapter, example)
     adapter.readout(
         n_tokens, None if seen.pooler is None else seen.pooler.probabilities, example
@@ -124,7 +124,7 @@ def _check_maps(adapter: ViTAdapter, seen: Observation, example: Tensor) -> None
 
 
 def _check_folded(adapter: ViTAdapter, seen: Observation, example: Tensor) -> None:
-    """Tell (B * heads, T, T) from (heads * B, T, T): by the maps of two images."""
+    """Refuse (heads * B, T, T): the maps of a pair tell it from (B * heads, T, T)."""
     pair = torch.cat([example.flip(-1), example])
     both = observe(adapter, pair)
     for index, (alone, record) in enumerate(
@@ -162,7 +162,7 @@ def _check_outputs(
 
 
 def _check_pooling(adapter: ViTAdapter, seen: Observation, example: Tensor) -> None:
-    """Compare the tokens that the adapter says are pooled with those the tail reads."""
+    """Compare the tokens that the adapter pools with those that the tail reads."""
     tokens = seen.tokens[-1]
     shares, _ = token_shares(lambda entered: adapter.finish(entered, example), tokens)
     if shares is None:
@@ -180,7 +180,7 @@ def _check_pooling(adapter: ViTAdapter, seen: Observation, example: Tensor) -> N
 
 
 def _named(tokens: Tensor) -> str:
-    """List tokens, bool (T,), the first ones by number."""
+    """List the selected tokens, bool (T,), by number; at most three."""
     indices = tokens.nonzero().flatten().tolist()
     if len(indices) <= 3:
         return f"token{'s' if len(indices) > 1 else ''} {', '.join(map(str, indices))}"
@@ -188,7 +188,7 @@ def _named(tokens: Tensor) -> str:
 
 
 def _difference(got: Tensor, wanted: Tensor, what: str) -> str:
-    """Say by how much outputs differ; nothing where they do not."""
+    """Describe by how much outputs differ; "" where they are equal."""
     if not isinstance(got, Tensor) or got.shape != wanted.shape:
         is_tensor = isinstance(got, Tensor)
         shape = tuple(got.shape) if is_tensor else type(got).__name__
@@ -203,7 +203,7 @@ def _difference(got: Tensor, wanted: Tensor, what: str) -> str:
 
 
 def _why(adapter: ViTAdapter, example: Tensor) -> str:
-    """Say what a tail that does not fit comes from: the blocks, or itself."""
+    """Explain a tail that does not fit: by wrong blocks, or by the tail itself."""
     outputs: list[Tensor] = []
     inputs: list[Tensor] = []
 

@@ -1,4 +1,4 @@
-"""Values that `torch.einsum` averages by an attention map."""
+"""The values that `torch.einsum` multiplies an attention map with."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from torch import Tensor
 def values_of_einsum(
     equation: Any, operands: Sequence[Any], maps: Tensor
 ) -> Tensor | None:
-    """Find what a product of maps (..., queries, keys) averages: (..., keys, d).
+    """Find the values (..., keys, d) in a product with maps (..., queries, keys).
 
     Args:
         equation (str): Such as "bhqk,bhkd->bhqd".
-        operands (sequence of Tensor): Two, one of which are the maps.
+        operands (sequence of Tensor): Two, one of which is ``maps``.
         maps (Tensor): The attention.
 
     Returns:
-        *Tensor*: the other operand, its dimensions in the maps' order; None where it
-        has others.
+        *Tensor*: the other operand, its dimensions in the maps' order; None where the
+        dimensions do not correspond.
     """
     if not isinstance(equation, str) or len(operands) != 2:
         return None
@@ -46,12 +46,12 @@ def values_of_einsum(
 
 
 def _letters(subscripts: str) -> list[str]:
-    """Divide "...ij" into its names."""
+    """Split subscripts into names; "." stands for the ellipsis."""
     return list(subscripts.replace("...", "."))
 
 
 def _spelt_out(names: list[str], n_dimensions: int) -> list[str] | None:
-    """Give the dimensions behind an ellipsis names of their own, from the right."""
+    """Name the dimensions that an ellipsis stands for, counted from the right."""
     n_hidden = n_dimensions - (len(names) - names.count("."))
     if "." not in names:
         return names if n_hidden == 0 else None

@@ -1,4 +1,4 @@
-"""Running a model as it is, but eagerly, and saying so where that cannot be."""
+"""Eager execution of a model, the caller's autocast, and models that are refused."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from captum_mda._state.undo import autocast_state
 
 @contextmanager
 def eager_execution(model: nn.Module) -> Iterator[None]:
-    """Let function modes see what the model does.
+    """Run a model eagerly, so that function modes see its functions.
 
-    A model that went through `torch.compile` runs its uncompiled code with the same
-    parameters meanwhile.
+    A model compiled by `torch.compile` runs its uncompiled code, with the same
+    parameters.
 
     Args:
         model (nn.Module): The model about to run.
 
     Raises:
         ValueError: The model is a `torch.jit` graph, recomputes its activations in the
-            backward pass, or is compiled under a PyTorch that cannot hold that off.
+            backward pass, or is compiled under a PyTorch that cannot suspend that.
     """
     require_observable(model)
     if not is_compiled(model):
@@ -48,9 +48,9 @@ def eager_execution(model: nn.Module) -> Iterator[None]:
 
 
 class _Stance:
-    """Holds compilation off until the last of all threads is done.
+    """Suspends compilation until the last of several threads is done.
 
-    The stance belongs to the process: the first thread sets it, the last one resets it.
+    The stance is global: the first thread sets it, the last one resets it.
     """
 
     def __init__(self) -> None:
@@ -77,7 +77,7 @@ _STANCE = _Stance()
 
 
 def require_observable(model: nn.Module) -> None:
-    """Raise a ValueError if what the model does cannot be seen or differentiated."""
+    """Raise a ValueError if the model cannot be observed or differentiated."""
     for name, module in model.named_modules():
         if isinstance(module, torch.jit.ScriptModule):
             raise ValueError(
@@ -111,25 +111,24 @@ def is_random(model: nn.Module) -> bool:
 
 
 def autocast_of_caller(device: torch.device) -> Callable[[], Any]:
-    """Note the caller's autocast, to run the model under it and nothing else.
+    """Read the caller's autocast, to run the model under it.
 
     Args:
-        device (torch.device): Where the model runs.
+        device (torch.device): The device of the model.
 
     Returns:
         *callable*: makes a context in which autocast is as it is now.
     """
-    kind = device.type
     try:
-        enabled, dtype = autocast_state(kind)
-    except RuntimeError:  # a kind of device without autocast
+        enabled, dtype = autocast_state(device.type)
+    except RuntimeError:  # the device has no autocast
         return contextlib.nullcontext
-    return partial(torch.autocast, kind, dtype=dtype, enabled=enabled)
+    return partial(torch.autocast, device.type, dtype=dtype, enabled=enabled)
 
 
 @contextmanager
 def gradients_enabled() -> Iterator[None]:
-    """Record graphs in full precision, whatever the caller's modes are."""
+    """Record graphs, also under the caller's `no_grad` or `inference_mode`."""
     with contextlib.ExitStack() as stack:
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.enable_grad())

@@ -1,4 +1,4 @@
-"""Answering some of PyTorch's functions in another way, while a `with` lasts."""
+"""Function modes: some of PyTorch's functions compute something else in a `with`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from captum_mda.vit.multihead import multi_head_attention
-from captum_mda.vit.torch_functions import plain_function
+from captum_mda.vit.torch_functions import functions_named, Names, plain_function
 
 Rule = Callable[..., Any]
 """Takes the function that was called and its arguments; returns its result."""
@@ -24,13 +24,23 @@ _OPERANDS = (
 )
 
 
-class RuleMode(TorchFunctionMode):
-    """Answers functions by rules; everything else runs as it is.
+def rules_by_function(
+    table: Mapping[Names, Rule],
+) -> dict[Callable[..., Any], Rule]:
+    """Make the rules of functions from a table of names; later entries win."""
+    rules: dict[Callable[..., Any], Rule] = {}
+    for names, rule in table.items():
+        rules |= dict.fromkeys(functions_named(*names), rule)
+    return rules
 
-    While a rule runs the mode is off, and calls in it reach the modes entered before.
-    `F.multi_head_attention_forward` is taken apart first, so that rules for linear maps
-    and for scaled dot-product attention see what is inside it. Modes are local to their
-    thread.
+
+class RuleMode(TorchFunctionMode):
+    """Replaces functions by their rules; all other functions run as usual.
+
+    The mode is off while a rule runs: calls inside the rule reach the modes that were
+    entered before. `F.multi_head_attention_forward` is first divided into its parts, so
+    that rules for linear maps and for scaled dot-product attention apply to them.
+    A mode holds on its own thread.
 
     Args:
         rules (Mapping): From a function, as it arrives at ``__torch_function__``, to
@@ -66,14 +76,14 @@ class RuleMode(TorchFunctionMode):
         args: tuple[Any, ...],
         kwargs: Mapping[str, Any],
     ) -> Any:
-        """Call a function that has no rule: as it is."""
+        """Call a function that has no rule."""
         return func(*args, **kwargs)
 
 
 def _operands_first(
     args: tuple[Any, ...], kwargs: Mapping[str, Any]
 ) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
-    """Pass what a function works on by position, as rules take it."""
+    """Pass the operands of a function by position, as rules expect them."""
     names = [name for name in _OPERANDS if name in kwargs]
     if not names:
         return args, kwargs
@@ -82,15 +92,15 @@ def _operands_first(
 
 
 class ConstantParameters(TorchFunctionMode):
-    """Makes every function see a model's parameters as constants, in a given precision.
+    """Treats a model's parameters as constants, and may change the precision.
 
-    With a dtype the model computes in it, though its parameters stay what they are:
+    With a dtype, the model computes in that dtype and its parameters stay unchanged:
     every floating-point tensor and every floating-point dtype that is passed to a
     function is converted.
 
     Args:
-        dtype (torch.dtype, optional): The precision to compute in. None: as it is.
-            Default: None
+        dtype (torch.dtype, optional): The precision to compute in. None: the model's
+            own. Default: None
     """
 
     def __init__(self, dtype: torch.dtype | None = None) -> None:
@@ -110,7 +120,7 @@ class ConstantParameters(TorchFunctionMode):
         if func in self._casts and self._dtype is not None:
             return self._convert(args[0])
         if getattr(func, "__name__", "") in ("__get__", "__set__"):
-            # Shapes and dtypes are asked for more often than values.
+            # Most reads are of shapes and dtypes, which need no conversion.
             owner = args[0].detach() if isinstance(args[0], nn.Parameter) else args[0]
             value = func(owner, *args[1:], **(kwargs or {}))
             return self._convert(value) if isinstance(value, Tensor) else value

@@ -1,4 +1,4 @@
-"""How attention maps of a model are laid out, and read as (B, H, T, T)."""
+"""The layouts of attention maps in models, and their conversion to (B, H, T, T)."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class Heads:
     """A layout of attention maps; values (..., T, d) have the same one.
 
     Args:
-        open (callable): To (B, H, ..., ...).
-        close (callable): Back.
+        open (callable): Converts to (B, H, ..., ...).
+        close (callable): Converts back.
         folded (bool): Whether batch and heads share a dimension.
     """
 
@@ -28,12 +28,12 @@ class Heads:
 
 
 def heads_of(shape: Sequence[int], sequence: tuple[int, int] | None) -> Heads | None:
-    """Find how maps of a shape are read; None where they are none.
+    """Find the layout of attention maps by their shape; None if they are no maps.
 
     Args:
         shape (sequence of int): (B, H, T, T), or, where the sequence is known,
             (B, T, H, T), (B * H, T, T) or (B, groups, H, T, T).
-        sequence (tuple[int, int], optional): How many images and tokens, (B, T).
+        sequence (tuple[int, int], optional): The number of images and tokens, (B, T).
     """
     if len(shape) == 4:
         if sequence is not None and (shape[0], shape[1], shape[3]) == (

@@ -1,32 +1,36 @@
-"""Where patches lie in an image, and maps of patches painted there."""
+"""The places of patches in an image, and maps of patches resized to the image."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn, Tensor
 from torch.nn import functional as F
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int64
 
 _CUBIC = -0.75  # the constant of PyTorch's bicubic interpolation
 
 
 @dataclass(frozen=True)
 class PatchLayout:
-    """Where a grid of patches lies in an image; all numbers are pixels.
+    """The places of a grid of patches in an image; all numbers are pixels.
 
     Patch (i, j) reads the rows from ``offset[0] + i * stride[0]`` and the columns from
-    ``offset[1] + j * stride[1]`` on, ``size`` of each. Patches may overlap, reach over
-    the border into padding, and leave pixels uncovered.
+    ``offset[1] + j * stride[1]`` on, ``size`` of each. Patches may overlap, extend into
+    padding, and leave pixels uncovered.
 
     Args:
-        stride (tuple[float, float]): From one patch to the next, down and right.
-        size (tuple[float, float], optional): What a patch reads, height and width.
-            None: the stride, so that patches touch. Default: None
+        stride (tuple[float, float]): The distance between patches, down and right.
+        size (tuple[float, float], optional): Height and width of a patch. None: the
+            stride, so that patches touch. Default: None
         offset (tuple[float, float], optional): Top and left of the first patch,
-            negative where the model pads there. Default: (0, 0)
+            negative where the model pads. Default: (0, 0)
 
     Example::
 
@@ -69,7 +73,7 @@ class PatchLayout:
     def nearest(
         self, grid: Sequence[int], size: Sequence[int]
     ) -> tuple[Tensor, Tensor]:
-        """Find the patch whose centre is nearest to each pixel; ties take the lower.
+        """Find the patch with the nearest centre per pixel; the lower of equal ones.
 
         Args:
             grid (tuple[int, int]): Rows and columns of patches (h, w).
@@ -84,13 +88,18 @@ class PatchLayout:
     def _axes(self, grid: Sequence[int]) -> tuple[_Axis, _Axis]:
         sizes = self.size or self.stride
         rows, columns = (
-            _Axis(self.offset[axis], self.stride[axis], sizes[axis], grid[axis])
+            _Axis(
+                offset=self.offset[axis],
+                stride=self.stride[axis],
+                size=sizes[axis],
+                n=grid[axis],
+            )
             for axis in (0, 1)
         )
         return rows, columns
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class _Axis:
     """Patches along one side of an image."""
 
@@ -106,21 +115,21 @@ class _Axis:
         return ((pixels - middle) / self.stride).ceil().clamp(0, self.n - 1).long()
 
     def covered(self, side: int) -> Tensor:
-        """Tell which pixels some patch reads, or lie between patches: bool (side,)."""
+        """Tell which pixels lie in or between patches: bool (side,)."""
         pixels = torch.arange(side)
         end = self.offset + (self.n - 1) * self.stride + self.size
         return (pixels + 1 > self.offset) & (pixels < end)
 
     def taps(self, side: int, mode: str) -> tuple[Tensor, Tensor]:
-        """Say which patches make a pixel: int64 (K, side), and weights, float64."""
+        """Find the patches that a pixel interpolates, int64 (K, side), and weights."""
         if mode.startswith("nearest"):
             nearest = self.nearest(side)[None]
             return nearest, torch.ones_like(nearest, dtype=torch.float64)
         pixels = torch.arange(side, dtype=torch.float64)
         covered = pixels[self.covered(side)]
-        if len(covered):  # what no patch reads goes on as the last pixel that one does
+        if len(covered):  # pixels outside all patches get the value at the edge
             pixels = pixels.clamp(covered[0], covered[-1])
-        # In patches, 0 at the centre of the first.
+        # The unit is a patch; 0 is the centre of the first.
         places = (pixels + 0.5 - self.offset - self.size / 2) / self.stride
         if mode == "bilinear":
             places = places.clamp(0, self.n - 1)
@@ -137,7 +146,7 @@ class _Axis:
         return (first.long() + steps[:, None]).clamp(0, self.n - 1), weights
 
     def means(self, side: int) -> Tensor:
-        """Average a patch's own pixels: float64 (n, side), rows sum to 1."""
+        """Make the weights that average a patch's pixels: float64 (n, side)."""
         owned = F.one_hot(self.nearest(side), self.n).T.double()
         owned = owned * self.covered(side)
         empty = owned.sum(dim=1) == 0
@@ -148,7 +157,7 @@ class _Axis:
 
 
 def _cubic(distance: Tensor) -> Tensor:
-    """Weigh a neighbour at a distance in [0, 2], as PyTorch's bicubic mode does."""
+    """Compute the weight at a distance in [0, 2] of PyTorch's bicubic mode."""
     x, a = distance, _CUBIC
     near = ((a + 2) * x - (a + 3)) * x * x + 1
     far = ((a * x - 5 * a) * x + 8 * a) * x - 4 * a
@@ -156,22 +165,25 @@ def _cubic(distance: Tensor) -> Tensor:
 
 
 def paint(
-    grids: Tensor, size: Sequence[int], mode: str, layout: PatchLayout | None = None
-) -> Tensor:
-    """Resize maps of patches to an image, each patch where the model reads it.
+    grids: Float[Tensor, "B C h w"],
+    size: Sequence[int],
+    mode: str,
+    layout: PatchLayout | None = None,
+) -> Float[Tensor, "B C H W"]:
+    """Resize maps of patches to an image, with each patch at its place.
 
     Args:
         grids (Tensor): (B, C, h, w).
         size (tuple[int, int]): Height and width of the image (H, W).
         mode (str): "nearest", "nearest-exact", "bilinear" or "bicubic".
-        layout (PatchLayout, optional): Where the patches lie. None: they tile the
+        layout (PatchLayout, optional): The places of the patches. None: they tile the
             image. Default: None
 
     Returns:
-        *Tensor*: (B, C, H, W). Where patches tile the image, what `F.interpolate`
-        returns. Else "nearest" gives a pixel the value of the patch whose centre is
-        nearest, the others interpolate between centres; pixels that no patch reads
-        get the value at the map's edge.
+        *Tensor*: (B, C, H, W). Where patches tile the image, the result of
+        `F.interpolate`. Otherwise "nearest" gives a pixel the value of the patch with
+        the nearest centre, and other modes interpolate between centres; pixels outside
+        all patches get the value at the map's edge.
     """
     if layout is None or layout.tiles(grids.shape[-2:], size):
         align = None if mode.startswith("nearest") else False
@@ -182,7 +194,7 @@ def paint(
 
 
 def _resampled(lines: Tensor, indices: Tensor, weights: Tensor) -> Tensor:
-    """Mix entries of the last dimension: (..., n) to (..., side)."""
+    """Interpolate the last dimension: (..., n) to (..., side)."""
     indices, weights = indices.to(lines.device), weights.to(lines)
     mixed = lines[..., indices[0]] * weights[0]
     for index, weight in zip(indices[1:], weights[1:], strict=True):
@@ -191,18 +203,20 @@ def _resampled(lines: Tensor, indices: Tensor, weights: Tensor) -> Tensor:
 
 
 def patch_means(
-    maps: Tensor, grid: Sequence[int], layout: PatchLayout | None = None
-) -> Tensor:
+    maps: Float[Tensor, "B C H W"],
+    grid: Sequence[int],
+    layout: PatchLayout | None = None,
+) -> Float[Tensor, "B C h w"]:
     """Average maps over the pixels of each patch.
 
     Args:
         maps (Tensor): (B, C, H, W).
         grid (tuple[int, int]): Rows and columns of patches (h, w).
-        layout (PatchLayout, optional): Where the patches lie; each has the pixels that
-            are nearest to its centre. None: they tile the image. Default: None
+        layout (PatchLayout, optional): The places of the patches; the pixels of a patch
+            are those nearest to its centre. None: they tile the image. Default: None
 
     Returns:
-        *Tensor*: (B, C, h, w); pixels that no patch reads do not count.
+        *Tensor*: (B, C, h, w); pixels outside all patches are left out.
     """
     size = maps.shape[-2:]
     if layout is None or layout.tiles(grid, size):
@@ -214,8 +228,8 @@ def patch_means(
 
 def patch_numbers(
     grid: Sequence[int], size: Sequence[int], layout: PatchLayout
-) -> Tensor:
-    """Number the pixels by the patch that is nearest: int64 (1, 1, H, W)."""
+) -> Int64[Tensor, "1 1 H W"]:
+    """Number the pixels by their nearest patch: int64 (1, 1, H, W)."""
     rows, columns = layout.nearest(grid, size)
     return (rows[:, None] * grid[1] + columns)[None, None]
 
@@ -225,11 +239,11 @@ def layout_by_growth(
     example_size: Sequence[int],
     inputs: Tensor,
 ) -> PatchLayout | None:
-    """Find where patches lie from how many there are in images of other sizes.
+    """Find the places of patches from their number in images of other sizes.
 
-    Where images of twice the size have twice as many rows and columns, patches have a
-    size of their own, that of an image which they tile. They begin at the top left, and
-    the last ones reach over the border, or leave pixels over.
+    If an image of twice the size has twice as many rows and columns, patches have a
+    fixed size, which follows from an image that they tile. They begin at the top left;
+    the last ones may extend over the border, or leave pixels uncovered.
 
     Args:
         patch_grid (callable): From images (B, C, H, W) to rows and columns of patches.
@@ -237,7 +251,7 @@ def layout_by_growth(
         inputs (Tensor): (B, C, H, W).
 
     Returns:
-        *PatchLayout*: None where the number of patches says nothing of the kind.
+        *PatchLayout*: None where patches have no fixed size.
     """
     if len(example_size) != 3 or inputs.dim() != 4:
         return None
@@ -249,7 +263,7 @@ def layout_by_growth(
 
     try:
         once, twice = grid_of(1), grid_of(2)
-    except Exception:  # the caller's own code, for sizes that it need not know
+    except Exception:  # an adapter's patch_grid may refuse other sizes
         return None
     if tuple(twice) != (2 * once[0], 2 * once[1]):
         return None
@@ -262,7 +276,7 @@ def layout_by_growth(
 
 
 def conv_grid(convolution: nn.Conv2d, inputs: Tensor) -> tuple[int, int]:
-    """Count the patches that a convolution makes of inputs (B, C, H, W)."""
+    """Count the rows and columns of patches that a convolution makes of inputs."""
     if convolution.padding == "same":
         return int(inputs.shape[-2]), int(inputs.shape[-1])
     layout = conv_layout(convolution, inputs)
@@ -277,7 +291,7 @@ def conv_grid(convolution: nn.Conv2d, inputs: Tensor) -> tuple[int, int]:
 
 
 def conv_layout(convolution: nn.Conv2d, inputs: Tensor) -> PatchLayout:
-    """Say where the patches lie that a convolution makes of inputs (B, C, H, W)."""
+    """Find the places of the patches that a convolution makes of inputs."""
     sides = [
         dilation * (kernel - 1) + 1
         for dilation, kernel in zip(

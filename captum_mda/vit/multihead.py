@@ -1,25 +1,33 @@
-"""`torch.nn.functional.multi_head_attention_forward`, taken apart.
+"""`torch.nn.functional.multi_head_attention_forward`, divided into its parts.
 
-A function mode sees the original as a single call. This one makes the same result of
-linear maps and scaled dot-product attention, each of which a mode can answer.
+A function mode sees the original as a single call. This version computes the same
+result by linear maps and scaled dot-product attention, which rules can replace.
 """
 
 from __future__ import annotations
 
+import inspect
 import math
+from types import SimpleNamespace
+from typing import Any, TYPE_CHECKING
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
+_SIGNATURE = inspect.signature(F.multi_head_attention_forward)
+
 
 def attention_probabilities(
-    query: Tensor,
-    key: Tensor,
+    query: Float[Tensor, "*batch Tq d"],
+    key: Float[Tensor, "*batch Tk d"],
     attn_mask: Tensor | None = None,
     is_causal: bool = False,
     scale: float | None = None,
-) -> Tensor:
+) -> Float[Tensor, "*batch Tq Tk"]:
     """Compute softmax(Q K^T) of `F.scaled_dot_product_attention`: (B, H, Tq, Tk)."""
     scale = 1.0 / math.sqrt(query.shape[-1]) if scale is None else scale
     scores = torch.matmul(query, key.transpose(-2, -1)) * scale
@@ -31,93 +39,82 @@ def attention_probabilities(
     elif attn_mask is not None:
         scores = scores + attn_mask
     if scores.dtype in (torch.float16, torch.bfloat16):
-        # The fused kernels take the softmax in single precision, too.
+        # The fused kernels also compute the softmax in single precision.
         return torch.softmax(scores, dim=-1, dtype=torch.float32).to(scores.dtype)
     return torch.softmax(scores, dim=-1)
 
 
-def multi_head_attention(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    embed_dim_to_check: int,
-    num_heads: int,
-    in_proj_weight: Tensor | None,
-    in_proj_bias: Tensor | None,
-    bias_k: Tensor | None,
-    bias_v: Tensor | None,
-    add_zero_attn: bool,
-    dropout_p: float,
-    out_proj_weight: Tensor,
-    out_proj_bias: Tensor | None,
-    training: bool = True,
-    key_padding_mask: Tensor | None = None,
-    need_weights: bool = True,
-    attn_mask: Tensor | None = None,
-    use_separate_proj_weight: bool = False,
-    q_proj_weight: Tensor | None = None,
-    k_proj_weight: Tensor | None = None,
-    v_proj_weight: Tensor | None = None,
-    static_k: Tensor | None = None,
-    static_v: Tensor | None = None,
-    average_attn_weights: bool = True,
-    is_causal: bool = False,
-) -> tuple[Tensor, Tensor | None]:
-    """Compute what `F.multi_head_attention_forward` does, in functions a mode sees.
+def repeated_groups(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+    """Repeat the keys and values of grouped queries for each head (``enable_gqa``)."""
+    groups = query.shape[-3] // key.shape[-3]
+    key = key.repeat_interleave(groups, dim=-3)
+    return key, value.repeat_interleave(groups, dim=-3)
+
+
+def multi_head_attention(*args: Any, **kwargs: Any) -> tuple[Tensor, Tensor | None]:
+    """Compute `F.multi_head_attention_forward` in functions that a mode sees.
 
     Args and returns are those of PyTorch's function. Sequences are (T, B, D), as its
     module passes them.
 
+    Args:
+        *args (any): As of PyTorch's function.
+        **kwargs (any): As of PyTorch's function.
+
     Raises:
-        NotImplementedError: It uses an option that no Vision Transformer does: extra
+        NotImplementedError: It uses an option that Vision Transformers do not: extra
             keys, static keys, or a mask of padding.
     """
-    if any(
-        option is not None
-        for option in (bias_k, bias_v, static_k, static_v, key_padding_mask)
-    ) or (add_zero_attn or query.dim() != 3):
+    call = _SIGNATURE.bind(*args, **kwargs)
+    call.apply_defaults()
+    given = SimpleNamespace(**call.arguments)
+    absent = ("bias_k", "bias_v", "static_k", "static_v", "key_padding_mask")
+    if any(call.arguments[name] is not None for name in absent) or (
+        given.add_zero_attn or given.query.dim() != 3
+    ):
         raise NotImplementedError(
             "model: its nn.MultiheadAttention adds keys (bias_k, add_zero_attn, "
             "static_k), pads, or takes unbatched sequences, which is not supported"
         )
-    dimensions = query.shape[-1]
-    if use_separate_proj_weight:
-        weights: tuple[Tensor | None, ...] = (
-            q_proj_weight,
-            k_proj_weight,
-            v_proj_weight,
-        )
-    else:
-        assert in_proj_weight is not None
-        weights = in_proj_weight.split(dimensions)
-    biases: tuple[Tensor | None, ...] = (None, None, None)
-    if in_proj_bias is not None:
-        biases = in_proj_bias.split(dimensions)
+    dimensions, n_heads = given.query.shape[-1], given.num_heads
+    weights = (given.q_proj_weight, given.k_proj_weight, given.v_proj_weight)
+    if not given.use_separate_proj_weight:
+        weights = given.in_proj_weight.split(dimensions)
+    biases = (None, None, None)
+    if given.in_proj_bias is not None:
+        biases = given.in_proj_bias.split(dimensions)
+    sequences = (given.query, given.key, given.value)
     q, k, v = (
-        # Batch first, as everything else: (T, B, D) to (B, T, D).
-        _heads(F.linear(part.transpose(0, 1), weight, bias), num_heads)  # type: ignore[arg-type]
-        for part, weight, bias in zip((query, key, value), weights, biases, strict=True)
+        # Batch first: (T, B, D) to (B, T, D).
+        _heads(F.linear(sequence.transpose(0, 1), weight, bias), n_heads)
+        for sequence, weight, bias in zip(sequences, weights, biases, strict=True)
     )
-    dropout = dropout_p if training else 0.0
-    if attn_mask is not None:
-        # PyTorch's function takes is_causal as a hint about the mask, hides what is
-        # True, and stacks the masks of heads: (B H, Tq, Tk).
-        is_causal = False
-        if attn_mask.dtype == torch.bool:
-            attn_mask = ~attn_mask
-        if attn_mask.dim() == 3:
-            attn_mask = attn_mask.unflatten(0, (-1, num_heads))
+    dropout = given.dropout_p if given.training else 0.0
+    is_causal, mask = given.is_causal, given.attn_mask
+    if mask is not None:
+        is_causal = False  # PyTorch's function takes it as a hint about the mask
+        mask = _visible(mask, n_heads)
     attention: Tensor | None = None
-    if need_weights:
-        attention = attention_probabilities(q, k, attn_mask, is_causal)
-        mixed = torch.matmul(F.dropout(attention, dropout, training), v)
+    if given.need_weights:
+        attention = attention_probabilities(q, k, mask, is_causal)
+        mixed = torch.matmul(F.dropout(attention, dropout, given.training), v)
     else:
-        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask, dropout, is_causal)
+        mixed = F.scaled_dot_product_attention(q, k, v, mask, dropout, is_causal)
     merged = mixed.transpose(1, 2).flatten(2)  # (B, Tq, D)
-    output = F.linear(merged, out_proj_weight, out_proj_bias).transpose(0, 1)
-    if attention is not None and average_attn_weights:
+    output = F.linear(merged, given.out_proj_weight, given.out_proj_bias)
+    if attention is not None and given.average_attn_weights:
         attention = attention.mean(dim=1)
-    return output, attention
+    return output.transpose(0, 1), attention
+
+
+def _visible(mask: Tensor, n_heads: int) -> Tensor:
+    """Convert a mask of PyTorch's module to one of scaled dot-product attention.
+
+    The module's masks are True where keys are hidden, and stack heads: (B H, Tq, Tk).
+    """
+    if mask.dtype == torch.bool:
+        mask = ~mask
+    return mask.unflatten(0, (-1, n_heads)) if mask.dim() == 3 else mask
 
 
 def _heads(sequence: Tensor, n_heads: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""One observed forward pass: the output, attention maps, tokens."""
+"""One observed forward pass: its output, attention maps and tokens."""
 
 from __future__ import annotations
 
@@ -23,17 +23,19 @@ from captum_mda.vit.block_calls import (
 from captum_mda.vit.capture import AttentionCapture, AttentionRecord
 
 
-@dataclass(eq=False, repr=False)
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class Observation(Brief):
-    """What a forward pass did.
+    """The output, tokens and attention maps of one forward pass.
 
     Args:
-        outputs (Tensor): (B, ...), what the model returned.
-        tokens (list[Tensor]): (B, T, D) each: the input of each block, from the first
-            observed one on, and the last one's output. The first begins the graph.
-        attention (list[AttentionRecord]): One for each of these blocks; empty if not
-            asked for.
-        pooler (AttentionRecord, optional): The first attention behind the blocks.
+        outputs (Tensor): (B, ...), the model's output.
+        tokens (list[Tensor], optional): (B, T, D) each: the input of each block, from
+            the first observed one on, and the last one's output. The graph begins at
+            the first. Default: empty
+        attention (list[AttentionRecord], optional): One per observed block; empty if
+            attention was not recorded. Default: empty
+        pooler (AttentionRecord, optional): The first attention after the blocks.
+            Default: None
     """
 
     outputs: Tensor
@@ -55,83 +57,81 @@ def observe(
     first_block: int = 0,
     biases: BiasCapture | None = None,
 ) -> Observation:
-    """Run a model and note what its blocks do; nothing of it is changed.
+    """Run a model, and record its blocks' tokens and attention maps.
+
+    The model stays unchanged.
 
     Args:
         adapter (ViTAdapter): The model.
         inputs (Tensor): (B, C, H, W).
-        *arguments (any): Passed to the model behind the inputs.
+        *arguments (any): Passed to the model after the inputs.
         attention (bool, optional): Whether to record attention maps. Default: True
-        first_block (int, optional): The block to begin at. Those before it run as they
-            always do, fused and without a graph, which saves time and memory.
-            Default: 0
-        biases (BiasCapture, optional): Switched on at the first block; the caller has
-            entered it. Default: None
+        first_block (int, optional): The first block to observe. The blocks before it
+            run fused and without a graph, which saves time and memory. Default: 0
+        biases (BiasCapture, optional): Starts to record at the first observed block;
+            the caller enters it. Default: None
 
     Returns:
-        *Observation*: with a graph from the input of the first block on, where
-        gradients are enabled.
+        *Observation*: with a graph from the input of the first observed block on,
+        where gradients are enabled.
 
     Raises:
         ObservationError: The blocks are not called once each, in order; their
             attention maps are not as many as the blocks, or have no gradient though
             gradients are enabled.
     """
-    seen = Observation(torch.empty(0))
-    capture = AttentionCapture()
-    capture.active = False  # until the first block that is asked for
+    capture = AttentionCapture(active=False)  # until the first observed block
     with_graph = torch.is_grad_enabled()
-    ends: list[int] = []  # how many records there were when each block was done
+    tokens: list[Tensor] = []
+    ends: list[int] = []  # the number of records at the end of each block
     called: list[nn.Module] = []
 
     def enter_block(module: nn.Module, args: Any, kwargs: Any) -> Any:
         called.append(module)
         call = BlockCall.of(args, kwargs)
         if len(called) <= first_block:
-            # Not before: a torch.no_grad() of the model's own that ends behind its
-            # blocks would bring this mode back for its head.
+            # Here and not around the model: a torch.no_grad() inside the model that
+            # ends after its blocks would restore this mode for the head.
             torch.set_grad_enabled(False)
             return None
         begins = len(called) == first_block + 1
         if begins:
             torch.set_grad_enabled(with_graph)
-            capture.active = attention
             if biases is not None:
-                biases.active = True
+                biases.start()
         if begins and with_graph:
             call = call.replaced(call.tokens.detach().requires_grad_())
-        seen.tokens.append(call.tokens)
+        tokens.append(call.tokens)
         ends.append(len(capture.records))
         n_batch, n_tokens = call.tokens.shape[:2]
-        capture.sequence = (n_batch, n_tokens) if n_batch and n_tokens else None
+        if attention:
+            capture.watch((n_batch, n_tokens) if n_batch and n_tokens else None)
         return call.args, call.kwargs
 
     def leave_block(module: nn.Module, args: Any, output: Any) -> None:
         if len(called) == adapter.depth:
-            seen.tokens.append(tokens_of(output))
+            tokens.append(tokens_of(output))
             ends.append(len(capture.records))
-            capture.sequence = None
+            if attention:
+                capture.watch(None)
 
     with (
         block_hooks(adapter, enter_block, leave_block),
         torch.set_grad_enabled(with_graph),
         capture if attention else nullcontext(),
     ):
-        seen.outputs = adapter(inputs, *arguments)
+        outputs = adapter(inputs, *arguments)
     require_calls(adapter, called)
-    if attention:
-        _sort_records(adapter, seen, capture, ends, first_block)
-    return seen
+    if not attention:
+        return Observation(outputs=outputs, tokens=tokens)
+    maps, pooler = _sorted_records(adapter, capture, ends, first_block)
+    return Observation(outputs=outputs, tokens=tokens, attention=maps, pooler=pooler)
 
 
-def _sort_records(
-    adapter: ViTAdapter,
-    seen: Observation,
-    capture: AttentionCapture,
-    ends: list[int],
-    first_block: int,
-) -> None:
-    """Give each block its attention, and the pooler its own."""
+def _sorted_records(
+    adapter: ViTAdapter, capture: AttentionCapture, ends: list[int], first_block: int
+) -> tuple[list[AttentionRecord], AttentionRecord | None]:
+    """Find the attention of each block, and that of the pooler, if there is one."""
     records = capture.records
     per_block = [records[start:end] for start, end in pairwise(ends)]
     if any(len(maps) != 1 for maps in per_block):
@@ -141,8 +141,10 @@ def _sort_records(
             f"model: saw {counts} attention maps in {adapter.depth - first_block} "
             f"blocks ({names}), takes one in each; {_why(per_block, capture.others)}"
         )
-    seen.attention = records[ends[0] : ends[-1]]
-    if torch.is_grad_enabled() and not all(map_.requires_grad for map_ in seen.maps):
+    attention = records[ends[0] : ends[-1]]
+    if torch.is_grad_enabled() and not all(
+        record.probabilities.requires_grad for record in attention
+    ):
         raise ObservationError(
             "model: its attention maps have no gradient, takes attention that PyTorch "
             "differentiates; a torch.autograd.Function with its own backward pass, "
@@ -151,11 +153,11 @@ def _sort_records(
             "needs no gradient, such as MetricDrivenAttribution"
         )
     behind = records[ends[-1] :]
-    seen.pooler = behind[0] if behind else None
+    return attention, behind[0] if behind else None
 
 
 def _why(per_block: list[list[AttentionRecord]], others: set[str]) -> str:
-    """Say what blocks with no attention map, or with several, most likely do."""
+    """Explain what blocks with no attention map, or with several, most likely do."""
     several = [maps for maps in per_block if len(maps) > 1]
     by_head = any(
         all(record.probabilities.shape[1] == 1 for record in maps) for maps in several

@@ -1,4 +1,4 @@
-"""Finding the tensor in what a model returned."""
+"""The output tensor in a model's return value."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ _FIELDS = ("logits", "image_embeds", "pooler_output", "output", "outputs", "out"
 
 
 def output_tensor(returned: Any) -> Tensor:
-    """Find the tensor (B, ...) in what a model returned.
+    """Find the tensor (B, ...) in a model's return value.
 
-    That is the tensor itself; of a mapping or an object with named fields, the first of
-    logits, image_embeds, pooler_output, output, outputs, out, or its only tensor; of a
+    It is the value itself; in a mapping or an object with named fields, the first of
+    logits, image_embeds, pooler_output, output, outputs, out, or the only tensor; in a
     tuple or a list, the first entry.
 
     Raises:
-        TypeError: None is found, with what was returned.
+        TypeError: There is no such tensor; the message names the returned type.
     """
     if isinstance(returned, Tensor):
         return returned
@@ -49,5 +49,5 @@ def _fields(returned: Any) -> dict[str, Any]:
 
 
 def vars_of(returned: Any) -> dict[str, Any]:
-    """List the attributes of an object that has some."""
+    """List the attributes of an object; {} without any."""
     return getattr(returned, "__dict__", {})

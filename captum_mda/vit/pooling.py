@@ -1,4 +1,4 @@
-"""How a model pools its tokens, seen from its end."""
+"""The tokens that a model pools, found by gradients of its output."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from captum_mda._state import warn_caller
 from captum_mda.vit.adapter import ViTAdapter
 from captum_mda.vit.capture import AttentionCapture
 
-NEGLIGIBLE = 1e-6  # of the largest: what of a gradient counts as none
+NEGLIGIBLE = 1e-6  # gradients below this share of the largest count as 0
 
 
 def pooling_of(
@@ -20,16 +20,16 @@ def pooling_of(
     tokens: Tensor,
     adapter: ViTAdapter,
 ) -> dict[str, Any]:
-    """Find the tokens that a model's output is made of.
+    """Find the tokens that a model's output depends on.
 
     Args:
-        tail (callable): From the last block's output to the model's.
+        tail (callable): From the last block's output to the model's output.
         tokens (Tensor): (1, T, D), the last block's output for an example.
-        adapter (ViTAdapter): What is known of the blocks.
+        adapter (ViTAdapter): The adapter of the blocks.
 
     Returns:
-        *dict*: the fields of `ViTAdapter` that say it: pooling, class_index,
-        distillation_index, pools_prefix; empty where the output has no gradient.
+        *dict*: fields of `ViTAdapter`: pooling, class_index, distillation_index,
+        pools_prefix; empty where the output has no gradient.
     """
     shares, has_pooler = token_shares(tail, tokens)
     if shares is None:
@@ -58,7 +58,7 @@ def pooling_of(
         )
     if not indices:
         return {"pooling": "avg", "pools_prefix": False}
-    # A class token beside the mean has about as large a share as all patches together.
+    # A class token beside the mean has about the share of all patches together.
     alone = shares[indices[0]] > len(patches) ** 0.5 * shares[n_prefix:].mean()
     if len(indices) == 1 and alone:
         return {"pooling": "cls+avg", "class_index": indices[0], "pools_prefix": False}
@@ -68,7 +68,7 @@ def pooling_of(
 def token_shares(
     tail: Callable[[Tensor], Tensor], tokens: Tensor
 ) -> tuple[Tensor | None, bool]:
-    """Measure how much the output depends on each token, (T,); find a pooler."""
+    """Measure the output's dependence on each token, (T,), and detect a pooler."""
     with torch.inference_mode(False), torch.enable_grad():
         entered = tokens.detach().clone().requires_grad_()
         with AttentionCapture() as capture:
@@ -77,7 +77,7 @@ def token_shares(
             return None, False
         maps = [record.probabilities for record in capture.records]
         has_pooler = any(_depends(map_, entered) for map_ in maps)
-        # Weights of their own, so that outputs that sum to a constant do not cancel.
+        # Different weights, as outputs that sum to a constant would cancel.
         weights = (torch.arange(len(output), device=output.device) * 0.7 + 1).sin()
         (gradient,) = torch.autograd.grad(
             (output * weights).sum(), entered, allow_unused=True
@@ -97,7 +97,7 @@ def _depends(value: Tensor, tokens: Tensor) -> bool:
 
 
 def _is_mean(tail: Callable[[Tensor], Tensor], tokens: Tensor, n_prefix: int) -> bool:
-    """Tell whether the order of patches leaves the output as it is."""
+    """Tell whether the output is the same for every order of the patches."""
     rolled = tokens[:, n_prefix:].roll(1, dims=1)
     with torch.no_grad():
         output = tail(tokens)

@@ -1,4 +1,4 @@
-"""Where patches lie in a model's input, when something is done to it before."""
+"""The places of patches in a model's input that is resized, cropped or padded."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from captum_mda.vit.adapter import ViTAdapter
 from captum_mda.vit.execution import eager_execution
 from captum_mda.vit.layout import PatchLayout
 
-_FAINT = 0.25  # of the largest gradient: what a normalisation of the whole image leaves
-_SLACK = 1.5  # pixels by which a resized border may seem to be off
+_FAINT = 0.25  # gradients below this share of the largest come from normalisation
+_SLACK = 1.5  # the error of a resized border, in pixels
 
 
 @dataclass(frozen=True)
 class _Axis:
-    """One side of an image before and after: pixel x' reads offset + scale x'."""
+    """One side of an image: pixel x' after preprocessing reads offset + scale x'."""
 
     scale: float
     offset: float = 0.0
@@ -31,11 +31,12 @@ class _Axis:
 
 @dataclass(frozen=True)
 class _Read:
-    """What arrives at the known part for images of one size.
+    """The images that reach the known part, for inputs of one size.
 
     Args:
-        images (Tensor): A meta tensor of the shape that arrives.
-        rows, columns (_Axis): Where its pixels come from.
+        images (Tensor): A meta tensor of their shape.
+        rows (_Axis): The rows of the input that theirs come from.
+        columns (_Axis): The columns, likewise.
     """
 
     images: Tensor
@@ -44,23 +45,23 @@ class _Read:
 
     @property
     def is_untouched(self) -> bool:
-        """Whether pixels are where they were."""
+        """Whether all pixels keep their places."""
         return self.rows == self.columns == _Axis(1.0)
 
 
 class Preprocessing:
-    """What a model does to its images before a known part of it reads them.
+    """The preprocessing of images between a model and a known part inside it.
 
-    Resizing, cropping and padding are followed: patches are placed where they lie in
+    It follows resizing, cropping and padding back, and gives the places of patches in
     the images that the model is called with.
 
     Args:
         whole (ViTAdapter): The model that is called.
-        inner (ViTAdapter): The part that makes patches of what it reads.
+        inner (ViTAdapter): The part that divides images into patches.
     """
 
     def __init__(self, whole: ViTAdapter, inner: ViTAdapter) -> None:
-        """Keep both; each size of images is looked at when it is met first."""
+        """Keep both; the model runs once per size of images, when needed."""
         self._whole, self._inner = whole, inner
         self._known: dict[tuple[int, ...], _Read] = {}
 
@@ -69,7 +70,7 @@ class Preprocessing:
         return self._inner.patch_grid(self._read(inputs).images)
 
     def patch_layout(self, inputs: Tensor) -> PatchLayout:
-        """Say where the patches lie in inputs (B, C, H, W)."""
+        """Find the places of the patches in inputs (B, C, H, W)."""
         read = self._read(inputs)
         layout = self._inner.layout(read.images)
         if layout is None:
@@ -97,7 +98,7 @@ class Preprocessing:
         return self._known[shape]
 
     def _followed(self, example: Tensor) -> _Read:
-        """Run the model, and follow pixels back from where the known part reads."""
+        """Run the model, and trace the pixels that the known part reads back."""
         with torch.inference_mode(False), torch.enable_grad():
             example = example.clone().requires_grad_()
             arrived = self._arrived(example)
@@ -108,7 +109,7 @@ class Preprocessing:
         return _Read(torch.empty(arrived.shape, device="meta"), *axes)
 
     def _arrived(self, example: Tensor) -> Tensor:
-        """Run the model, and note the first images that the known part reads."""
+        """Run the model, and record the first images that the known part reads."""
         model = self._whole.model
         with (
             eager_execution(model),
@@ -121,14 +122,14 @@ class Preprocessing:
 
 @contextmanager
 def arrivals(model: nn.Module, inner: nn.Module) -> Iterator[list[Tensor]]:
-    """Note the first images that a part of a model is called with, on this thread.
+    """Record the first images that a part of a model is called with.
 
     Args:
         model (nn.Module): The model.
-        inner (nn.Module): The part; its own parts count, where the model is the part.
+        inner (nn.Module): The part; if it is the model itself, its submodules.
 
-    Returns:
-        *list*: of one tensor, once the model ran.
+    Yields:
+        *list*: of one tensor, after the model has run on this thread.
     """
     thread = threading.get_ident()
     seen: list[Tensor] = []
@@ -153,13 +154,13 @@ def arrivals(model: nn.Module, inner: nn.Module) -> Iterator[list[Tensor]]:
 
 
 def _traced(arrived: Tensor, example: Tensor, dim: int) -> _Axis | None:
-    """Find where the rows (dim 0) or columns (1) of what arrived come from.
+    """Trace the rows (dim 0) or columns (1) of arrived images back to the input.
 
     Returns:
         *_Axis*, optional: None where pixels cannot be followed.
 
     Raises:
-        ValueError: They are turned, mirrored or transposed.
+        ValueError: They are rotated, mirrored or transposed.
     """
     side, before = arrived.shape[-2:][dim], example.shape[-2:][dim]
     lines = (side // 4, side - 1 - side // 4)

@@ -1,4 +1,4 @@
-"""The end of a model that is known by running it: from the last block's tokens on."""
+"""The tail of any model: a rerun of the model with the last block's tokens set."""
 
 from __future__ import annotations
 
@@ -17,18 +17,17 @@ from captum_mda._state import remove_hooks, undone
 
 
 class NeedsAllTokensError(ValueError):
-    """The code behind the blocks takes no fewer tokens than there are."""
+    """The code after the blocks does not accept fewer tokens."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class RerunTail:
-    """What a model makes of the last block's tokens, by running all of it again.
+    """A tail that runs the whole model and replaces the last block's output.
 
-    The model runs on an example; where its last block is done, the tokens take the
-    place of what came out. So the code behind the blocks may be any. One example
-    serves all rows of tokens, unless that code takes the number of rows from the
-    inputs. Where the output depends on the inputs in other ways, too, or the model
-    takes further arguments, it runs on those.
+    The code after the blocks may be any. The model runs on one example for all rows of
+    tokens, unless that code reads the number of rows from the inputs. If the output
+    also depends on the inputs in other ways than through the blocks, or the model takes
+    further arguments, it runs on the inputs and these arguments.
 
     Args:
         run (callable): From inputs (B, ...) and further arguments to the model's
@@ -51,13 +50,13 @@ class RerunTail:
 
         Args:
             tokens (Tensor): (R, T, D).
-            inputs (Tensor, optional): (R, ...), what they stem from. None: not known.
-                Default: None
-            *arguments (any): What the model takes behind the inputs.
+            inputs (Tensor, optional): (R, ...), the inputs that the tokens stem from.
+                None: not known. Default: None
+            *arguments (any): Passed to the model after the inputs.
 
         Raises:
             ValueError: The output depends on the inputs, which are not known.
-            NeedsAllTokensError: Some were dropped.
+            NeedsAllTokensError: The code after the blocks needs the dropped tokens.
         """
         if inputs is not None and (self.needs_inputs or arguments):
             return self._output(tokens, inputs, *arguments)
@@ -79,11 +78,11 @@ class RerunTail:
 
     def _output(self, tokens: Tensor, inputs: Tensor, *arguments: Any) -> Tensor:
         thread, with_graph = threading.get_ident(), torch.is_grad_enabled()
-        counts: list[int] = []  # of the example's own tokens
+        counts: list[int] = []  # the number of the example's own tokens
 
         def begin(module: nn.Module, args: Any) -> None:
             if threading.get_ident() == thread:
-                torch.set_grad_enabled(False)  # what the blocks make is not used
+                torch.set_grad_enabled(False)  # the blocks' output is replaced
 
         def end(module: nn.Module, args: Any, output: Any) -> Any:
             if threading.get_ident() != thread:
@@ -99,8 +98,8 @@ class RerunTail:
             undone(partial(remove_hooks, ends, begin, end)),
         ):
             self.blocks[0].register_forward_pre_hook(begin)
-            # Before the model's own hooks, which may note what the block returned, and
-            # behind them, as those that change it have done so to the tokens already.
+            # Before the model's own hooks, which may record the block's output, and
+            # after them, as hooks that change it have changed the tokens before.
             for before in (True, False):
                 self.blocks[-1].register_forward_hook(end, prepend=before)
             try:
@@ -117,7 +116,7 @@ class RerunTail:
 
 
 def _with_tokens(output: Any, tokens: Tensor) -> tuple[Any, int]:
-    """Put tokens in the place of those that a block returned, and count those."""
+    """Replace the tokens that a block returned, and count the replaced ones."""
     if isinstance(output, Tensor):
         return tokens, output.shape[1]
     if isinstance(output, (tuple, list)):

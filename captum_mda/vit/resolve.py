@@ -1,4 +1,4 @@
-"""From a model to its checked adapter."""
+"""`resolve`: from a model to its checked adapter."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from captum_mda.vit.families import (
 )
 from captum_mda.vit.wrappers import adapt_wrapper
 
-# Whose forwards end as their family's table says. Another one may do more.
+# Libraries whose forwards end as the tables of families say.
 _LIBRARIES = ("timm", "torchvision", "transformers", "open_clip")
 
 
@@ -23,41 +23,40 @@ def resolve(
 ) -> ViTAdapter:
     """Find the parts of a Vision Transformer, and check them on one forward.
 
-    Known are timm's VisionTransformer (ViT, DeiT, DeiT III, DINOv2, CLIP and SigLIP
-    trunks), Eva (EVA-02, DINOv3) and Beit; torchvision's VisionTransformer;
+    Known models are timm's VisionTransformer (ViT, DeiT, DeiT III, DINOv2, CLIP and
+    SigLIP trunks), Eva (EVA-02, DINOv3) and Beit; torchvision's VisionTransformer;
     transformers' ViT, DeiT, BEiT, Data2Vec, DINOv2, DINOv3, ViT-MSN, I-JEPA, AST, CLIP,
     SigLIP and SigLIP 2 vision models; and open_clip's visual towers. Models compiled
-    with `torch.compile` are run eagerly meanwhile.
+    with `torch.compile` run eagerly.
 
-    A model may also hold one of these: in an `nn.Sequential` behind a normalisation,
-    as a backbone under a head of its own, in a Lightning module, under LoRA. The whole
-    is then run and its output explained; the known part is looked into. For that the
-    model runs on an example image two to four times here.
+    A model may also contain one of these: in an `nn.Sequential` after a normalisation,
+    as a backbone with another head, in a Lightning module, under LoRA. The output of
+    the whole model is then explained, by the blocks of the known part. To find it, the
+    model runs on an example image two to four times.
 
-    The check runs the model on an example input: every block must show one attention
-    map whose rows sum to 1, the output must stay as it is without observation, and the
-    adapter's tail must make it of the last block's tokens.
+    The check runs the model on an example input: every block must compute one attention
+    map whose rows sum to 1, observation must not change the output, and the adapter's
+    tail must compute the output from the last block's tokens.
 
-    A model without a head (`num_classes=0`, a backbone) is resolved, too; its output
-    are features, and ``target=5`` is then the sixth of them, no class. Explain the
-    similarity with an embedding instead, a floating-point ``target``, or any score of
-    the features by a callable one.
+    A model without a head (`num_classes=0`, a backbone) is resolved, too. It outputs
+    features, and ``target=5`` means the sixth feature. Pass an embedding as a
+    floating-point ``target`` to explain the similarity with it, or a callable
+    ``target`` for any other score of the features.
 
     Args:
-        model (nn.Module or ViTAdapter): A stock model, a model round one, or an adapter
-            of your own.
-        adapter (nn.Module or ViTAdapter, optional): The transformer inside ``model`` to
-            look into, or its adapter: where ``model`` runs several, or one that is not
-            known. None: the one that is known. Default: None
+        model (nn.Module or ViTAdapter): A stock model, a model around one, or an
+            adapter.
+        adapter (nn.Module or ViTAdapter, optional): The transformer inside ``model``
+            whose blocks are read, or its adapter: needed where ``model`` runs several,
+            or one that is not known. None: the known one. Default: None
 
     Returns:
-        *ViTAdapter*: what attribution methods ask for; they take it in the model's
-        place, and so do metrics.
+        *ViTAdapter*: accepted by attribution methods and metrics in the model's place.
 
     Raises:
         TypeError: ``model`` or ``adapter`` is none of these.
-        ValueError: The family is not known, with what is missing; several known models
-            run inside; it cannot be observed; or the check fails, with what differs.
+        ValueError: The family is not known; several known models run inside; the model
+            cannot be observed; or the check fails. The message gives details.
 
     Example::
 
@@ -80,7 +79,7 @@ def find_adapter(
 ) -> ViTAdapter:
     """Find the parts of a Vision Transformer; see `resolve`.
 
-    A stock model is not run for that; one that holds another is, on an example image.
+    A stock model does not run; a model around one runs on an example image.
     """
     if adapter is not None:
         found = _around(model, adapter)
@@ -94,7 +93,7 @@ def find_adapter(
 
 
 def _module(name: str, model: object) -> nn.Module:
-    """Check that something is a module that can be watched, before it was compiled."""
+    """Check that a module can be observed, and return its uncompiled version."""
     if not isinstance(model, nn.Module):
         raise TypeError(
             f"{name}: got {type(model).__name__}, takes a torch.nn.Module or a "
@@ -121,13 +120,13 @@ def _adapted(model: nn.Module) -> ViTAdapter:
 
 
 def _is_stock(model: nn.Module) -> bool:
-    """Tell whether a model runs its library's own forward."""
+    """Tell whether a model's forward is that of its library."""
     library = type(model).forward.__module__.partition(".")[0]
     return library in _LIBRARIES and "forward" not in vars(model)
 
 
 def _around(model: nn.Module | ViTAdapter, inner: nn.Module | ViTAdapter) -> ViTAdapter:
-    """Adapt a model of which the caller says what to look into."""
+    """Adapt a model by the transformer inside that the caller names."""
     if isinstance(model, ViTAdapter):
         raise TypeError(
             "model: got a ViTAdapter and another in adapter, takes a torch.nn.Module "

@@ -1,4 +1,4 @@
-"""A model's stream of tokens, which can be entered at any block."""
+"""Tokens between the blocks of a model, and runs of the model from there."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from captum_mda.vit.execution import is_random
 from captum_mda.vit.rerun import NeedsAllTokensError, RerunTail
 
 Edit = Callable[[int, Tensor], Tensor]
-"""Takes a block's index and its output (R, T, D); returns what goes on."""
+"""From a block's index and output (R, T, D) to the next block's input."""
 
 
 class CannotDropError(ValueError):
@@ -29,16 +29,16 @@ class CannotDropError(ValueError):
 
 
 class TokenStream:
-    """The tokens of some inputs at chosen places, and runs of the model from there.
+    """The tokens of some inputs at chosen blocks, and runs of the model from there.
 
-    One forward notes the tokens and whatever else the model passes to its blocks, such
-    as rotary positions. Then blocks are called by themselves, so that work that many
-    runs share is done once.
+    One forward records the tokens and everything else that the model passes to its
+    blocks, such as rotary positions. Later runs call only the remaining blocks, so that
+    the work that many runs share is done once.
 
     Args:
         adapter (ViTAdapter): The model.
         inputs (Tensor): (B, C, H, W).
-        *arguments (any): Passed to the model behind the inputs.
+        *arguments (any): Passed to the model after the inputs.
         places (collection of int): Where tokens are kept: 0 is the input of the first
             block, l the output of the l-th, counted from 1.
 
@@ -62,7 +62,7 @@ class TokenStream:
         *arguments: object,
         places: Collection[int] = (),
     ) -> None:
-        """Run the model once and note what is wanted."""
+        """Run the model once, and record its tokens."""
         self.adapter = adapter
         self.tokens: dict[int, Tensor] = {}
         self._calls: list[BlockCall] = []
@@ -78,7 +78,7 @@ class TokenStream:
             call = BlockCall.of(args, kwargs)
             self.n_tokens = call.tokens.shape[1]
             if block in wanted:
-                # A copy, as below: blocks may work in place.
+                # A copy, as below: blocks may change tokens in place.
                 self.tokens[block] = call.tokens.clone()
             self._calls.append(call.replaced(None))
 
@@ -87,7 +87,7 @@ class TokenStream:
                 self.tokens[adapter.depth] = tokens_of(output).clone()
 
         with torch.no_grad(), block_hooks(adapter, enter_block, leave_block):
-            # The model may write on its inputs, and its next output on this one.
+            # Copies: the model may change its input, or reuse its output's memory.
             self.outputs = adapter(inputs.clone(), *arguments).clone()
         require_calls(adapter, called)
 
@@ -98,21 +98,21 @@ class TokenStream:
         like: TokenStream | None = None,
         dropping: bool = False,
     ) -> None:
-        """Raise where a run with nothing changed does not give the model's outputs.
+        """Raise if an unchanged run does not give the model's own outputs.
 
-        Models in training mode that draw at random are not compared.
+        Random models in training mode are not compared.
 
         Args:
             place (int): The block to run from, whose tokens were kept.
-            examples (Tensor, optional): int64 (B,), what the inputs are called in the
+            examples (Tensor, optional): int64 (B,), the numbers of the inputs in the
                 message. Default: None
-            like (TokenStream, optional): Run this one's tokens, with the arguments that
-                blocks were passed here. None: its own. Default: None
+            like (TokenStream, optional): The stream whose tokens are run, with the
+                other arguments of this stream. None: this stream. Default: None
             dropping (bool, optional): Whether runs that drop tokens follow.
                 Default: False
 
         Raises:
-            ValueError: Outputs differ, with the first example and by how much.
+            ValueError: Outputs differ; the message names the first example.
             CannotDropError: As `run`.
         """
         if is_random(self.adapter.model):
@@ -125,7 +125,7 @@ class TokenStream:
         kept = self.keep(patches.expand(len(rows), -1)) if dropping else None
         outputs = self.run(tokens, place, rows, kept=kept)
         if self._follows_rows and self._is_off(outputs, wanted):
-            # A table shared by all inputs may have as many rows as there are inputs.
+            # A table shared by all inputs may have one row per input by chance.
             self._follows_rows = False
             outputs = self.run(tokens, place, rows, kept=kept)
         if not self._is_off(outputs, wanted):
@@ -157,7 +157,7 @@ class TokenStream:
         return bool(differs(outputs, wanted, tolerance).any())
 
     def shares_arguments_with(self, other: TokenStream) -> bool:
-        """Tell whether blocks were passed the same besides their tokens."""
+        """Tell whether blocks got the same arguments besides their tokens."""
         return all(
             len(ours.tensors()) == len(theirs.tensors())
             and all(map(_same, ours.tensors(), theirs.tensors()))
@@ -165,10 +165,10 @@ class TokenStream:
         )
 
     def keep(self, patches: Tensor) -> Tensor:
-        """List the tokens that stay where only some patches do.
+        """List the tokens that are kept with some of the patches.
 
         Args:
-            patches (Tensor): int64 (R, k), ascending, from 0 on.
+            patches (Tensor): int64 (R, k), ascending, counted from 0.
 
         Returns:
             *Tensor*: int64 (R, prefix + k), all prefix tokens and these patches'.
@@ -189,21 +189,21 @@ class TokenStream:
 
         Args:
             tokens (Tensor): (R, T', D), the block's input.
-            first_block (int): The block, from 0 on; the depth runs only the tail.
-            rows (Tensor, optional): int64 (R,) on the CPU, the input each row stems
-                from. None: they are the inputs. Default: None
-            edit (callable, optional): Changes the tokens behind each block.
+            first_block (int): The block, counted from 0; the depth runs only the tail.
+            rows (Tensor, optional): int64 (R,) on the CPU, the input that each row
+                stems from. None: row i from input i. Default: None
+            edit (callable, optional): Changes the tokens after each block.
                 Default: None
-            kept (Tensor, optional): int64 (R, T'), which tokens there are, prefix
-                included, where some were dropped; rotary positions follow.
+            kept (Tensor, optional): int64 (R, T'), the tokens that were kept, prefix
+                included; rotary positions are selected accordingly. None: all.
                 Default: None
 
         Returns:
             *Tensor*: (R, ...), the model's outputs.
 
         Raises:
-            CannotDropError: Tokens were dropped that the model's attention has
-                positions for.
+            CannotDropError: Tokens were dropped, but the model's attention has
+                positions of all tokens.
         """
         with torch.no_grad():
             for index in range(first_block, self.adapter.depth):
@@ -244,7 +244,7 @@ class TokenStream:
     def _following(
         self, block: int, rows: Tensor | None, kept: Tensor | None
     ) -> BlockCall:
-        """Let what was passed to a block follow rows and dropped tokens."""
+        """Select the rows and kept tokens of a block's other arguments."""
 
         def follow(value: Tensor) -> Tensor:
             if kept is not None and value.dim() >= 2:
@@ -259,9 +259,9 @@ class TokenStream:
         return value.dim() > 0 and len(value) == self._batch_size > 1
 
     def _rotary_positions(self, table: Tensor, kept: Tensor) -> Tensor:
-        """Take the kept tokens' rows of a table (..., P or T, d): (R, 1 or H, k, d)."""
+        """Select the kept rows of a table (..., P or T, d): (R, 1 or H, k, d)."""
         n_prefix = self.adapter.n_prefix_tokens
-        # Of all heads, or of each: (P, d), (1, 1, P, d), (H, P, d).
+        # For all heads, or per head: (P, d), (1, 1, P, d), (H, P, d).
         flat = table.squeeze() if table.dim() > 3 else table
         n_rows = flat.shape[-2]
         is_mask = n_rows == flat.shape[-1] == self.n_tokens
@@ -291,5 +291,5 @@ def _casts(device: torch.device) -> bool:
         return torch.is_autocast_enabled(device.type)
     except TypeError:  # before PyTorch 2.4
         return torch.is_autocast_enabled() or torch.is_autocast_cpu_enabled()
-    except RuntimeError:  # a device that knows none
+    except RuntimeError:  # the device has no autocast
         return False

@@ -1,4 +1,4 @@
-"""Models round a known model: the whole is run, the known part is looked into."""
+"""Adapters of models around a known model: the whole runs, its blocks are read."""
 
 from __future__ import annotations
 
@@ -27,37 +27,32 @@ from captum_mda.vit.preprocessing import arrivals, Preprocessing
 from captum_mda.vit.rerun import RerunTail
 
 _NAMES_OF_IMAGES = ("pixel_values", "input_values", "images", "image", "x")
-_SCALES = (
-    1,
-    2,
-    0.5,
-    4,
-    0.25,
-)  # of the known part's size, which the whole may resize to
+# Sizes of the whole model's images to try, relative to the known part's size.
+_SCALES = (1, 2, 0.5, 4, 0.25)
 
 
 def adapt_wrapper(
     model: nn.Module, known: Mapping[str, ViTAdapter], chosen: bool = False
 ) -> ViTAdapter:
-    """Make the adapter of a model that has a known one inside.
+    """Make the adapter of a model that contains a known one.
 
-    The model runs two to four times on an example. Its own output is what is explained.
-    Where that is the known part's, so is the adapter's tail; else the tail runs the
-    whole model again, and what it reads of the tokens says how it pools.
+    The model runs two to four times on an example. The adapter's output is that of the
+    whole model. Its tail is the known part's if the outputs are equal; otherwise the
+    tail reruns the whole model, and pooling is found by gradients.
 
     Args:
         model (nn.Module): The model that is called with the inputs.
         known (Mapping): From the path of a part to its adapter; "" for the model.
         chosen (bool, optional): Whether the caller named the part, so that the output
-            may depend on the inputs in other ways, too. Default: False
+            may also depend on the inputs in other ways. Default: False
 
     Returns:
-        *ViTAdapter*: of the whole.
+        *ViTAdapter*: of the whole model.
 
     Raises:
-        ValueError: The model does not run on an example image; none or several of the
-            parts run, or one several times; or the output depends on more than the
-            last block's tokens.
+        ValueError: The model does not run on an example image; no known part runs, or
+            several, or one several times; or the output depends on more than the last
+            block's tokens.
     """
     with eager_execution(model), torch.no_grad():
         run = _run_as_it_takes_images(model, known)
@@ -77,7 +72,7 @@ def adapt_wrapper(
 
 
 def _with_tail(whole: ViTAdapter, inner: ViTAdapter, chosen: bool) -> ViTAdapter:
-    """Choose the known part's tail where it ends as the whole does."""
+    """Choose the known part's tail if it computes the whole model's output."""
     example = whole.example_input()
     seen = observe(whole, example, attention=False)
     tokens = seen.tokens[-1]
@@ -85,9 +80,13 @@ def _with_tail(whole: ViTAdapter, inner: ViTAdapter, chosen: bool) -> ViTAdapter
         is_random(whole.model) and inner.model is whole.model
     ):
         return whole
-    # Another example than the check's shows an output that depends on more.
+    # A second example reveals outputs that depend on more than the tokens.
     other = _another(example)
-    tail = RerunTail(whole, whole.blocks, lambda: _another(whole.example_input()))
+    tail = RerunTail(
+        run=whole,
+        blocks=whole.blocks,
+        example=lambda: _another(whole.example_input()),
+    )
     if not is_random(whole.model) and not _same(tail(tokens), seen.outputs):
         tail = replace(tail, needs_inputs=True)
         only_last = _same(
@@ -101,7 +100,7 @@ def _with_tail(whole: ViTAdapter, inner: ViTAdapter, chosen: bool) -> ViTAdapter
 
 
 def _from_the_first_block(whole: ViTAdapter, other: Tensor, example: Tensor) -> Tensor:
-    """Run the model on an example, but its blocks on the tokens of another one."""
+    """Run the model on an example, with the tokens of another at its first block."""
     tokens = observe(whole, other, attention=False).tokens[0]
 
     def enter(module: nn.Module, args: Any, kwargs: Any) -> Any:
@@ -114,7 +113,7 @@ def _from_the_first_block(whole: ViTAdapter, other: Tensor, example: Tensor) -> 
 
 
 def _depends_on_more(whole: ViTAdapter, inner: ViTAdapter, only_last: bool) -> str:
-    """Say what an output depends on besides the last block's tokens."""
+    """Describe what an output depends on besides the last block's tokens."""
     beginning = (
         f"model: the output of {type(whole.model).__name__} depends on more than the "
         "tokens of the last block: "
@@ -135,12 +134,12 @@ def _depends_on_more(whole: ViTAdapter, inner: ViTAdapter, only_last: bool) -> s
 
 
 def _another(example: Tensor) -> Tensor:
-    """Make an input that differs from an example in pixels, mean and spread."""
+    """Make an input that differs from an example in pixels, mean and deviation."""
     return 0.5 - 0.5 * example.flip(-1)
 
 
 def _tail_of(inner: ViTAdapter, tokens: Tensor) -> Tensor | None:
-    """Run the known part's own end, which may be cut off or not fit."""
+    """Run the known part's tail, which may be missing or not fit."""
     try:
         return output_tensor(inner.tail(tokens))
     except Exception:  # whatever a model's own code raises
@@ -156,16 +155,17 @@ def _same(output: Tensor | None, wanted: Tensor) -> bool:
 # The first run ------------------------------------------------------------------------
 
 
-@dataclass(eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class _Run:
-    """What happened when the model ran on an example.
+    """A run of the model on an example.
 
     Args:
         model (nn.Module): The model.
         inputs (Tensor): (1, ...), the example.
-        rows (dict): From the path of each known part to the numbers of rows of tokens
-            that its first block was called with, one for each call.
-        runs (nn.Module, optional): What takes images in the model's place.
+        rows (dict): From the path of each known part to the number of rows of tokens
+            in each call of its first block.
+        runs (nn.Module, optional): A module around the model that takes images as its
+            first argument, where the model does not. Default: None
     """
 
     model: nn.Module
@@ -174,7 +174,7 @@ class _Run:
     runs: nn.Module | None = None
 
     def only_path(self) -> str:
-        """Name the one part that ran, once, on the example."""
+        """Find the path of the one part that ran, once, on the example."""
         whole = type(self.model).__name__
         ran = [path for path, rows in self.rows.items() if rows]
         names = ", ".join(_name(self.model, path) for path in self.rows)
@@ -224,7 +224,7 @@ class ByKeyword(nn.Module):
 
 
 def _run_as_it_takes_images(model: nn.Module, known: Mapping[str, ViTAdapter]) -> _Run:
-    """Run the model by its first argument, or by one with a name of images."""
+    """Run the model by its first argument, or by one whose name means images."""
     try:
         return _first_run(model, known)
     except ValueError:
@@ -241,11 +241,11 @@ def _run_as_it_takes_images(model: nn.Module, known: Mapping[str, ViTAdapter]) -
 
 
 def _first_run(model: nn.Module, known: Mapping[str, ViTAdapter]) -> _Run:
-    """Run the model on the first example that it takes."""
+    """Run the model on the first example that it accepts."""
     failed: dict[tuple[int, ...], Exception] = {}
     for adapter in known.values():
         sizes = list(_example_sizes(model, adapter))
-        for size in sizes:  # grows meanwhile
+        for size in sizes:  # the list grows in the loop
             if size in failed:
                 continue
             example = replace(adapter, model=model, example_size=size).example_input()
@@ -253,7 +253,7 @@ def _first_run(model: nn.Module, known: Mapping[str, ViTAdapter]) -> _Run:
                 raise ValueError(
                     "model: it is on the meta device, takes one that holds values"
                 )
-            run = _Run(model, example)
+            run = _Run(model=model, inputs=example)
             try:
                 with (
                     preserved_state(model, "model", warns=False),
@@ -284,7 +284,7 @@ def _first_run(model: nn.Module, known: Mapping[str, ViTAdapter]) -> _Run:
 
 
 def _example_sizes(model: nn.Module, adapter: ViTAdapter) -> Iterator[tuple[int, ...]]:
-    """List sizes (C, H, W) that the whole may take, the known part's own first."""
+    """List sizes (C, H, W) to try, the known part's own first."""
     inside = {id(part) for part in adapter.model.modules()}
     own = adapter.example_size
     outside = (part for part in model.modules() if id(part) not in inside)
@@ -297,7 +297,7 @@ def _example_sizes(model: nn.Module, adapter: ViTAdapter) -> Iterator[tuple[int,
 def _corrected(
     size: tuple[int, ...], wanted: tuple[int, ...], arrived: list[Tensor]
 ) -> Iterator[tuple[int, ...]]:
-    """Take what a crop cut off an example that failed, and add it."""
+    """Add to a failed size what a crop has removed."""
     if arrived and len(size) < len(wanted) + 2:
         lost = [a - b for a, b in zip(wanted[-2:], arrived[0].shape[-2:], strict=True)]
         if 0 < max(map(abs, lost)) <= max(wanted[-2:]):
@@ -306,7 +306,7 @@ def _corrected(
 
 @contextmanager
 def _counted_rows(run: _Run, known: Mapping[str, ViTAdapter]) -> Iterator[None]:
-    """Note the calls of each known part's first block on this thread."""
+    """Count the rows in calls of each known part's first block, on this thread."""
     thread = threading.get_ident()
     with ExitStack() as stack:
         for path, adapter in known.items():

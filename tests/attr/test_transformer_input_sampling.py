@@ -141,6 +141,7 @@ def test_published_masks_get_their_published_scores(
 
 
 @pytest.mark.real_model
+@pytest.mark.extended
 def test_the_published_map_up_to_its_own_seeds(
     deit_tiny: nn.Module, oracle_maps: Mapping[str, np.ndarray]
 ) -> None:

@@ -155,7 +155,13 @@ def test_noise_is_the_same_after_running_out_of_memory(at: int) -> None:
 
 
 @pytest.mark.real_model
-@pytest.mark.parametrize("photo", ["1", "207", "291", "812"])
+@pytest.mark.parametrize(
+    "photo",
+    [
+        "1",
+        *(pytest.param(p, marks=pytest.mark.extended) for p in ("207", "291", "812")),
+    ],
+)
 def test_the_published_map(
     photo: str, deit_tiny: nn.Module, oracle_maps: Mapping[str, np.ndarray]
 ) -> None:

@@ -1,8 +1,9 @@
 """Calls every public callable, each in a fresh process, and tells what it changed.
 
 Run as a program, with what to do and the names of callables. It imports what the
-package itself imports, and forks: a process for each callable has met nothing that is
-imported at first use. Prints one line of JSON for each.
+package itself and the model of the calls import, and forks: a process for each callable
+has met nothing that is imported when that is first called. Prints one line of JSON for
+each.
 """
 
 from __future__ import annotations
@@ -204,6 +205,7 @@ def in_fresh_process(work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
 if __name__ == "__main__":
     what, samples, *names = sys.argv[1:]
     torch.set_num_threads(1)
+    table.World()  # every process makes one: what that imports is imported once
     for name in names or table.CALLS:
         if what == "calls":
             result = in_fresh_process(lambda name=name: after_calls(name))

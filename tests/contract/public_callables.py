@@ -15,6 +15,7 @@ from torch import nn, Tensor
 import captum_mda
 from captum_mda import backward, demo, metrics, visualize, vit
 from captum_mda.attr.vit_attribution import PathAttribution
+from captum_mda.evaluate.methods import METHODS
 from captum_mda.metrics import accumulators, statistics
 
 PACKAGES = (
@@ -347,21 +348,17 @@ def _save_figure(w: World) -> object:
 
 SCORES = {"one": [0.1, 0.2, 0.4, 0.3], "two": [0.2, 0.3, 0.3, 0.6]}
 
+# Of the names, as importing the classes is a part of what is tested.
+WHITE_BOX = dict.fromkeys(
+    str(getattr(entry.constructor, "__name__", entry.constructor)).rpartition(".")[2]
+    for entry in METHODS.values()
+    if entry.needs == "vit"
+)
+FEW = {"TransformerInputSampling": {"n_masks": 8}}
+
 CALLS: dict[str, Call] = {
     "MetricDrivenAttribution": _mda,
-    "RawAttention": _white_box("RawAttention"),
-    "AttentionRollout": _white_box("AttentionRollout"),
-    "AttentionGradCam": _white_box("AttentionGradCam"),
-    "AttentionIntegratedGradients": _white_box("AttentionIntegratedGradients"),
-    "TransitionAttention": _white_box("TransitionAttention"),
-    "BidirectionalAttention": _white_box("BidirectionalAttention"),
-    "TransformerAttribution": _white_box("TransformerAttribution"),
-    "LeGrad": _white_box("LeGrad"),
-    "FullGradPlus": _white_box("FullGradPlus"),
-    "TokenInputXGradient": _white_box("TokenInputXGradient"),
-    "CausalActivationPatching": _white_box("CausalActivationPatching"),
-    "VitCx": _white_box("VitCx"),
-    "TransformerInputSampling": _white_box("TransformerInputSampling", n_masks=8),
+    **{name: _white_box(name, **FEW.get(name, {})) for name in WHITE_BOX},
     "LibraGrad": lambda w: _in_context(captum_mda.LibraGrad)(w),
     "RelevancePropagation": lambda w: _in_context(backward.RelevancePropagation)(w),
     "blur_baseline": lambda w: captum_mda.blur_baseline(w.images, 3),

@@ -38,7 +38,7 @@ def test_a_method_comes_back_from_a_pickle(method: Method) -> None:
     assert type(again) is type(made) and repr(again) == repr(made)
     assert again.adapter.model is not made.adapter.model
     assert torch.equal(explain(again), explain(made))
-    assert str(inspect.signature(method.kind)).startswith("(model: ")
+    assert str(inspect.signature(method.constructor)).startswith("(model: ")
 
 
 @every_method
@@ -62,11 +62,11 @@ def test_a_copy_has_a_model_of_its_own(method: Method) -> None:
 def test_the_repr_is_the_call(method: Method) -> None:
     """With no settings but those that are not the defaults."""
     made = method(small_model())
-    defaults = inspect.signature(method.kind).parameters
+    defaults = inspect.signature(method.constructor).parameters
     changed = {n: v for n, v in method.options.items() if v != defaults[n].default}
     shown = [f"{n}={changed[n]!r}" for n in defaults if n in changed]
     expected = ", ".join([type(small_model()).__name__, *shown])
-    assert repr(made) == f"{method.kind.__name__}({expected})"
+    assert repr(made) == f"{method.constructor.__name__}({expected})"
 
 
 def test_settings_that_depend_on_the_model() -> None:
@@ -189,7 +189,7 @@ def test_functions_by_value_are_left_to_those_who_can() -> None:
 
 
 def test_every_public_method_is_here() -> None:
-    kinds = {method.kind for method in METHODS}
+    kinds = {method.constructor for method in METHODS}
     kinds |= {MetricDrivenAttribution, LibraGrad}
     public = {getattr(captum_mda, name) for name in captum_mda.__all__}
     methods = {

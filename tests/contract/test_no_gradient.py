@@ -236,7 +236,7 @@ def test_a_saturated_probability_warns_and_names_its_examples() -> None:
 
 @every_class_method
 def test_methods_without_gradients_explain_all_of_this(method: Method) -> None:
-    if method.differentiates:
+    if method.facts.differentiates:
         return
     wanted = explain(method.shared(), target=lambda o: o[:, 1])
     assert torch.equal(explain(method.shared(), target=CALLABLES["detach"]), wanted)

@@ -43,7 +43,7 @@ EMBEDDINGS = torch.randn(3, 5, generator=torch.Generator().manual_seed(1))
 def test_the_map_follows_its_target(method: Method) -> None:
     attribution = method.shared()
     ours, other = (explain(attribution, target=target) for target in (1, 2))
-    assert torch.equal(ours, other) == (not method.follows_target)
+    assert torch.equal(ours, other) == (not method.facts.follows_target)
 
 
 ROWS = torch.arange(3)
@@ -141,7 +141,7 @@ def test_scores(method: Method) -> None:
 
     called = explain(method(small_model(), score=lambda outputs: outputs.softmax(1)))
     assert_same_maps(called, softmax)
-    if method.kind is TransformerAttribution:
+    if method.constructor is TransformerAttribution:
         # Relevance starts at a class; a probability's slopes sum to 0.
         with pytest.raises(ValueError, match="slopes of example 0's score"):
             explain(method.shared(), target=probability)
@@ -188,7 +188,7 @@ REFUSED: list[tuple[dict[str, Any], type[Exception], str]] = [
 def test_wrong_arguments_are_found_before_the_first_forward(method: Method) -> None:
     attribution = method.shared()
     refused = [*REFUSED]
-    if method.follows_target:
+    if method.facts.follows_target:
         refused.append(({"target": None}, ValueError, "target: None"))
     if few_steps(attribution):
         refused.append(({"n_steps": 1}, ValueError, "n_steps: got 1"))
@@ -292,12 +292,12 @@ def test_the_bar_ends_full_under_the_name_of_the_method(
     assert attribution.get_name() in shown
     done, total = re.findall(r"(\d+)/(\d+) ", shown)[-1]
     assert done == total
-    if method.differentiates:  # others run parts of the model, or count images
+    if method.facts.differentiates:  # others run parts of the model, or count images
         assert int(total) == sum(rows)
 
 
 def test_names_are_words_and_differ() -> None:
-    names = {method.kind: method.shared().get_name() for method in METHODS}
+    names = {method.constructor: method.shared().get_name() for method in METHODS}
     for name in names.values():
         assert re.fullmatch(r"[A-Z][a-z]*( [A-Z][a-z]*)+", name), name
     assert len(set(names.values())) == len(names)

@@ -45,14 +45,14 @@ def test_the_table_holds_every_method() -> None:
         if isinstance(value := getattr(captum_mda, name), type)
         and issubclass(value, ViTAttribution)
     }
-    assert {method.kind.__name__ for method in METHODS} == public
+    assert {method.constructor.__name__ for method in METHODS} == public
 
 
 @pytest.mark.parametrize("case", PARAMETERS)
 @every_method
 def test_every_family_of_models(method: Method, case: Case) -> None:
     attribution = method.shared(case.name)
-    if case.name in method.refuses:
+    if case.name in method.facts.refuses:
         with pytest.raises(ValueError, match=r"^model: "):
             explain(attribution, images(case), target=[1, 2])
         return
@@ -77,7 +77,7 @@ def test_shapes(method: Method) -> None:
         assert attributions.dtype == torch.float32
         assert not attributions.requires_grad
         assert attributions.grad_fn is None
-    if method.of_pixels:
+    if method.facts.of_pixels:
         patches = F.adaptive_avg_pool2d(full, CASE.grid)
         assert_same_maps(grid, patches, tolerance=1e-6)
         return
@@ -302,12 +302,12 @@ def test_a_noise_tunnel_without_noise_changes_nothing(method: Method) -> None:
 def test_equal_images_have_equal_maps(method: Method, seeded: bool) -> None:
     """Also where a method draws: each example begins at the same state."""
     options = {}
-    if "generator" in inspect.signature(method.kind.attribute).parameters:
+    if "generator" in inspect.signature(method.constructor.attribute).parameters:
         if seeded:
             options["generator"] = torch.Generator().manual_seed(7)
     elif seeded:
         return
-    chosen = {"noise": 0.1} if method.kind.__name__ == "VitCx" else {}
+    chosen = {"noise": 0.1} if method.constructor.__name__ == "VitCx" else {}
     chosen |= (
         {"n_masks": 16, "empty_clusters": "keep"}
         if "n_masks" in (method.options)

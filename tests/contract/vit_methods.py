@@ -1,4 +1,4 @@
-"""Every method on the parts of a model, one line each, and what contracts share."""
+"""Every method of the package's table on the parts of a model; what contracts share."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import inspect
 import random
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -20,22 +21,8 @@ from torch.nn.modules import module as torch_module
 from torch.overrides import _get_current_function_mode_stack
 from vit_models import BY_NAME, images, shared_model
 
-from captum_mda import (
-    AttentionGradCam,
-    AttentionIntegratedGradients,
-    AttentionRollout,
-    BidirectionalAttention,
-    CausalActivationPatching,
-    FullGradPlus,
-    LeGrad,
-    RawAttention,
-    TokenInputXGradient,
-    TransformerAttribution,
-    TransformerInputSampling,
-    TransitionAttention,
-    VitCx,
-)
 from captum_mda.attr import ViTAttribution
+from captum_mda.evaluate import methods
 from captum_mda.vit import ViTAdapter
 
 # Rows and columns of patches differ, so that no test misses one taken for the other.
@@ -44,33 +31,79 @@ IMAGES = images(CASE, 3)
 TARGETS = [1, 2, 0]
 
 
-@dataclass(frozen=True, eq=False)
-class Method:
-    """One way to build a method.
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """What contracts must know of a method, besides its line in the package's table.
 
     Args:
-        kind (type): Its class.
-        options (Mapping): What its constructor gets besides the model.
+        options (tuple[dict, ...]): Arguments of the constructor besides the model, one
+            set for each way in which the method is tested.
         follows_target (bool): Whether the map depends on the target.
         differentiates (bool): Whether it takes gradients, and runs the model whole.
         of_pixels (bool): Whether maps have more detail than one value for each patch.
         refuses (tuple[str, ...]): Cases whose models it cannot explain, and says so.
     """
 
-    kind: type[ViTAttribution]
-    options: Mapping[str, Any] = field(default_factory=dict)
+    options: tuple[Mapping[str, Any], ...] = ({},)
     follows_target: bool = True
     differentiates: bool = True
     of_pixels: bool = False
     refuses: tuple[str, ...] = ()
 
+
+FACTS = {
+    "raw-attention": Facts(follows_target=False),
+    "rollout": Facts(follows_target=False),
+    "grad-cam": Facts(options=({"variant": "mda"}, {"variant": "chefer"})),
+    "t-attn": Facts(options=({"variant": "mda"}, {"variant": "original"})),
+    "t-attr": Facts(options=({"variant": "mda"}, {"variant": "original"})),
+    "bi-attn": Facts(options=({"mode": "head"},)),
+    "libra-ixg": Facts(options=({"biases": False}, {"biases": True})),
+    # Windows end at borders: not so those of one patch.
+    "caap": Facts(options=({"support": 0},), differentiates=False),
+    # One mask for each channel, whatever is drawn.
+    "tis": Facts(
+        options=(
+            {
+                "n_masks": 1000,
+                "empty_clusters": "avoid",
+                "normalize": False,
+                "score": "identity",
+            },
+        ),
+        differentiates=False,
+        refuses=("timm BEiT", "transformers BEiT"),
+    ),
+    "vit-cx": Facts(
+        options=({"noise": 0.0, "score": "identity"},),
+        differentiates=False,
+        of_pixels=True,
+    ),
+}
+"""By name in `captum_mda.evaluate.METHODS`; a method without facts has the defaults."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Method:
+    """One way to build a method.
+
+    Args:
+        constructor (type): Its class.
+        options (Mapping): What its constructor gets besides the model.
+        facts (Facts): What contracts must know of it.
+    """
+
+    constructor: type[ViTAttribution]
+    options: Mapping[str, Any]
+    facts: Facts
+
     @property
     def name(self) -> str:
         options = [f"{name}={value}" for name, value in self.options.items()]
-        return " ".join([self.kind.__name__, *options])
+        return " ".join([self.constructor.__name__, *options])
 
     def __call__(self, model: nn.Module | ViTAdapter, **options: Any) -> ViTAttribution:
-        return self.kind(model, **(dict(self.options) | options))
+        return self.constructor(model, **(dict(self.options) | options))
 
     def shared(self, name: str = CASE.name) -> ViTAttribution:
         """Build it on the shared model of a case, once."""
@@ -82,43 +115,31 @@ def _on_shared_model(method: Method, name: str) -> ViTAttribution:
     return method(shared_model(name))
 
 
-METHODS = [
-    Method(RawAttention, follows_target=False),
-    Method(AttentionRollout, follows_target=False),
-    Method(AttentionGradCam, {"variant": "mda"}),
-    Method(AttentionGradCam, {"variant": "chefer"}),
-    Method(AttentionIntegratedGradients),
-    Method(TransitionAttention, {"variant": "mda"}),
-    Method(TransitionAttention, {"variant": "original"}),
-    Method(BidirectionalAttention, {"mode": "head"}),
-    Method(BidirectionalAttention, {"mode": "token"}),
-    Method(TransformerAttribution, {"variant": "mda"}),
-    Method(TransformerAttribution, {"variant": "original"}),
-    Method(LeGrad),
-    Method(FullGradPlus),
-    Method(TokenInputXGradient, {"biases": False}),
-    Method(TokenInputXGradient, {"biases": True}),
-    # Windows end at borders: not so those of one patch.
-    Method(CausalActivationPatching, {"support": 0}, differentiates=False),
-    # One mask for each channel, whatever is drawn.
-    Method(
-        TransformerInputSampling,
-        {
-            "n_masks": 1000,
-            "empty_clusters": "avoid",
-            "normalize": False,
-            "score": "identity",
-        },
-        differentiates=False,
-        refuses=("timm BEiT", "transformers BEiT"),
-    ),
-    Method(
-        VitCx,
-        {"noise": 0.0, "score": "identity"},
-        differentiates=False,
-        of_pixels=True,
-    ),
-]
+def constructor_of(entry: methods.Method) -> type[ViTAttribution]:
+    """Import the class of a method of the package's table."""
+    if not isinstance(entry.constructor, str):
+        found: Any = entry.constructor
+    else:
+        module, _, name = entry.constructor.rpartition(".")
+        found = getattr(import_module(module), name)
+    return found
+
+
+def ways(entry: methods.Method) -> list[Method]:
+    """List the ways in which a method of the package's table is tested."""
+    facts = FACTS.get(entry.name, Facts())
+    return [
+        Method(
+            constructor=constructor_of(entry),
+            options=dict(entry.options) | dict(options),
+            facts=facts,
+        )
+        for options in facts.options
+    ]
+
+
+WHITE_BOX = [entry for entry in methods.METHODS.values() if entry.needs == "vit"]
+METHODS = [way for entry in WHITE_BOX for way in ways(entry)]
 
 
 def _parametrize(methods: list[Method]) -> pytest.MarkDecorator:
@@ -126,11 +147,11 @@ def _parametrize(methods: list[Method]) -> pytest.MarkDecorator:
 
 
 every_method = _parametrize(METHODS)
-every_class_method = _parametrize([m for m in METHODS if m.follows_target])
+every_class_method = _parametrize([m for m in METHODS if m.facts.follows_target])
 every_gradient_method = _parametrize(
-    [m for m in METHODS if m.follows_target and m.differentiates]
+    [m for m in METHODS if m.facts.follows_target and m.facts.differentiates]
 )
-every_patch_method = _parametrize([m for m in METHODS if not m.of_pixels])
+every_patch_method = _parametrize([m for m in METHODS if not m.facts.of_pixels])
 
 
 def small_model() -> nn.Module:
@@ -151,7 +172,7 @@ def explain(
     interpolate_mode: str | None = None,
     **options: Any,
 ) -> Tensor:
-    """Ask for the patch grid of the small model's images."""
+    """Compute the patch grid of the small model's images."""
     options = few_steps(attribution) | options
     return attribution.attribute(
         inputs, target=target, interpolate_mode=interpolate_mode, **options

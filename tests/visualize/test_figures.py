@@ -123,7 +123,15 @@ def test_a_legend_leaves_a_slow_curve_free() -> None:
     response = np.interp(steps, x, y)
     figure = Figure(figsize=(12.0, 3.4))
     axes = figure.add_axes((0.52, 0.15, 0.43, 0.69))  # as in `explanation_figure`
-    draw_curves(axes, DrawnCurve("deletion", response, density, 0.3, 0.4, ""), 64, 196)
+    curve = DrawnCurve(
+        mode="deletion",
+        response=response,
+        density=density,
+        area=0.3,
+        mas_area=0.4,
+        steps_of="",
+    )
+    draw_curves(axes, curve, 64, 196)
     draw_legend(axes)
     figure.canvas.draw()
     legend = axes.get_legend().get_window_extent()

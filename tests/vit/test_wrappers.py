@@ -91,7 +91,9 @@ def test_what_it_may_return(returned: str) -> None:
     assert not isinstance(resolve(model).tail, RerunTail)
 
 
-@pytest.mark.parametrize("case", [HF, BY_NAME["transformers CLIP"]], ids=str)
+@pytest.mark.parametrize(
+    "case", [HF, BY_NAME["transformers CLIP"]], ids=lambda case: case.name
+)
 def test_a_wrapper_that_picks_a_field(case: Case) -> None:
     inner = shared_model(case.name)
     name = "logits" if case is HF else "image_embeds"

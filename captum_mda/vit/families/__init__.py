@@ -1,7 +1,7 @@
 """The families of Vision Transformers that `resolve` knows.
 
-Nothing is imported: a family is recognised by the parts that its models have. Where a
-library renamed a part, the names are tried in turn.
+A family is recognised by the parts that its models have, without an import of its
+library. Where a library renamed a part, all its names are tried.
 """
 
 from __future__ import annotations
@@ -36,15 +36,16 @@ FAMILIES: tuple[Family, ...] = (
 
 
 def build_adapter(model: nn.Module, inside: bool = False) -> ViTAdapter:
-    """Make a model's adapter by the first family that has all its parts.
+    """Make a model's adapter by the first family whose parts it has.
 
     Args:
         model (nn.Module): The model.
-        inside (bool, optional): Whether it is a part of another model, which says how
-            the whole ends: its own pooling and head may then be any. Default: False
+        inside (bool, optional): Whether it is a part of another model, so that its own
+            pooling and head do not matter. Default: False
 
     Raises:
-        UnknownModelError: No family has, with what is missing of the closest one.
+        UnknownModelError: It has all parts of no family; the message names the parts
+            that it lacks of the closest one.
         ValueError: The family is known, but this variant is not supported.
     """
     lacking = [(family.missing(model), family) for family in FAMILIES]
@@ -73,11 +74,11 @@ def build_adapter(model: nn.Module, inside: bool = False) -> ViTAdapter:
 def adapters_inside(
     model: nn.Module,
 ) -> tuple[dict[str, ViTAdapter], dict[str, ValueError]]:
-    """Find the known models inside another, the outermost of those that are nested.
+    """Find the known models inside another, of nested ones the outermost.
 
     Returns:
-        *dict*, *dict*: from the path of a part to its adapter, and to the reason why
-        it is refused, where its family is known but not supported.
+        *dict*, *dict*: from the path of a part to its adapter; and from the path of a
+        part whose family is known but not supported to the error.
     """
     known: dict[str, ViTAdapter] = {}
     refused: dict[str, ValueError] = {}

@@ -1,4 +1,4 @@
-"""What a family of models is, and how the parts of a model are found."""
+"""Families of models, and functions that find the parts of a model."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ def _any_output(model: Any) -> None:
     """Accept every model of a family."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Family:
-    """Models that are alike.
+    """Models that have the same parts.
 
     Args:
-        name (str): What it is called in messages.
-        parts (tuple[str, ...]): Paths of attributes that all its models have; names
-            divided by "|" stand for each other.
+        name (str): The family's name in messages.
+        parts (tuple[str, ...]): Paths of attributes that all its models have;
+            alternative paths are divided by "|".
         build (callable): From a model to its adapter.
-        require_output (callable, optional): Raises a ValueError where a model has the
-            parts, but no output of its own that can be explained.
+        require_output (callable, optional): Raises a ValueError for a model that has
+            the parts but no output that can be explained. Default: accepts all
     """
 
     name: str
@@ -45,7 +45,7 @@ class Family:
 
 
 def look_up(owner: Any, paths: str) -> Any:
-    """Follow the first of several paths, divided by "|", that leads somewhere."""
+    """Look an attribute up by the first of several paths that exists."""
     for path in paths.split("|"):
         found = owner
         for name in path.split("."):
@@ -58,7 +58,7 @@ def look_up(owner: Any, paths: str) -> Any:
 
 
 def has(owner: Any, paths: str) -> bool:
-    """Tell whether one of several paths leads somewhere."""
+    """Tell whether one of several paths exists."""
     try:
         look_up(owner, paths)
     except AttributeError:
@@ -89,10 +89,10 @@ def first_convolution(embedding: nn.Module) -> nn.Conv2d:
 
 
 def linear_weight(module: nn.Module) -> Tensor:
-    """Read the weight (out, in) of a linear map, whatever it is made of.
+    """Read the weight (out, in) of a linear map.
 
-    An `nn.Linear` has it as a parameter. What stands in its place (LoRA and its
-    relatives, a quantised layer) is applied to unit vectors.
+    An `nn.Linear` has it as a parameter. Other modules (LoRA and similar ones,
+    quantised layers) are applied to unit vectors.
     """
     weight = getattr(module, "weight", None)
     if isinstance(module, nn.Linear) and type(module).forward is nn.Linear.forward:

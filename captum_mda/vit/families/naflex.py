@@ -13,7 +13,7 @@ from captum_mda.vit.layout import PatchLayout
 
 
 def _adapt(model: Any) -> ViTAdapter:
-    """Adapt it for images (B, C, H, W); patches cut beforehand have no place in one."""
+    """Adapt it for images (B, C, H, W); patches that are cut before are refused."""
     blocks, embeds = tuple(model.blocks), model.embeds
     down, across = embeds.patch_size
     rows, columns = embeds.pos_embed_grid_size or (16, 16)
@@ -46,8 +46,8 @@ def _adapt(model: Any) -> ViTAdapter:
 
 
 NAFLEX = Family(
-    "timm NaFlexVit",
-    (
+    name="timm NaFlexVit",
+    parts=(
         "embeds.proj",
         "embeds.patch_size",
         "embeds.dynamic_feat_size",
@@ -57,6 +57,6 @@ NAFLEX = Family(
         "global_pool",
         "forward_head",
     ),
-    _adapt,
-    require_output,
+    build=_adapt,
+    require_output=require_output,
 )

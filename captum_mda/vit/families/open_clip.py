@@ -76,15 +76,15 @@ def _adapt_timm(visual: Any) -> ViTAdapter:
 
 
 OPEN_CLIP = Family(
-    "open_clip VisionTransformer",
-    ("conv1", "class_embedding", "transformer.resblocks", "ln_post", "_pool"),
-    _adapt,
-    _require_output,
+    name="open_clip VisionTransformer",
+    parts=("conv1", "class_embedding", "transformer.resblocks", "ln_post", "_pool"),
+    build=_adapt,
+    require_output=_require_output,
 )
 
 OPEN_CLIP_TIMM = Family(
-    "open_clip TimmModel",
-    (*(f"trunk.{part}" for part in TIMM.parts), "head"),
-    _adapt_timm,
-    _require_timm_output,
+    name="open_clip TimmModel",
+    parts=(*(f"trunk.{part}" for part in TIMM.parts), "head"),
+    build=_adapt_timm,
+    require_output=_require_timm_output,
 )

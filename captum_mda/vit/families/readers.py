@@ -1,4 +1,4 @@
-"""How transformers' models cut their inputs into patches."""
+"""How models of transformers divide their inputs into patches."""
 
 from __future__ import annotations
 
@@ -14,14 +14,18 @@ from captum_mda.vit.families.base import conv_grid, conv_layout, pair
 from captum_mda.vit.layout import PatchLayout
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Reader:
-    """What a model makes patches of, in the words of `ViTAdapter`'s fields.
+    """A model's inputs and patches, as fields of `ViTAdapter`.
 
     Args:
-        patch_grid, patch_layout, example_size, patch_order, planes: See `ViTAdapter`.
-        wrap (callable, optional): Makes a module that takes images of one that takes
-            something else. Default: None
+        patch_grid (callable): As all fields up to ``planes``, see `ViTAdapter`.
+        patch_layout (callable, optional): See there.
+        example_size (tuple[int, ...]): See there.
+        patch_order (str, optional): See there. Default: "rows"
+        planes (bool, optional): See there. Default: False
+        wrap (callable, optional): Wraps the model in a module that takes images.
+            Default: None
     """
 
     patch_grid: Callable[[Tensor], tuple[int, int]]
@@ -33,7 +37,7 @@ class Reader:
 
 
 def reader_of(base: Any, embedding: nn.Module) -> Reader:
-    """Read off a base model and its patch embedding what it takes.
+    """Find the inputs and patches of a base model by its patch embedding.
 
     Raises:
         ValueError: The embedding is neither a convolution nor a linear map.
@@ -46,9 +50,9 @@ def reader_of(base: Any, embedding: nn.Module) -> Reader:
     if convolution is not None:
         size = pair(getattr(base.config, "image_size", None) or 224)
         return Reader(
-            partial(conv_grid, convolution),
-            partial(conv_layout, convolution),
-            (convolution.in_channels, *size),
+            patch_grid=partial(conv_grid, convolution),
+            patch_layout=partial(conv_layout, convolution),
+            example_size=(convolution.in_channels, *size),
         )
     if isinstance(embedding, nn.Linear):
         return _cut_beforehand(base.config, embedding)
@@ -60,7 +64,7 @@ def reader_of(base: Any, embedding: nn.Module) -> Reader:
 
 
 def _spectrograms(config: Any, convolution: nn.Conv2d) -> Reader:
-    """Read spectrograms (B, time, frequency), which AST turns round first."""
+    """Read spectrograms (B, time, frequency), which AST transposes first."""
 
     def patch_grid(inputs: Tensor) -> tuple[int, int]:
         rows, columns = conv_grid(convolution, inputs.mT)
@@ -72,11 +76,18 @@ def _spectrograms(config: Any, convolution: nn.Conv2d) -> Reader:
         return PatchLayout(layout.stride[::-1], size[::-1], layout.offset[::-1])
 
     size = (1, int(config.max_length), int(config.num_mel_bins))
-    return Reader(patch_grid, patch_layout, size, "columns", True, WithoutChannel)
+    return Reader(
+        patch_grid=patch_grid,
+        patch_layout=patch_layout,
+        example_size=size,
+        patch_order="columns",
+        planes=True,
+        wrap=WithoutChannel,
+    )
 
 
 def _cut_beforehand(config: Any, embedding: nn.Linear) -> Reader:
-    """Read images for a model that takes patches cut by its processor (SigLIP 2)."""
+    """Read images for a model whose processor cuts the patches (SigLIP 2)."""
     side = int(config.patch_size)
     n_channels = embedding.in_features // side**2
     n_rows = round(int(config.num_patches) ** 0.5)
@@ -85,15 +96,15 @@ def _cut_beforehand(config: Any, embedding: nn.Linear) -> Reader:
         return inputs.shape[-2] // side, inputs.shape[-1] // side
 
     return Reader(
-        patch_grid,
-        lambda inputs: PatchLayout((side, side)),
-        (n_channels, n_rows * side, n_rows * side),
+        patch_grid=patch_grid,
+        patch_layout=lambda inputs: PatchLayout((side, side)),
+        example_size=(n_channels, n_rows * side, n_rows * side),
         wrap=partial(CutImages, side),
     )
 
 
 class WithoutChannel(nn.Module):
-    """Takes the only channel away from inputs (B, 1, H, W).
+    """Removes the only channel of inputs (B, 1, H, W).
 
     Args:
         model (nn.Module): Takes inputs (B, H, W).
@@ -112,12 +123,12 @@ class WithoutChannel(nn.Module):
 
 
 class CutImages(nn.Module):
-    """Cuts images into patches for a model that takes them cut.
+    """Cuts images into patches for a model that takes patches.
 
     Args:
         side (int): Height and width of a patch.
-        model (nn.Module): Takes patches (B, P, side * side * C), a mask (B, P) of those
-            that are no padding, and rows and columns of each image (B, 2).
+        model (nn.Module): Takes patches (B, P, side * side * C), a mask (B, P) that is
+            0 for padding, and rows and columns of each image (B, 2).
     """
 
     takes = (

@@ -1,4 +1,4 @@
-"""Models that cannot be explained by their attention, and what can be done."""
+"""Models that cannot be explained by their attention, and what to use instead."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _MASKED = (
 )
 _PATCH_OUTPUTS = (
     "returns one output for each patch or pixel and none for the image; pass the "
-    "backbone inside it, or a model that returns the score in question"
+    "backbone inside it, or a model that returns the score to explain"
 )
 
 _TWO_TOWERS = (
@@ -59,7 +59,7 @@ _SEVERAL = (
     "so do Captum's gradient methods under LibraGrad"
 )
 
-# The beginnings of classes' names, of any library.
+# How the names of classes begin, in any library.
 _REASONS: tuple[tuple[str, str], ...] = (
     (_MASKED, "ViTMAE"),
     (_TWO_TOWERS, "CLIPModel SiglipModel Siglip2Model AltCLIPModel MetaClip2Model"),
@@ -99,10 +99,10 @@ _PATCH_TASKS = (
 
 
 def refusal_of(model: Any) -> str | None:
-    """Say why a library's class is refused, and the nearest way; None where unknown.
+    """Explain why a library's class is refused, and what to use; None if unknown.
 
     Returns:
-        *str*, optional: goes on behind "got ClassName, which".
+        *str*, optional: continues "got ClassName, which".
     """
     for parent in type(model).__mro__:
         if not parent.__module__.startswith(_LIBRARIES):

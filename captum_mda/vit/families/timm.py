@@ -33,7 +33,7 @@ def pool_of(model: Any) -> str:
 
 
 def require_output(model: Any) -> None:
-    """Raise where a model returns no single vector for each image."""
+    """Raise unless a model returns one vector per image."""
     if pool_of(model) not in POOLING:
         raise ValueError(
             f"model: its global_pool is {pool_of(model)!r}, takes 'token', 'avg' or "
@@ -59,8 +59,8 @@ def _adapt(model: Any) -> ViTAdapter:
     blocks, pool = tuple(model.blocks), pool_of(model)
     _refuse_by_name(model, blocks)
     size = getattr(model.patch_embed, "img_size", None) or (224, 224)
-    # A hybrid's projection takes the features of a network in front of it, and a stem
-    # is several convolutions.
+    # A hybrid's projection takes the features of another network, and a stem has
+    # several convolutions.
     convolution, proj = first_convolution(model.patch_embed), model.patch_embed.proj
     reads_images = any(part is convolution for part in proj.modules())
     reads_images = reads_images and not isinstance(proj, nn.Sequential)
@@ -75,7 +75,7 @@ def _adapt(model: Any) -> ViTAdapter:
     def patch_layout(inputs: Tensor) -> PatchLayout:
         if reads_images:
             return conv_layout(convolution, inputs)
-        # Behind other layers a patch is where their strides put it.
+        # After other layers, the product of the strides is the patch size.
         return PatchLayout(pair(model.patch_embed.feat_ratio(as_scalar=False)))
 
     def tail(tokens: Tensor) -> Tensor:
@@ -90,7 +90,7 @@ def _adapt(model: Any) -> ViTAdapter:
                 "projection behind attention"
             )
         weight = linear_weight(look_up(block, _PROJECTIONS))
-        # One projection may take attention and, behind it, the MLP: (D, D + hidden).
+        # One projection may take attention and MLP together: (D, D + hidden).
         return weight[:, : len(weight)] if weight.shape[1] > len(weight) else weight
 
     return ViTAdapter(
@@ -111,8 +111,8 @@ def _adapt(model: Any) -> ViTAdapter:
 
 
 TIMM = Family(
-    "timm VisionTransformer, Eva, Beit",
-    (
+    name="timm VisionTransformer, Eva, Beit",
+    parts=(
         "patch_embed.proj",
         "patch_embed.dynamic_feat_size",
         "blocks",
@@ -121,6 +121,6 @@ TIMM = Family(
         "global_pool",
         "forward_head",
     ),
-    _adapt,
-    require_output,
+    build=_adapt,
+    require_output=require_output,
 )

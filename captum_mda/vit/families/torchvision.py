@@ -43,7 +43,7 @@ def _adapt(model: Any) -> ViTAdapter:
 
 
 TORCHVISION = Family(
-    "torchvision VisionTransformer",
-    ("conv_proj", "class_token", "encoder.layers", "encoder.ln", "heads"),
-    _adapt,
+    name="torchvision VisionTransformer",
+    parts=("conv_proj", "class_token", "encoder.layers", "encoder.ln", "heads"),
+    build=_adapt,
 )

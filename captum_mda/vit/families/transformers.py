@@ -22,19 +22,19 @@ from captum_mda.vit.families.refusals import refusal_of
 from captum_mda.vit.outputs import output_tensor
 
 
+# Positional in the table below, where the first two or three fields suffice.
 @dataclass(frozen=True)
 class Head:
-    """How a class of transformers ends, from the last block's output on.
+    """The end of a class of transformers, from the last block's output on.
 
     Args:
-        pooling (str): How its output pools.
-        classifier (str): The path of what follows the pooled vector; "" for nothing.
-        output (str): The field of what it returns. Of "last_hidden_state" what
-            ``pooling`` makes of it.
-        norm (str): Where the base's last norm is applied: "before" pooling, "after" it,
-            or "none": not at all.
+        pooling (str): How the output pools tokens.
+        classifier (str): The path of the module after pooling; "" for none.
+        output (str): The field of its return value; "last_hidden_state" is pooled.
+        norm (str): Where the base's last norm is applied: "before" or "after" pooling,
+            or "none".
         pooler (str): The path, in the base, of a module that pools the normed tokens;
-            "" where the class token or the mean is taken.
+            "" where the class token or the mean is used.
         distilled (str): The path of a distillation token's own head; "" without one.
         both_tokens (bool): Whether class and distillation token are averaged.
     """
@@ -117,11 +117,11 @@ def _head_of(model: Any) -> Head | None:
     else:
         return None
     if head.pooler == "pooler" and head.pooling == "avg":
-        # BEiT and its relatives pool by a class token, or by the mean.
+        # BEiT and similar models pool by the class token, or by the mean.
         by_mean = getattr(model.config, "use_mean_pooling", True)
         head = replace(head, pooling="avg" if by_mean else "cls")
     if head.pooler and not head.classifier and not has(_base(model), head.pooler):
-        # Built without its pooling layer.
+        # The model was built without its pooling layer.
         pooling = "avg" if head.pooling == "map" else head.pooling
         head = replace(head, pooler="", output="last_hidden_state", pooling=pooling)
     return head
@@ -207,7 +207,7 @@ def _pooled(head: Head, n_prefix: int, tokens: Tensor) -> Tensor:
 
 
 def _output(head: Head, n_prefix: int, returned: Any) -> Tensor:
-    """Pick the head's field, or the tensor that a subclass returned in its place."""
+    """Read the head's field, or the tensor that a subclass returned instead."""
     value = returned
     if not isinstance(returned, Tensor):
         value = getattr(returned, head.output, None)
@@ -219,7 +219,8 @@ def _output(head: Head, n_prefix: int, returned: Any) -> Tensor:
 
 
 TRANSFORMERS = Family(
-    "transformers ViT, DeiT, BEiT, DINOv2, DINOv3, CLIP, SigLIP, AST and relatives",
-    ("config.model_type", "base_model_prefix"),
-    _adapt,
+    name="transformers ViT, DeiT, BEiT, DINOv2, DINOv3, CLIP, SigLIP, AST and "
+    "relatives",
+    parts=("config.model_type", "base_model_prefix"),
+    build=_adapt,
 )

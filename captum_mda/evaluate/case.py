@@ -1,4 +1,4 @@
-"""One image and what is asked about it: its class, its baselines and its scores."""
+"""One image with its target and baselines, and the scores of maps for it."""
 
 from __future__ import annotations
 
@@ -11,30 +11,25 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from captum_mda._cli.file_names import showable
-from captum_mda._cli.models import Classifier
+from captum_mda.evaluate._arguments import ArgumentError
+from captum_mda.evaluate.models import Classifier
 from captum_mda.metrics import perturbation_scores, PerturbationScores
 from captum_mda.perturbation import confidence_blur_baseline, patch_feature_mask
 from captum_mda.perturbation.baselines import KERNEL_SIZES
 from captum_mda.visualize import denormalize
 
 DELETION_BASELINES = ("mean", "black")
-"""What ``--deletion-baseline`` takes."""
-
-FAILURES = (ImportError, RuntimeError, TypeError, ValueError)
-"""What an image, or a method, may fail with without costing the others' results."""
+"""The colours that a deleted patch can have."""
 
 # As in the MDA tables: one step for each of the 224 rows of pixels.
 _MAX_STEPS = 224
 
-_MAX_NAME = 60  # characters of a file's name, or a class's, in a figure's title
 
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Case:
+    """One image with its target and baselines.
 
-@dataclass(frozen=True, eq=False)
-class Question:
-    """One image and what is asked about it.
-
-    The baselines cost forwards; they are made when they are first asked for.
+    The baselines cost forwards; they are computed when they are first read, and kept.
 
     Args:
         classifier (Classifier): The model.
@@ -42,7 +37,8 @@ class Question:
         target (int): The class.
         probability (float): Its score: under softmax and sigmoid, a probability.
         deletion_baseline (str): One of `DELETION_BASELINES`.
-        batch_size (int, optional): The most images in one forward.
+        batch_size (int, optional): The most images in one forward. None: as many as
+            fit. Default: None
         likeliest (int, optional): The class that scores most. Default: None
         kernel_sizes (sequence of int, optional): The sides of blurs to choose from.
             None: those that suit the image's size. Default: None
@@ -52,30 +48,20 @@ class Question:
     images: Tensor
     target: int
     probability: float
-    deletion_baseline: str
-    batch_size: int | None
+    deletion_baseline: str = "mean"
+    batch_size: int | None = None
     likeliest: int | None = None
     kernel_sizes: Sequence[int] | None = None
 
-    @property
-    def score_name(self) -> str:
-        """What is made of the model's outputs, as ``--score`` names it."""
-        return str(self.classifier.score)
-
-    @property
-    def photo(self) -> Tensor:
-        """The image in colours, (3, H, W) in [0, 1]."""
-        return self.in_colours(self.images)
-
     def in_colours(self, images: Tensor) -> Tensor:
-        """Bring the image, or what replaces it, to colours: (3, H, W) in [0, 1]."""
+        """Bring the image, or a baseline, to colours: (3, H, W) in [0, 1]."""
         mean, std = self.classifier.mean, self.classifier.std
         whole = images.expand_as(self.images)[0]
         return denormalize(whole, mean, std).expand(3, -1, -1)
 
     @property
     def mask(self) -> Tensor:
-        """The patches, as Captum's feature mask."""
+        """The patches, as Captum's feature mask: int64 (1, 1, H, W)."""
         return patch_feature_mask(self.images, self.classifier.patch_size)
 
     @cached_property
@@ -125,7 +111,7 @@ class Question:
 
     @cached_property
     def baseline_probabilities(self) -> tuple[float, float]:
-        """What the blurred image and the deletion baseline score."""
+        """The scores of the blurred image and of the deletion baseline."""
         deleted = self.deleted.expand_as(self.images)
         blurred, deleted = (
             self.classifier.scores(images)[0, self.target]
@@ -136,46 +122,7 @@ class Question:
     def require_response(self) -> None:
         """Raise a ValueError if the image scores no more than a baseline."""
         if not self.probability > max(self.baseline_probabilities):  # nor if it is NaN
-            raise ValueError(self.too_low(*self.baseline_probabilities))
-
-    def too_low(self, blurred: float, deleted: float) -> str:
-        """Say why nothing can be scored.
-
-        Args:
-            blurred (float): What the blurred image scores.
-            deleted (float): What the deletion baseline scores.
-        """
-        return (
-            f"class {self.target} scores {self.probability:.4g}, which must be above "
-            f"both baselines, blurred {blurred:.4g} and deleted {deleted:.4g}; "
-            f"{self._way_out(blurred, deleted)}"
-        )
-
-    def _way_out(self, blurred: float, deleted: float) -> str:
-        """Say what to do about a score below its baselines, for the case at hand."""
-        other = {"mean": "black", "black": "mean"}[self.deletion_baseline]
-        if self.probability == blurred == deleted:
-            way = (
-                "the score does not change at all: it is saturated, or does not depend "
-                "on the image"
-            )
-        elif self.classifier.n_classes == 1:
-            way = (
-                "the model has this one output, and the image lowers it: nothing in it "
-                "can be inserted that speaks for it"
-            )
-        elif self.likeliest is not None and self.likeliest != self.target:
-            name = self.classifier.class_name(self.likeliest)
-            called = f" ({name})" if name else ""
-            way = f"explain its likeliest class, --target {self.likeliest}{called}"
-        elif self.classifier.score == "sigmoid":
-            way = "no class of it scores more; explain an image that shows one"
-        else:
-            way = "explain another --target"
-        # Where the blur alone is below, the colour of deleted patches is to blame.
-        if blurred < self.probability <= deleted:
-            way += f", or pass --deletion-baseline {other}"
-        return way
+            raise too_low(self, *self.baseline_probabilities)
 
     def scores(
         self, attributions: Tensor | tuple[Tensor, ...], show_progress: bool = False
@@ -194,46 +141,42 @@ class Question:
             score=self.classifier.score,
         )
 
-    def title(self, name: str) -> str:
-        """Write what stands over the image's figure.
 
-        Args:
-            name (str): What the image is called.
-        """
-        what = "score" if self.classifier.score == "identity" else "probability"
-        class_name = self.classifier.class_name(self.target) or "class"
-        title = (
-            f"{_shortened(name)}: {_shortened(class_name)} "
-            f"({self.target}), {what} {self.probability:.3f}"
-        )
-        return showable(title).replace("$", r"\$")  # a name is no formula
-
-
-def _shortened(text: str) -> str:
-    return text if len(text) <= _MAX_NAME else f"{text[:_MAX_NAME]}…"
-
-
-def ask(
+def make_case(
     classifier: Classifier,
     image: Tensor,
-    target: int | None,
-    deletion_baseline: str,
-    batch_size: int | None,
+    target: int | None = None,
+    *,
+    deletion_baseline: str = "mean",
+    batch_size: int | None = None,
     kernel_sizes: Sequence[int] | None = None,
-) -> Question:
-    """Find the class to explain.
+) -> Case:
+    """Run the model on an image, and find the class to explain.
 
     Args:
         classifier (Classifier): The model.
         image (Tensor): (C, H, W), as the model takes it.
-        target (int, optional): The class. None: the likeliest.
-        deletion_baseline (str): One of `DELETION_BASELINES`.
-        batch_size (int, optional): The most images in one forward.
+        target (int, optional): The class. None: the likeliest. Default: None
+        deletion_baseline (str, optional): One of `DELETION_BASELINES`. Default: "mean"
+        batch_size (int, optional): The most images in one forward. None: as many as
+            fit. Default: None
         kernel_sizes (sequence of int, optional): The sides of blurs to choose from.
-            Default: None, those that suit the image's size
+            None: those that suit the image's size. Default: None
+
+    Returns:
+        *Case*: the image with its target; baselines are computed when they are read.
 
     Raises:
-        ValueError: The model returns NaN or infinite values.
+        ValueError: The model returns NaN or infinite values, or has no such class.
+
+    Example::
+
+        >>> from captum_mda import demo
+        >>> from captum_mda.evaluate.models import load_classifier
+        >>> classifier = load_classifier("demo", device="cpu")
+        >>> case = make_case(classifier, demo.make_samples(1, seed=2).images[0])
+        >>> case.images.shape, case.target == case.likeliest
+        (torch.Size([1, 3, 64, 64]), True)
     """
     images = image[None].to(classifier.device)
     scores = classifier.scores(images)[0]  # (classes,)
@@ -242,21 +185,62 @@ def ask(
     likeliest = int(scores.argmax())
     if target is None:
         target = likeliest
-    return Question(
-        classifier,
-        images,
-        target,
-        float(scores[target]),
-        deletion_baseline,
-        batch_size,
-        likeliest,
-        kernel_sizes,
+    elif not 0 <= target < len(scores):
+        raise ArgumentError(
+            f"{{target}}: got {target}, takes a class from 0 to {len(scores) - 1}"
+        )
+    return Case(
+        classifier=classifier,
+        images=images,
+        target=target,
+        probability=float(scores[target]),
+        deletion_baseline=deletion_baseline,
+        batch_size=batch_size,
+        likeliest=likeliest,
+        kernel_sizes=kernel_sizes,
     )
 
 
-def in_one_line(error: Exception) -> str:
-    """Write an error as it fits into a table."""
-    return showable(" ".join(str(error).split())) or type(error).__name__
+def too_low(case: Case, blurred: float, deleted: float) -> ArgumentError:
+    """Make the error of a class that scores no more than a baseline.
+
+    Args:
+        case (Case): The image.
+        blurred (float): The score of the blurred image.
+        deleted (float): The score of the deletion baseline.
+    """
+    return ArgumentError(
+        f"class {case.target} scores {case.probability:.4g}, which must be above "
+        f"both baselines, blurred {blurred:.4g} and deleted {deleted:.4g}; "
+        f"{_way_out(case, blurred, deleted)}"
+    )
+
+
+def _way_out(case: Case, blurred: float, deleted: float) -> str:
+    """Say what to do about a score below its baselines, for the case at hand."""
+    other = {"mean": "black", "black": "mean"}[case.deletion_baseline]
+    if case.probability == blurred == deleted:
+        way = (
+            "the score does not change at all: it is saturated, or does not depend "
+            "on the image"
+        )
+    elif case.classifier.n_classes == 1:
+        way = (
+            "the model has this one output, and the image lowers it: nothing in it "
+            "can be inserted that speaks for it"
+        )
+    elif case.likeliest is not None and case.likeliest != case.target:
+        name = case.classifier.class_name(case.likeliest)
+        called = f" ({name})" if name else ""
+        way = f"explain its likeliest class, {{target={case.likeliest}}}{called}"
+    elif case.classifier.score == "sigmoid":
+        way = "no class of it scores more; explain an image that shows one"
+    else:
+        way = "explain another {target}"
+    # Where the blur alone is below, the colour of deleted patches is to blame.
+    if blurred < case.probability <= deleted:
+        way += f", or pass {{deletion_baseline={other}}}"
+    return way
 
 
 @contextmanager

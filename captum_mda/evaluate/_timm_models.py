@@ -12,32 +12,33 @@ from typing import Any, cast
 import timm
 from torch import nn
 
-from captum_mda._cli.checkpoints import read_state_dicts, StateDict
-from captum_mda._cli.fitting import (
+from captum_mda._spelling import nearest
+from captum_mda.evaluate._arguments import ArgumentError
+from captum_mda.evaluate._checkpoints import read_state_dicts, StateDict
+from captum_mda.evaluate._fitting import (
     find_weights,
     fitted,
     Found,
     inferred_options,
     with_head,
 )
-from captum_mda._cli.hub import hub_within_reach
-from captum_mda._cli.notes import Note
-from captum_mda._spelling import nearest
+from captum_mda.evaluate._hub import hub_within_reach
+from captum_mda.evaluate._notes import Note
 
 # What timm's trunks of image-text models return is an embedding, by its length.
 _IMAGE_TEXT = ("clip", "vit_pe_core")
 
 # Arguments of `timm.create_model` that have options of their own.
 _OPTIONS = {
-    "num_classes": "--num-classes",
-    "pretrained": "--pretrained",
-    "checkpoint_path": "--weights",
-    "model_name": "--model",
+    "num_classes": "{num_classes}",
+    "pretrained": "{pretrained}",
+    "checkpoint_path": "{weights}",
+    "model_name": "{model}",
 }
 _WORDS = {"true": True, "false": False, "none": None}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TimmOptions:
     """What a timm model is made of.
 
@@ -58,9 +59,18 @@ class TimmOptions:
     num_classes: int | None = None
     model_args: Mapping[str, Any] = field(default_factory=dict)
 
+    def require_none(self, why: str) -> None:
+        """Raise a ValueError if there are options for making a timm model."""
+        given = (self.weights, self.weights_key, self.pretrained, self.num_classes)
+        if any(value is not None for value in given) or self.model_args:
+            raise ArgumentError(
+                "{weights}, {weights_key}, {pretrained}, {num_classes} and "
+                f"{{model_args}} are for timm models made by their name, and {why}"
+            )
+
 
 def parse_model_args(
-    words: Sequence[str], option: str = "--model-arg"
+    words: Sequence[str], option: str = "{model_args}"
 ) -> dict[str, Any]:
     """Read arguments of a model from words such as ``img_size=64``.
 
@@ -82,13 +92,13 @@ def parse_model_args(
         name, sign, value = word.partition("=")
         name = name.strip().replace("-", "_")
         if not sign or not name.isidentifier():
-            raise ValueError(
+            raise ArgumentError(
                 f"{option}: got {word!r}, takes KEY=VALUE, such as img_size=384"
             )
         if name in parsed:
-            raise ValueError(f"{option}: {name} is given twice")
+            raise ArgumentError(f"{option}: {name} is given twice")
         if name in _OPTIONS:
-            raise ValueError(f"{option}: {name} has an option, {_OPTIONS[name]}")
+            raise ArgumentError(f"{option}: {name} has an option, {_OPTIONS[name]}")
         parsed[name] = _value(value.strip())
     return parsed
 
@@ -122,7 +132,7 @@ def load_timm_model(options: TimmOptions, note: Note) -> nn.Module:
     _require_known(options.name)
     weights = options.weights
     # A missing file shall not be found out after a model of some gigabytes is built.
-    dicts = None if weights is None else read_state_dicts(weights, "--weights")
+    dicts = None if weights is None else read_state_dicts(weights, "{weights}")
     pretrained = weights is None if options.pretrained is None else options.pretrained
     given = dict(options.model_args)
     if options.num_classes is not None:
@@ -141,7 +151,7 @@ def load_timm_model(options: TimmOptions, note: Note) -> nn.Module:
         note(f"note: {weights}: made with {made}, by its tensors' shapes")
         model = _create(options.name, False, given | inferred)
     hint = _hint(model, found, {name: shapes[name] for name in shapes if name in given})
-    file = f"--weights: {weights}"
+    file = f"{{weights}}: {weights}"
     state = fitted(found.state, model.state_dict(), file, options.name, hint)
     model.load_state_dict(state)
     return model
@@ -161,7 +171,7 @@ def _found(
 ) -> Found:
     """Choose the weights of a file, with a classifier that lies beside the backbone."""
     path, key = cast(Path, options.weights), options.weights_key
-    found = find_weights(dicts, _names(model), key, path, "--weights")
+    found = find_weights(dicts, _names(model), key, path, "{weights}")
     heads = _classifiers(model)
     if len(heads) != 1:
         return found
@@ -179,8 +189,8 @@ def _require_known(name: str) -> None:
     holding = timm.list_models(f"*{plain}*")
     close = holding[:3] or nearest(plain, timm.list_models(), 3)
     hint = f"; did you mean {' or '.join(close)}?" if close else ";"
-    raise ValueError(
-        f"--model: timm has no model {name!r}{hint} timm.list_models() lists them"
+    raise ArgumentError(
+        f"{{model}}: timm has no model {name!r}{hint} timm.list_models() lists them"
     )
 
 
@@ -192,17 +202,18 @@ def _create(name: str, pretrained: bool, arguments: Mapping[str, Any]) -> nn.Mod
             )
     # What a constructor says of arguments that it does not know, or cannot combine.
     except (AssertionError, AttributeError, KeyError, TypeError) as error:
-        raise ValueError(
-            f"--model-arg: timm cannot make {name!r} with {_told(arguments)} "
+        raise ArgumentError(
+            f"{{model_args}}: timm cannot make {name!r} with {_told(arguments)} "
             f"({type(error).__name__}: {error})"
         ) from error
     except (OSError, RuntimeError, ValueError) as error:
         with_arguments = f" and {_told(arguments)}" if arguments else ""
-        raise ValueError(
-            f"--model: timm cannot make {name!r} with pretrained={pretrained}"
-            f"{with_arguments} ({error}); pass --weights FILE with weights that "
+        raise ArgumentError(
+            f"{{model}}: timm cannot make {name!r} with pretrained={pretrained}"
+            f"{with_arguments} ({error}); pass {{weights=FILE}} with weights that "
             "are on this machine, where the hub cannot be reached (HF_HUB_OFFLINE=1 "
-            "keeps to what it once downloaded), or --no-pretrained for random weights"
+            "keeps to what it once downloaded), or {pretrained=False} for random "
+            "weights"
         ) from error
     return model
 
@@ -234,10 +245,10 @@ def _require_trained_classifier(
     trained = _config(model).get("num_classes")
     wanted = options.num_classes
     if pretrained and wanted is not None and trained not in (None, wanted):
-        raise ValueError(
-            f"--num-classes: got {wanted}, and the weights that timm has for "
+        raise ArgumentError(
+            f"{{num_classes}}: got {wanted}, and the weights that timm has for "
             f"{options.name} are for {trained}: the classifier would be random; pass "
-            "--weights FILE with yours, or --no-pretrained for random weights"
+            "{weights=FILE} with yours, or {pretrained=False} for random weights"
         )
 
 
@@ -268,9 +279,9 @@ def require_classifier(options: TimmOptions, model: nn.Module) -> None:
         )
     else:
         return
-    raise ValueError(
-        f"--model: {options.name} {what}, not classes; pass --weights FILE with a "
-        "classifier that was trained on it (and --num-classes N, where the file does "
+    raise ArgumentError(
+        f"{{model}}: {options.name} {what}, not classes; pass {{weights=FILE}} with a "
+        "classifier that was trained on it (and {num_classes=N}, where the file does "
         "not tell), or name a model that has one"
     )
 

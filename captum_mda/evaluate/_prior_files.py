@@ -1,4 +1,4 @@
-"""The seed maps that the command line reads; images are read by `images`."""
+"""Priors that are read from files: NumPy arrays, and safetensors."""
 
 from __future__ import annotations
 
@@ -9,15 +9,13 @@ import numpy as np
 import numpy.typing as npt
 from safetensors import safe_open
 
-from captum_mda._cli.images import read_image
-
-__all__ = ["FloatArray", "read_image", "read_seed_map", "seeds_of_images"]
+from captum_mda.evaluate._arguments import ArgumentError
 
 FloatArray = npt.NDArray[np.float64]
 
 
-def read_seed_map(path: Path) -> FloatArray:
-    """Read the numbers of a seed map.
+def read_prior_map(path: Path) -> FloatArray:
+    """Read the numbers of a prior.
 
     Args:
         path (Path): A ``.npy`` array, or ``.safetensors`` with a single tensor.
@@ -29,18 +27,18 @@ def read_seed_map(path: Path) -> FloatArray:
         ValueError: The file is missing, damaged, or holds something else.
     """
     if not path.is_file():
-        raise ValueError(f"--seed-map: there is no file {path}")
+        raise ArgumentError(f"{{seed_map}}: there is no file {path}")
     try:
         values = _read_array(path)
     # For damaged files NumPy raises ValueError, TypeError, tokenize.TokenError ...
     # safetensors an error of its own.
     except Exception as error:
-        raise ValueError(
-            f"--seed-map: {path} cannot be read ({error}); pass a .npy array of "
+        raise ArgumentError(
+            f"{{seed_map}}: {path} cannot be read ({error}); pass a .npy array of "
             "numbers, or a .safetensors file with a single tensor"
         ) from error
     if not np.isfinite(values).all():
-        raise ValueError(f"--seed-map: {path} has NaN or infinite values")
+        raise ArgumentError(f"{{seed_map}}: {path} has NaN or infinite values")
     return values
 
 
@@ -52,15 +50,15 @@ def _read_array(path: Path) -> FloatArray:
         with safe_open(path, framework="pt") as file:
             names = list(file.keys())
             if len(names) != 1:
-                raise ValueError(f"it holds {len(names)} tensors: {names[:5]}")
+                raise ArgumentError(f"it holds {len(names)} tensors: {names[:5]}")
             tensor = file.get_tensor(names[0])
         if tensor.is_complex():
-            raise ValueError(f"it holds numbers of {tensor.dtype}")
+            raise ArgumentError(f"it holds numbers of {tensor.dtype}")
         array = tensor.double().numpy()
     else:
-        raise ValueError(f"its name ends in {path.suffix!r}")
+        raise ArgumentError(f"its name ends in {path.suffix!r}")
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiub":
-        raise ValueError("it holds no real numbers")
+        raise ArgumentError("it holds no real numbers")
     return array.astype(np.float64)
 
 
@@ -76,21 +74,21 @@ def _require_whole_array(path: Path) -> None:
         elif version == (2, 0):
             shape, _, dtype = np.lib.format.read_array_header_2_0(file)
         else:
-            raise ValueError(f"its format is .npy {version[0]}.{version[1]}")
+            raise ArgumentError(f"its format is .npy {version[0]}.{version[1]}")
         present = path.stat().st_size - file.tell()
     if dtype.kind not in "fiub":
-        raise ValueError(f"it holds {dtype}, no real numbers")
+        raise ArgumentError(f"it holds {dtype}, no real numbers")
     claimed = prod(int(size) for size in shape) * dtype.itemsize
     if any(size < 0 for size in shape) or claimed > present:
-        raise ValueError(
+        raise ArgumentError(
             f"its header claims {shape} of {dtype}, {claimed} B, and {present} B follow"
         )
 
 
-def seeds_of_images(
+def maps_of_images(
     values: FloatArray, n_images: int, grid: tuple[int, int], size: tuple[int, int]
 ) -> list[FloatArray]:
-    """Divide a seed map among the images.
+    """Divide what a file holds among the images.
 
     Args:
         values (ndarray): One map, or for several images one each along dimension 0. A
@@ -109,8 +107,8 @@ def seeds_of_images(
 
     Example::
 
-        >>> seeds = seeds_of_images(np.ones((2, 4)), 1, (2, 4), (8, 16))
-        >>> [seed.shape for seed in seeds]
+        >>> maps = maps_of_images(np.ones((2, 4)), 1, (2, 4), (8, 16))
+        >>> [each.shape for each in maps]
         [(1, 8)]
     """
     n_patches = grid[0] * grid[1]
@@ -119,8 +117,8 @@ def seeds_of_images(
         values = values[None]
     if values.shape[:1] != (n_images,) or values.shape[1:] not in shapes:
         leading = "" if n_images == 1 else f"{n_images}, "
-        raise ValueError(
-            f"--seed-map: got shape {values.shape}, takes one number for each patch, "
+        raise ArgumentError(
+            f"{{seed_map}}: got shape {values.shape}, takes one number for each patch, "
             f"({leading}{n_patches}) or ({leading}{grid[0]}, {grid[1]}), or for each "
             f"pixel, ({leading}{size[0]}, {size[1]})"
         )

@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from captum_mda.evaluate._arguments import ArgumentError
+
 _NUMBERED = re.compile(r"(\d+)\s*[,:;\s]\s*(\S.*)")
 _MAX_LISTED = 5
 
@@ -38,15 +40,15 @@ def read_labels(path: Path, n_classes: int, option: str = "labels") -> list[str]
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, ValueError) as error:
-        raise ValueError(f"{option}: {path} cannot be read ({error})") from error
+        raise ArgumentError(f"{option}: {path} cannot be read ({error})") from error
     try:
         names = _from_json(json.loads(text)) if _is_json(text) else _from_lines(text)
     except ValueError as error:
-        raise ValueError(
+        raise ArgumentError(
             f"{option}: {path} does not name classes ({error}); pass {_FORMS}"
         ) from error
     if len(names) != n_classes:
-        raise ValueError(
+        raise ArgumentError(
             f"{option}: {path} has {len(names)} names, and the model {n_classes} "
             "classes"
         )
@@ -74,11 +76,11 @@ def _from_json(value: Any) -> list[str]:
         if all(isinstance(index, int) for index in value.values()):
             return _in_order([(index, name) for name, index in value.items()])
         if not all(key.isdecimal() for key in value):
-            raise ValueError("its keys are no indices")
+            raise ArgumentError("its keys are no indices")
         return _in_order([(int(key), _name(name)) for key, name in value.items()])
     if isinstance(value, list):
         return [_name(name) for name in value]
-    raise ValueError("it is neither a list nor an object")
+    raise ArgumentError("it is neither a list nor an object")
 
 
 def _name(value: Any) -> str:
@@ -89,7 +91,7 @@ def _name(value: Any) -> str:
 
 def _in_order(numbered: Sequence[tuple[int, str]]) -> list[str]:
     if sorted(index for index, _ in numbered) != list(range(len(numbered))):
-        raise ValueError(f"its indices are not 0 to {len(numbered) - 1}")
+        raise ArgumentError(f"its indices are not 0 to {len(numbered) - 1}")
     return [name for _, name in sorted(numbered)]
 
 
@@ -124,11 +126,11 @@ def find_class(
         index = int(text)
         if 0 <= index < n_classes:
             return index
-        raise ValueError(f"{option}: got {index}, takes {range_of}")
+        raise ArgumentError(f"{option}: got {index}, takes {range_of}")
     if not names:
-        raise ValueError(
+        raise ArgumentError(
             f"{option}: got {text!r}, and the model's classes have no names here; pass "
-            f"{range_of}, or --labels FILE with their names"
+            f"{range_of}, or {{labels=FILE}} with their names"
         )
     for spellings in (lambda name: [name], lambda name: name.split(",")):
         found = [
@@ -139,7 +141,7 @@ def find_class(
         if len(found) == 1:
             return found[0]
         if found:
-            raise ValueError(
+            raise ArgumentError(
                 f"{option}: {text!r} is the name of several classes, "
                 f"{_listed(found, names)}; pass an index"
             )
@@ -148,7 +150,9 @@ def find_class(
         return parts[0]
     close = _listed(_close(text, names), names)
     hint = f"; close to it: {close}" if close else ""
-    raise ValueError(f"{option}: no class is called {text!r}{hint}; or pass {range_of}")
+    raise ArgumentError(
+        f"{option}: no class is called {text!r}{hint}; or pass {range_of}"
+    )
 
 
 def _plain(name: str) -> str:

@@ -11,7 +11,8 @@ from typing import Any
 
 from torch import nn, Tensor
 
-from captum_mda._cli.checkpoints import StateDict
+from captum_mda.evaluate._arguments import ArgumentError
+from captum_mda.evaluate._checkpoints import StateDict
 
 # What other tools leave in state dicts, and what models compute for themselves.
 _IDLE = (
@@ -104,19 +105,20 @@ def find_weights(
             # Without names that fit, a key still chooses, so that the fault is told.
             found += [Found(state, name) for name, state in dicts.items()]
         if not any(choice.place for choice in found):
-            raise ValueError(
-                f"{option}-key: got {key!r}, and {path} is one state dict, without keys"
+            raise ArgumentError(
+                f"{{weights_key}}: got {key!r}, and {path} is one state dict, without "
+                "keys"
             )
         chosen = [choice for choice in found if choice.is_at(key)]
         if not chosen:
-            raise ValueError(
-                f"{option}-key: got {key!r}, and {path} has {_listed(found)}"
+            raise ArgumentError(
+                f"{{weights_key}}: got {key!r}, and {path} has {_listed(found)}"
             )
         found = [choice for choice in chosen if choice.place == key] or chosen
     if len({choice.place for choice in found}) > 1:
-        raise ValueError(
+        raise ArgumentError(
             f"{option}: {path} holds the weights of several models; choose one by "
-            f"{option}-key: {_listed(found)}"
+            f"{{weights_key}}: {_listed(found)}"
         )
     largest = max(dicts.items(), key=lambda item: len(item[1]))
     return found[0] if found else Found(largest[1], largest[0])
@@ -266,12 +268,12 @@ def fitted(
         if keys
     ]
     if told:
-        raise ValueError(
+        raise ArgumentError(
             f"{file} does not fit {model}: {'; '.join(told)}; "
             + (
                 hint
                 or "pass the weights of that model, with timm's names, and its "
-                "arguments by --model-arg KEY=VALUE"
+                "arguments by {model_args=KEY=VALUE}"
             )
         )
     return kept

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from captum_mda.evaluate._arguments import ArgumentError
+
 _MOST_LISTED = 3
 
 
@@ -30,25 +32,25 @@ def require_outputs(
             would be replaced.
     """
     if _exists(folder) and not folder.is_dir():
-        raise ValueError(f"--out: {folder} is a file, takes a folder")
+        raise ArgumentError(f"{{out}}: {folder} is a file, takes a folder")
     inputs = {_resolved(path) for path in read}
     there = [name for name in names if _exists(folder / name)]
     for name in there:
         if _resolved(folder / name) in inputs:
-            raise ValueError(
-                f"--out: {folder} would have {folder / name} overwritten, which is "
+            raise ArgumentError(
+                f"{{out}}: {folder} would have {folder / name} overwritten, which is "
                 "read; name another folder"
             )
         if (folder / name).is_dir():
-            raise ValueError(
-                f"--out: {folder / name} is a folder, where a file is to be written; "
-                "name another folder for --out"
+            raise ArgumentError(
+                f"{{out}}: {folder / name} is a folder, where a file is to be written; "
+                "name another folder for {out}"
             )
     if there and not overwrite:
-        raise ValueError(
-            f"--out: {folder} already has {_listed(there)}; write into another folder "
-            "with --out FOLDER, or pass --overwrite to replace what an earlier or "
-            "interrupted run has left"
+        raise ArgumentError(
+            f"{{out}}: {folder} already has {_listed(there)}; write into another "
+            "folder with {out=FOLDER}, or pass {overwrite=True} to replace what an "
+            "earlier or interrupted run has left"
         )
     _require_writable(folder)
 
@@ -74,8 +76,8 @@ def _require_writable(folder: Path) -> None:
             os.close(handle)
             os.unlink(name)
     except OSError as error:
-        raise ValueError(
-            f"--out: nothing can be written into {folder} "
+        raise ArgumentError(
+            f"{{out}}: nothing can be written into {folder} "
             f"({error.strerror or error}); name another folder"
         ) from error
     finally:

@@ -17,6 +17,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from captum_mda.evaluate._arguments import ArgumentError
+
 StateDict: TypeAlias = dict[str, Tensor]
 
 _CONVERT = (
@@ -45,21 +47,21 @@ def read_state_dicts(path: Path, option: str = "weights") -> dict[str, StateDict
             no tensors by names.
     """
     if not path.is_file():
-        raise ValueError(f"{option}: there is no file {path}")
+        raise ArgumentError(f"{option}: there is no file {path}")
     with open(path, "rb") as file:
         head = file.read(len(_LFS))
     if head == _LFS:
-        raise ValueError(
+        raise ArgumentError(
             f"{option}: {path} is a pointer of Git LFS, not the weights; fetch them by "
             "git lfs pull"
         )
     if _is_safetensors(path, head):
         return {"": _read_safetensors(path, option)}
     if not head.startswith((b"PK", b"\x80")):  # torch.save's archives and pickles
-        raise ValueError(_damaged(path, option, "unknown format"))
+        raise ArgumentError(_damaged(path, option, "unknown format"))
     found = dict(_state_dicts(_read_pickle(path, option)))
     if not found:
-        raise ValueError(
+        raise ArgumentError(
             f"{option}: {path} holds no state dict; pass what "
             "torch.save(model.state_dict(), FILE) writes, or safetensors"
         )
@@ -75,7 +77,7 @@ def _read_safetensors(path: Path, option: str) -> StateDict:
     try:
         state: StateDict = load_file(path)
     except SafetensorError as error:
-        raise ValueError(
+        raise ArgumentError(
             f"{option}: {path} is truncated or not a safetensors file ({error})"
         ) from error
     return state
@@ -88,19 +90,19 @@ def _read_pickle(path: Path, option: str) -> Any:
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         if "weights_only" in str(error) or "WeightsUnpickler" in str(error):
-            raise ValueError(
+            raise ArgumentError(
                 f"{option}: {path} holds {_blocked(path)} besides tensors, which are "
                 f"read by running the file's code; {_CONVERT}"
             ) from error
-        raise ValueError(_damaged(path, option, _first_line(error))) from error
+        raise ArgumentError(_damaged(path, option, _first_line(error))) from error
     # On damaged files the unpickler raises whatever it stumbles over.
     except Exception as error:
         if "TorchScript" in str(error):
-            raise ValueError(
+            raise ArgumentError(
                 f"{option}: {path} is a TorchScript archive; save its weights: torch."
                 "save(torch.jit.load(FILE).state_dict(), 'weights.pth')"
             ) from error
-        raise ValueError(_damaged(path, option, _first_line(error))) from error
+        raise ArgumentError(_damaged(path, option, _first_line(error))) from error
 
 
 def _first_line(error: Exception) -> str:
