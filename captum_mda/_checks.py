@@ -136,23 +136,6 @@ def non_finite_rows(values: Tensor) -> list[int]:
     return rows
 
 
-def first_non_finite(values: Tensor, examples: Tensor | None = None) -> int | None:
-    """Find the example of the first row (R, ...) with a NaN or infinite value.
-
-    Args:
-        values (Tensor): (R, ...).
-        examples (Tensor, optional): int64 (R,), the example of each row. None: the
-            rows' own numbers. Default: None
-
-    Returns:
-        *int* or None: None where all values are finite.
-    """
-    bad = non_finite_rows(values)
-    if not bad:
-        return None
-    return bad[0] if examples is None else int(examples[bad[0]])
-
-
 def require_finite_rows(
     values: Tensor, message: str, examples: Tensor | None = None
 ) -> None:
@@ -160,11 +143,13 @@ def require_finite_rows(
 
     Args:
         values (Tensor): (R, ...).
-        message (str): The message, with ``{example}`` for the first example's number.
-        examples (Tensor, optional): As for `first_non_finite`. Default: None
+        message (str): The message, with ``{example}`` for the first such row's example.
+        examples (Tensor, optional): int64 (R,), the example of each row. None: rows are
+            examples. Default: None
     """
-    example = first_non_finite(values, examples)
-    if example is not None:
+    bad = non_finite_rows(values)
+    if bad:
+        example = bad[0] if examples is None else int(examples[bad[0]])
         raise ValueError(message.format(example=example))
 
 

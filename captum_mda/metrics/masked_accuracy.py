@@ -148,7 +148,7 @@ def masked_hits(
     counts = torch.cat([whole, counts_of(shares, features.n_features)])
     path = Path(Ranking(order, counts), deletes=True)
     kind = format_baselines(question.tensors, baselines)
-    (values,) = question.run([path], [kind], features)
+    (values,), _ = question.run([path], [kind], features)
     hits = values.remainder(2)
     predicted = hits[:, 0] == 1
     constant = torch.tensor([each != OK for each in ranked.status])

@@ -29,6 +29,7 @@ from captum_mda.perturbation import (
     Target,
     validate_inputs,
 )
+from captum_mda.perturbation.scores import ScoredAs
 
 Convention = Literal["mas", "rise"]
 Maps = Tensor | tuple[Tensor, ...]
@@ -79,7 +80,7 @@ class Question:
 
     @cached_property
     def response(self) -> Response:
-        """What scores the rows; afterwards it tells what the scores are made of."""
+        """Scores the rows."""
         return Response(
             self.forward_func,
             len(self.tensors[0]),
@@ -95,16 +96,16 @@ class Question:
         paths: Sequence[Path],
         baselines: Sequence[tuple[Tensor, ...]],
         features: Features,
-    ) -> list[Tensor]:
-        """Score all inputs on some paths: float64 (B, n + 1) of each, raw scores."""
+    ) -> tuple[list[Tensor], ScoredAs]:
+        """Score all inputs on some paths: see `Sweep.evaluate`."""
         job = Sweep(paths)
         bar = progress_bar(
             job.n_rows, "Response curves", self.show_progress, "scores", FORWARDS
         )
-        response = self.response
-        response.progress = bar
+        response = self.response.with_progress(bar)
+        responses = SubsetResponses(response, self.tensors, baselines, features)
         with bar, preserved_state(self.forward_func):
-            return job.run(SubsetResponses(response, self.tensors, baselines, features))
+            return job.evaluate(responses)
 
 
 @dataclass(frozen=True)

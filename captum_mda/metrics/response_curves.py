@@ -20,7 +20,7 @@ from captum_mda.metrics.questions import Direction, Question
 from captum_mda.metrics.ranked_maps import rank_correlation, RankedMap
 from captum_mda.perturbation import format_baselines, Path, Ranking
 from captum_mda.perturbation.maps import AnyMaps
-from captum_mda.perturbation.scores import how_to_credit
+from captum_mda.perturbation.scores import how_to_credit, ScoredAs
 
 NO_CONTRAST = "input scores no higher than its baseline"
 
@@ -143,10 +143,13 @@ def sweep(
         for direction, number in zip(directions, numbers, strict=True):
             ranking = rankings[direction.least_first]
             paths.append(Path(ranking, direction.mode == "deletion", number))
-    raw = iter(zip(paths, question.run(paths, kinds, features), strict=True))
+    scores, scored_as = question.run(paths, kinds, features)
+    raw = iter(zip(paths, scores, strict=True))
     found = []
     for each in ranked:
-        found.append([_curve(*next(raw), each, d, question) for d in directions])
+        found.append(
+            [_curve(*next(raw), each, d, question, scored_as) for d in directions]
+        )
     return found
 
 
@@ -165,7 +168,12 @@ def _equal_kinds(kinds: Sequence[tuple[Tensor, ...]]) -> list[int]:
 
 
 def _curve(
-    path: Path, raw: Tensor, ranked: RankedMap, direction: Direction, question: Question
+    path: Path,
+    raw: Tensor,
+    ranked: RankedMap,
+    direction: Direction,
+    question: Question,
+    scored_as: ScoredAs,
 ) -> ResponseCurve:
     """Make everything that a curve shows of its raw scores, (B, n + 1)."""
     full = raw[:, path.full_point]
@@ -177,7 +185,7 @@ def _curve(
     no_contrast = _mask([each == NO_CONTRAST for each in status])
     constant = _mask([each == CONSTANT_MAP for each in status])
     if question.convention == "mas" and question.normalizes:
-        _report_no_contrast(no_contrast, full, baseline, direction, question)
+        _report_no_contrast(no_contrast, full, baseline, direction, question, scored_as)
     moved = ranked.scores.abs().gather(1, path.ranking.order).cpu()
     density = curves.density_response(
         _mass_of_steps(moved, path.ranking.counts), direction.mode
@@ -213,6 +221,7 @@ def _report_no_contrast(
     baseline: Tensor,
     direction: Direction,
     question: Question,
+    scored_as: ScoredAs,
 ) -> None:
     if not bool(no_contrast.any()):
         return
@@ -224,7 +233,7 @@ def _report_no_contrast(
     )
     if question.on_degenerate == "raise":
         raise ValueError(
-            f"{message}; {how_to_credit(question.response.scored_as, high, low)}; or "
+            f"{message}; {how_to_credit(scored_as, high, low)}; or "
             'drop it, choose another baseline, or take convention="rise" or '
             'on_degenerate="nan"'
         )

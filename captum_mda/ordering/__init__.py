@@ -19,14 +19,17 @@ from captum_mda.ordering.base import (
 )
 from captum_mda.ordering.fast import FastOrdering
 from captum_mda.ordering.joint import JointOrdering
-from captum_mda.ordering.paper import forwards_of_paper, PaperOrdering
+from captum_mda.ordering.paper import forwards_of_paper, PaperOrdering, warn_of_cost
 from captum_mda.ordering.refine import RefinedOrdering
 from captum_mda.ordering.relaxed import RelaxedOrdering
 from captum_mda.ordering.run import (
+    make_task,
     measure_end_points,
     order_examples,
+    order_with_bar,
     prior_scores,
     require_inputs_for,
+    seed_scores,
 )
 from captum_mda.ordering.screening import Screening
 
@@ -38,9 +41,6 @@ ORDERINGS: dict[str, Callable[[], Ordering]] = {
     "auto": AutoOrdering,
 }
 """The orderings by name; "auto" chooses by the features and the model."""
-
-seed_scores = prior_scores
-"""The name of `prior_scores` in version 0.1."""
 
 
 def ordering_name(ordering: Ordering) -> str:
@@ -84,11 +84,14 @@ __all__ = [
     "complete",
     "expected_forwards",
     "forwards_of_paper",
+    "make_task",
     "measure_end_points",
     "order_examples",
+    "order_with_bar",
     "ordering_name",
     "prior_scores",
     "require_inputs_for",
     "resolved",
     "seed_scores",
+    "warn_of_cost",
 ]

@@ -84,9 +84,9 @@ class SearchTask(Brief):
         end_points (EndPoints): The responses that are known already.
         examples (Tensor): int64 (K,), the examples to order. Each scores higher than
             both of its baselines.
-        prior (Tensor or None): float64 (B, N) on the CPU, the scores that narrow the
-            search: the candidates of a step are the features it ranks next. Users pass
-            it as ``seed_attributions``, the paper's term.
+        seed (Tensor or None): float64 (B, N) on the CPU, the prior: the scores that
+            narrow the search, as the candidates of a step are the features they rank
+            next. Named as in ``seed_attributions``, the paper's term.
         tau (float): The normalised response in [0, 1] at which insertion hands over to
             deletion.
         screenings (sequence of Screening): One per example of the batch, which decides
@@ -96,14 +96,14 @@ class SearchTask(Brief):
     responses: SubsetResponses
     end_points: EndPoints
     examples: Tensor
-    prior: Tensor | None
+    seed: Tensor | None
     tau: float
     screenings: Sequence[Screening]
 
     @property
-    def seed(self) -> Tensor | None:
-        """The prior, by the name it had in version 0.1."""
-        return self.prior
+    def prior(self) -> Tensor | None:
+        """The prior, by the name that the code has for it."""
+        return self.seed
 
 
 # Orderings of users build it, by position too, so it is not kw_only.

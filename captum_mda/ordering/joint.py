@@ -8,6 +8,10 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from captum_mda._checks import (
+    require_positive_integer,
+    require_positive_number,
+)
 from captum_mda.ordering.base import (
     Described,
     joint_score,
@@ -17,10 +21,6 @@ from captum_mda.ordering.base import (
 from captum_mda.ordering.fast import FastOrdering
 from captum_mda.ordering.greedy import Found, order_side_by_side
 from captum_mda.ordering.lockstep import answered_by, Search, SubsetQuery
-from captum_mda.perturbation.inputs import (
-    require_positive_integer,
-    require_positive_number,
-)
 
 
 class JointOrdering(Described):

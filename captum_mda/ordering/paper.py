@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from captum_mda._checks import require_positive_integer_or_none
+from captum_mda._state import warn_caller
 from captum_mda.ordering.base import (
     DELETION,
     Described,
@@ -26,6 +27,9 @@ from captum_mda.ordering.greedy import (
     reached,
 )
 from captum_mda.ordering.lockstep import Search
+
+MANY_FORWARDS = 5000
+"""Number of forwards per example from which on the cost is warned of."""
 
 
 class PaperOrdering(Described):
@@ -130,3 +134,27 @@ def forwards_of_paper(ordering: object, n_features: int) -> tuple[int, int]:
         ordering.expected_forwards(n_features, has_seed=False),
         ordering.expected_forwards(n_features, has_seed=True),
     )
+
+
+def warn_of_cost(ordering: object, n_features: int) -> bool:
+    """Warn if a search without a prior takes long, and say how to shorten it.
+
+    Args:
+        ordering (object): Any ordering; only `PaperOrdering` is warned of.
+        n_features (int): N.
+
+    Returns:
+        *bool*: whether there was a warning.
+    """
+    without, with_prior = forwards_of_paper(ordering, n_features)
+    if without < MANY_FORWARDS:
+        return False
+    warn_caller(
+        'seed_attributions: None, so that ordering="paper" tries all of the '
+        f"{n_features} features that are left at each step, about {without:,} forwards "
+        "for each example; pass a map as seed_attributions, for example "
+        "BidirectionalAttention(model).attribute(inputs, target), for about "
+        f'{with_prior:,}, or take ordering="fast", for about {5 * n_features:,}, or '
+        '"auto"'
+    )
+    return True

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from captum_mda._checks import require_positive_integer
 from captum_mda.ordering.base import (
     complete,
     DELETION,
@@ -21,13 +22,12 @@ from captum_mda.ordering.base import (
 )
 from captum_mda.ordering.lockstep import run_in_lockstep, Search, SubsetQuery
 from captum_mda.ordering.validation import validated_result
-from captum_mda.perturbation.inputs import require_positive_integer
 
 LENGTHS = (1, 2, 4, 8)
 """Lengths of the runs that change places, pass by pass; not tuned."""
 CLOSED = 0.005
-"""Distance of a normalised response from its end below which pairs are left as they are;
-not tuned."""
+"""Distance of a normalised response from its end, below which pairs are left as they
+are; not tuned."""
 
 
 class RefinedOrdering(Described):

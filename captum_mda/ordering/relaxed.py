@@ -7,6 +7,7 @@ from dataclasses import replace
 import torch
 from torch import nn, Tensor
 
+from captum_mda._checks import require_positive_integer
 from captum_mda.ordering.base import (
     DELETION,
     Described,
@@ -18,7 +19,6 @@ from captum_mda.ordering.base import (
     SearchTask,
 )
 from captum_mda.ordering.fast import FastOrdering
-from captum_mda.perturbation.inputs import require_positive_integer
 
 # benchmarks/ordering.py measures the whole: eight photos, 1,097 forwards, +.0591 in
 # Ins-Del on the published search, and +.0380 with 15 steps instead of 40. Of the single
@@ -105,7 +105,7 @@ class RelaxedOrdering(Described):
 
     def __call__(self, task: SearchTask) -> SearchResult:
         """Find a prior, and order the features of all of a task's examples by it."""
-        return self.ordering(replace(task, prior=relaxed_prior(task, self.steps)))
+        return self.ordering(replace(task, seed=relaxed_prior(task, self.steps)))
 
 
 def relaxed_prior(task: SearchTask, steps: int) -> Tensor:
@@ -116,8 +116,8 @@ def relaxed_prior(task: SearchTask, steps: int) -> Tensor:
         steps (int): The number of steps.
 
     Returns:
-        *Tensor*: float64 (B, N) on the CPU, higher for features that come earlier; 0 for
-        examples that are not the task's.
+        *Tensor*: float64 (B, N) on the CPU, higher for features that come earlier; 0
+        for examples that are not the task's.
 
     Raises:
         ValueError: The model's scores have no gradient, or it is not finite.

@@ -162,9 +162,7 @@ class Screening:
             in_bf16=in_bf16,
         )
 
-    def best_of(
-        self, screened: Screened, rule: DecisionRule = STRICT
-    ) -> Search[int]:
+    def best_of(self, screened: Screened, rule: DecisionRule = STRICT) -> Search[int]:
         """Find the row with the best response, the first of equal ones.
 
         Afterwards its response is float32's and the best of `Screened.responses`.
@@ -237,7 +235,7 @@ class Screening:
         return max(2, rule.known) if freedom >= LEAST_FREEDOM - 1 else FIRST_KNOWN
 
     def _margin(self, screened: Screened, rule: DecisionRule) -> float:
-        """Compute how far behind the best a row may be and still reach it in float32."""
+        """Compute how far behind a row may be and still be the best in float32."""
         squares, freedom = self._pooled(screened, rule)
         spread = rule.safety * (2 * squares / freedom) ** 0.5 if freedom else 0.0
         return max(spread, float(np.ptp(screened.errors(self._units))))

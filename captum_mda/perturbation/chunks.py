@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import torch
+from torch import Tensor
 
 from captum_mda._memory import MEMORY_ERRORS, ran_out_of_memory
 
@@ -32,9 +33,7 @@ class ChunkSize:
     may_shrink: bool
 
     @classmethod
-    def of(
-        cls, rows: int | None, device: torch.device, at_least: int = 1
-    ) -> ChunkSize:
+    def of(cls, rows: int | None, device: torch.device, at_least: int = 1) -> ChunkSize:
         """Take the caller's size, or as many rows as fit.
 
         Args:
@@ -88,3 +87,51 @@ def in_chunks(
         results.append(result)
         start += size.rows
     return results, size
+
+
+def scored_in_chunks(
+    score: Callable[[slice], tuple[Tensor, ...]],
+    examples: Tensor,
+    size: ChunkSize,
+    count: Callable[[Tensor], None],
+) -> tuple[tuple[Tensor, ...], ChunkSize]:
+    """Score chunk by chunk, with smaller ones where memory runs out, and count.
+
+    Args:
+        score (callable): Takes a slice of the rows, and returns tensors (r, ...).
+        examples (Tensor): int64 (R,), the example of each row.
+        size (ChunkSize): The size of the first chunk.
+        count (callable): Takes the examples of a chunk that is done.
+
+    Returns:
+        *tuple[Tensor, ...]*, *ChunkSize*: the tensors of all rows, (R, ...), and the
+        size at the end.
+    """
+    # Into tensors that are made once: thousands of small ones, made between large ones
+    # that are freed again, would hold on to gigabytes.
+    found: tuple[Tensor, ...] = ()
+
+    def work(rows: slice, size: int) -> None:
+        nonlocal found
+        found = _put(score(rows), rows, found, len(examples))
+        count(examples[rows])
+
+    _, fits = in_chunks(work, len(examples), size)
+    return found, fits
+
+
+def _put(
+    scores: tuple[Tensor, ...], rows: slice, found: tuple[Tensor, ...], n_rows: int
+) -> tuple[Tensor, ...]:
+    """Copy some rows' scores into the tensors of all, which the first chunk makes."""
+    scores = tuple(each.detach() for each in scores)
+    if not found:
+        found = tuple(each.new_empty(n_rows, *each.shape[1:]) for each in scores)
+    dtypes = [
+        torch.promote_types(of_all.dtype, each.dtype)
+        for of_all, each in zip(found, scores, strict=True)
+    ]
+    found = tuple(of_all.to(dtype) for of_all, dtype in zip(found, dtypes, strict=True))
+    for of_all, each in zip(found, scores, strict=True):
+        of_all[rows] = each
+    return found

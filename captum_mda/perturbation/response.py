@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from copy import copy
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
@@ -11,13 +12,10 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from captum_mda._captum import format_additional_forward_args
+from captum_mda._captum import format_additional_forward_args, NullProgress
 from captum_mda._checks import non_finite_rows, require_positive_integer_or_none
-from captum_mda.perturbation.chunks import ChunkSize, in_chunks
-from captum_mda.perturbation.failures import (
-    failures_explained,
-    module_of,
-)
+from captum_mda.perturbation.chunks import ChunkSize, scored_in_chunks
+from captum_mda.perturbation.failures import failures_explained, module_of
 from captum_mda.perturbation.precision import bfloat16_on
 from captum_mda.perturbation.scores import (
     in_full_precision,
@@ -84,6 +82,8 @@ class Response:
         rows_per_forward (int, optional): The largest number of rows in one forward.
             None: as many as fit, halved and tried again where memory runs out.
             Default: None
+        progress (optional): A bar with an ``update`` method, which counts forwards.
+            Default: None
         rows_argument (str, optional): The caller's name for ``rows_per_forward``, for
             messages. Default: "perturbations_per_eval"
 
@@ -102,10 +102,10 @@ class Response:
         forward_func: Callable[..., Tensor],
         n_examples: int,
         target: Target = None,
-        *,
         additional_forward_args: object = None,
         score: Score = "softmax",
         rows_per_forward: int | None = None,
+        progress: Progress | None = None,
         rows_argument: str = "perturbations_per_eval",
     ) -> None:
         """Check everything that can be checked before the first forward."""
@@ -122,7 +122,14 @@ class Response:
         self._rows_per_forward = require_positive_integer_or_none(
             rows_argument, rows_per_forward
         )
+        self._progress: Progress = progress or NullProgress()
         self._learned: ChunkSize | None = None  # the size that fitted last time
+
+    def with_progress(self, progress: Progress) -> Response:
+        """Return the same, with a bar; both count the forwards of both."""
+        changed = copy(self)
+        changed._progress = progress
+        return changed
 
     @property
     def n_forwards(self) -> int:
@@ -134,17 +141,15 @@ class Response:
         make_rows: Callable[[slice], tuple[Tensor, ...]],
         examples: Tensor,
         bf16_device: torch.device | None = None,
-        progress: Progress | None = None,
     ) -> Tensor:
         """Score rows: `evaluate`'s values, (R,)."""
-        return self.evaluate(make_rows, examples, bf16_device, progress).values
+        return self.evaluate(make_rows, examples, bf16_device).values
 
     def evaluate(
         self,
         make_rows: Callable[[slice], tuple[Tensor, ...]],
         examples: Tensor,
         bf16_device: torch.device | None = None,
-        progress: Progress | None = None,
     ) -> ScoredRows:
         """Score rows, and tell what the scores are made of.
 
@@ -155,8 +160,6 @@ class Response:
             bf16_device (torch.device, optional): The device of the rows, to run the
                 forwards in bfloat16; scores are made outside of autocast then. None:
                 forwards run as the caller's context has them. Default: None
-            progress (optional): A bar with an ``update`` method; counts forwards.
-                Default: None
 
         Returns:
             *ScoredRows*: the scores.
@@ -178,8 +181,8 @@ class Response:
         in_bf16 = bf16_device is not None
         with torch.no_grad(), context:
             size = self._chunk_size(make_rows)
-            count = partial(self._count, in_bf16=in_bf16, n_each=1, progress=progress)
-            (values,), fits = _scored_in_chunks(score, examples, size, count)
+            count = partial(self._count, in_bf16=in_bf16, n_each=1)
+            (values,), fits = scored_in_chunks(score, examples, size, count)
         if fits != size:
             self._learned = fits
         if bf16_device is None:
@@ -194,7 +197,6 @@ class Response:
         make_rows: Callable[[Tensor, slice], tuple[Tensor, ...]],
         points: Tensor,
         examples: Tensor,
-        progress: Progress | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Score rows, and differentiate each row's score by the point it is made of.
 
@@ -206,8 +208,6 @@ class Response:
                 slice of the points.
             points (Tensor): (R, K), of a floating-point dtype.
             examples (Tensor): int64 (R,) on the CPU, the example each row stems from.
-            progress (optional): A bar with an ``update`` method; counts forwards.
-                Default: None
 
         Returns:
             *tuple[Tensor, Tensor]*: (R,) scores and (R, K) gradients, both detached.
@@ -238,8 +238,8 @@ class Response:
 
         # The size that fits is not kept: gradients need more than forwards alone.
         size = self._chunk_size(lambda rows: make_rows(points[rows], rows))
-        count = partial(self._count, in_bf16=False, n_each=2, progress=progress)
-        (values, gradients), _ = _scored_in_chunks(score, examples, size, count)
+        count = partial(self._count, in_bf16=False, n_each=2)
+        (values, gradients), _ = scored_in_chunks(score, examples, size, count)
         require_finite_scores(values, examples, "its output")
         require_finite_scores(
             gradients, examples, "the score's gradient", mend=WITHOUT_GRADIENTS
@@ -295,37 +295,12 @@ class Response:
             self._learned = ChunkSize.of(self._rows_per_forward, device)
         return self._learned
 
-    def _count(
-        self, examples: Tensor, in_bf16: bool, n_each: int, progress: Progress | None
-    ) -> None:
+    def _count(self, examples: Tensor, in_bf16: bool, n_each: int) -> None:
         counts = n_each * torch.bincount(examples, minlength=self.n_examples)
         self.forwards += counts
         if in_bf16:
             self.forwards_bf16 += counts
-        if progress is not None:
-            progress.update(n_each * len(examples))
-
-
-def _scored_in_chunks(
-    score: Callable[[slice], tuple[Tensor, ...]],
-    examples: Tensor,
-    size: ChunkSize,
-    count: Callable[[Tensor], None],
-) -> tuple[tuple[Tensor, ...], ChunkSize]:
-    """Score chunk by chunk, with smaller ones where memory runs out, and count.
-
-    Scores are copied into tensors (R, ...) that are made once: thousands of small ones,
-    made between large ones that are freed again, would hold on to gigabytes.
-    """
-    found: tuple[Tensor, ...] = ()
-
-    def work(rows: slice, size: int) -> None:
-        nonlocal found
-        found = _put(score(rows), rows, found, len(examples))
-        count(examples[rows])
-
-    _, fits = in_chunks(work, len(examples), size)
-    return found, fits
+        self._progress.update(n_each * len(examples))
 
 
 def _copied(value: Any) -> Any:
@@ -337,23 +312,6 @@ def _copied(value: Any) -> Any:
     if type(value) is dict:
         return {name: _copied(entry) for name, entry in value.items()}
     return value
-
-
-def _put(
-    answers: tuple[Tensor, ...], rows: slice, found: tuple[Tensor, ...], n_rows: int
-) -> tuple[Tensor, ...]:
-    """Copy the scores of some rows into the tensors for all, made by the first chunk."""
-    answers = tuple(answer.detach() for answer in answers)
-    if not found:
-        found = tuple(answer.new_empty(n_rows, *answer.shape[1:]) for answer in answers)
-    dtypes = [
-        torch.promote_types(of_all.dtype, answer.dtype)
-        for of_all, answer in zip(found, answers, strict=True)
-    ]
-    found = tuple(of_all.to(dtype) for of_all, dtype in zip(found, dtypes, strict=True))
-    for of_all, answer in zip(found, answers, strict=True):
-        of_all[rows] = answer
-    return found
 
 
 def require_finite_scores(

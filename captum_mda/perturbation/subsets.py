@@ -32,8 +32,6 @@ class SubsetResponses:
             their index, each with one tensor per input, which broadcasts to it: what
             stands where a feature is absent.
         features (Features): The features of the inputs.
-        progress (optional): A bar with an ``update`` method; counts forwards.
-            Default: None
     """
 
     def __init__(
@@ -42,7 +40,6 @@ class SubsetResponses:
         inputs: tuple[Tensor, ...],
         baselines: Sequence[tuple[Tensor, ...]],
         features: Features,
-        progress: Progress | None = None,
     ) -> None:
         """Join the baselines, one after the other: (number of baselines * B, ...)."""
         self.response = response
@@ -52,15 +49,18 @@ class SubsetResponses:
             torch.cat([each[index].expand(tensor.shape) for each in baselines])
             for index, tensor in enumerate(inputs)
         )
-        self._progress = progress
 
     def of_positions(self) -> SubsetResponses:
         """Return the same inputs and baselines, with every position a feature."""
-        return self._with(features=Features.positions(self._inputs))
+        changed = copy(self)
+        changed.features = Features.positions(self._inputs)
+        return changed
 
     def with_progress(self, progress: Progress) -> SubsetResponses:
         """Return the same, with a bar that counts forwards."""
-        return self._with(progress=progress)
+        changed = copy(self)
+        changed.response = self.response.with_progress(progress)
+        return changed
 
     @property
     def n_features(self) -> int:
@@ -118,7 +118,7 @@ class SubsetResponses:
             )
 
         device = self._inputs[0].device if in_bf16 else None
-        return self.response.evaluate(make_rows, examples, device, self._progress)
+        return self.response.evaluate(make_rows, examples, device)
 
     def gradients(
         self, shares: Tensor, examples: Tensor, baseline_indices: Tensor
@@ -144,33 +144,17 @@ class SubsetResponses:
         require_differentiable(self._inputs)
         baseline_rows = baseline_indices * self.n_examples + examples
         with torch.inference_mode(False):
+            plain = copy(self)
+            plain._inputs = differentiable(self._inputs)
+            plain._baselines = differentiable(self._baselines)
             masks = differentiable(self.features.masks)
-            plain = self._with(
-                inputs=differentiable(self._inputs),
-                baselines=differentiable(self._baselines),
-                features=replace(self.features, masks=masks),
-            )
+            plain.features = replace(self.features, masks=masks)
 
         def make_rows(shares: Tensor, rows: slice) -> tuple[Tensor, ...]:
             return plain._compose(shares, examples[rows], baseline_rows[rows])
 
         shares = shares.to(self._inputs[0].device)
-        return self.response.gradients(make_rows, shares, examples, self._progress)
-
-    def _with(
-        self,
-        features: Features | None = None,
-        inputs: tuple[Tensor, ...] | None = None,
-        baselines: tuple[Tensor, ...] | None = None,
-        progress: Progress | None = None,
-    ) -> SubsetResponses:
-        """Copy, with some of the parts replaced."""
-        changed = copy(self)
-        changed.features = features or self.features
-        changed._inputs = inputs or self._inputs
-        changed._baselines = baselines or self._baselines
-        changed._progress = progress or self._progress
-        return changed
+        return self.response.gradients(make_rows, shares, examples)
 
     def _compose(
         self, present: Tensor, examples: Tensor, baseline_rows: Tensor

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from captum_mda._summaries import Brief
+from captum_mda.perturbation.scores import ScoredAs
 from captum_mda.perturbation.subsets import SubsetResponses, take_rows
 
 
@@ -49,7 +50,7 @@ class Ranking(Brief):
         return len(self.counts) - 1
 
 
-@dataclass(frozen=True, eq=False, repr=False)
+@dataclass(frozen=True, eq=False, repr=False, init=False)
 class Path(Brief):
     """One sweep.
 
@@ -63,7 +64,20 @@ class Path(Brief):
 
     ranking: Ranking
     deletes: bool
-    baseline_index: int = 0
+    baseline_index: int
+
+    def __init__(
+        self, ranking: Ranking, deletes: bool, baseline_index: int = 0, kind: int = 0
+    ) -> None:
+        """Make a path; ``kind`` is ``baseline_index`` by its name of version 0.1."""
+        object.__setattr__(self, "ranking", ranking)
+        object.__setattr__(self, "deletes", deletes)
+        object.__setattr__(self, "baseline_index", baseline_index or kind)
+
+    @property
+    def kind(self) -> int:
+        """``baseline_index``, by the name that it had in version 0.1."""
+        return self.baseline_index
 
     @property
     def full_point(self) -> int:
@@ -105,14 +119,19 @@ class Sweep:
         return len(self._first)
 
     def run(self, responses: SubsetResponses) -> list[Tensor]:
-        """Score all inputs.
+        """Score all inputs: the raw scores of `evaluate`."""
+        return self.evaluate(responses)[0]
+
+    def evaluate(self, responses: SubsetResponses) -> tuple[list[Tensor], ScoredAs]:
+        """Score all inputs, and tell what the scores are made of.
 
         Args:
             responses (SubsetResponses): Scores subsets, on the baselines that the
                 paths name by their index.
 
         Returns:
-            *list[Tensor]*: per path float64 (B, n + 1) on the CPU, raw scores.
+            *list[Tensor]*, *str*: per path float64 (B, n + 1) on the CPU, raw scores;
+            and what they are made of, see `captum_mda.perturbation.scores.scored_as`.
         """
         examples, numbers = (
             self._examples[self._first],
@@ -132,12 +151,13 @@ class Sweep:
             has_moved = place < moved[rows, None].to(place.device)
             return has_moved ^ deletes[rows, None].to(place.device)
 
-        values = responses(subsets, examples, baselines).cpu().double()[self._copy_of]
+        scored = responses.evaluate(subsets, examples, baselines)
+        values = scored.values.cpu().double()[self._copy_of]
         raw = []
         for number, path in enumerate(self._paths):
             of_path = values[self._path_numbers == number]
             raw.append(of_path.reshape(-1, path.ranking.n_steps + 1))
-        return raw
+        return raw, scored.scored_as
 
     def _moved(self) -> Tensor:
         """Count the features that have moved at every point: int64 (R,)."""

@@ -134,7 +134,7 @@ class FastOrdering(Described):
         self.patience = patience
 
     def settings(self, n_features: int) -> FastSettings:
-        """Complete the settings: a preset by the number of features, and those given."""
+        """Choose a preset by the number of features, and replace what is given."""
         options: dict[str, Any] = {
             "window": self.window,
             "forwards_per_feature": self.forwards_per_feature,

@@ -91,7 +91,7 @@ class InsertionPhase:
         return self._settings.learns_losses and self._state.front_is_quiet()
 
     def _insert_best(self) -> Search[None]:
-        """Insert the best of a step's candidates; two of them where forwards are short."""
+        """Insert a step's best candidate, or its best two where the budget is short."""
         state = self._state
         candidates = first_unplaced(self._best_first, state.front, self._window)
         fraction = self._budget.fraction_left(self._share(INSERTION_SHARE))
@@ -115,7 +115,7 @@ class InsertionPhase:
             yield from self._insert_second(chosen[int(inserted.responses.argmax())])
 
     def _insert_second(self, feature: int) -> Search[None]:
-        """Insert the second best candidate of a step, and evaluate both curves there."""
+        """Insert the second best candidate, and evaluate both curves there."""
         state = self._state
         state.front.append(feature)
         present, place = np.zeros((1, state.n), dtype=bool), [len(state.front)]
