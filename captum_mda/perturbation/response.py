@@ -119,11 +119,10 @@ class Response:
             format_additional_forward_args(additional_forward_args) or ()
         )
         self._score = score
-        self._rows_per_forward = require_positive_integer_or_none(
-            rows_argument, rows_per_forward
-        )
+        rows = require_positive_integer_or_none(rows_argument, rows_per_forward)
+        # The caller's, or the size that fitted last time.
+        self._size = None if rows is None else ChunkSize(rows, may_shrink=False)
         self._progress: Progress = progress or NullProgress()
-        self._learned: ChunkSize | None = None  # the size that fitted last time
 
     def with_progress(self, progress: Progress) -> Response:
         """Return the same, with a bar; both count the forwards of both."""
@@ -183,8 +182,7 @@ class Response:
             size = self._chunk_size(make_rows)
             count = partial(self._count, in_bf16=in_bf16, n_each=1)
             (values,), fits = scored_in_chunks(score, examples, size, count)
-        if fits != size:
-            self._learned = fits
+        self._size = fits
         if bf16_device is None:
             require_finite_scores(values, examples, "its output")
         else:
@@ -290,10 +288,10 @@ class Response:
     def _chunk_size(
         self, make_rows: Callable[[slice], tuple[Tensor, ...]]
     ) -> ChunkSize:
-        if self._learned is None:
-            device = make_rows(slice(0, 1))[0].device
-            self._learned = ChunkSize.of(self._rows_per_forward, device)
-        return self._learned
+        """Choose the caller's size, the one that fitted last, or the device's."""
+        if self._size is not None:
+            return self._size
+        return ChunkSize.of(None, make_rows(slice(0, 1))[0].device)
 
     def _count(self, examples: Tensor, in_bf16: bool, n_each: int) -> None:
         counts = n_each * torch.bincount(examples, minlength=self.n_examples)
