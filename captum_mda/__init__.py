@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         metrics,
         ordering as ordering,
         perturbation as perturbation,
+        statistics as statistics,
         visualize,
         vit as vit,
     )
@@ -103,6 +104,7 @@ _MODULES = frozenset(
         "metrics",
         "ordering",
         "perturbation",
+        "statistics",
         "visualize",
         "vit",
     }

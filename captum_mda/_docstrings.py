@@ -2,33 +2,43 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import textwrap
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 _MARK = re.compile(r"^( +)(\w+): \.\.\.$", re.MULTILINE)
+_SECTION = re.compile(r"^Args:\n(.*?)(?=^\S|\Z)", re.MULTILINE | re.DOTALL)
+_ARGUMENT = re.compile(r"^ {4}(\w+) (\(.*?)(?=^ {0,4}\S|\Z)", re.MULTILINE | re.DOTALL)
 _WIDTH = 88
 
 
-def documented(arguments: Mapping[str, str]) -> Callable[[Function], Function]:
-    """Insert shared descriptions of arguments into a function's docstring.
+def documented(*sources: object) -> Callable[[Function], Function]:
+    """Take descriptions of arguments over from the docstrings of other functions.
 
-    A line ``name: ...`` of the docstring becomes the description of that name, wrapped
-    and indented like the others. ``help()``, Sphinx and doctest see the whole text.
+    A line ``name: ...`` of the docstring becomes the description of that argument,
+    wrapped and indented like the others. ``help()``, Sphinx and doctest see the whole
+    text.
 
     Args:
-        arguments (Mapping): From an argument's name to its description, which begins
-            with the type in brackets.
+        *sources (object): Functions, classes or modules whose docstrings have a section
+            ``Args:``. The first one that describes an argument is taken.
 
     Raises:
-        KeyError: A marked name has no description.
+        KeyError: No source describes an argument.
 
     Example::
 
-        >>> @documented({"inputs": "(Tensor): (B, C, H, W), as the model takes them."})
+        >>> def score(inputs):
+        ...     '''Score a model.
+        ...
+        ...     Args:
+        ...         inputs (Tensor): (B, C, H, W), as the model takes them.
+        ...     '''
+        >>> @documented(score)
         ... def explain(inputs):
         ...     '''Explain a model.
         ...
@@ -39,20 +49,34 @@ def documented(arguments: Mapping[str, str]) -> Callable[[Function], Function]:
         inputs (Tensor): (B, C, H, W), as the model takes them.
     """
 
-    def described(mark: re.Match[str]) -> str:
-        indent, name = mark.groups()
-        return textwrap.fill(
-            f"{name} {arguments[name]}",
-            width=_WIDTH,
-            initial_indent=indent,
-            subsequent_indent=f"{indent}    ",
-            break_long_words=False,
-            break_on_hyphens=False,
-        )
-
     def insert(function: Function) -> Function:
         if function.__doc__ is not None:  # python -OO strips it
-            function.__doc__ = _MARK.sub(described, function.__doc__)
+            arguments = {
+                name: description
+                for source in reversed(sources)
+                for name, description in _described(source).items()
+            }
+            function.__doc__ = _MARK.sub(
+                lambda mark: _wrapped(arguments, *mark.groups()), function.__doc__
+            )
         return function
 
     return insert
+
+
+def _described(source: object) -> dict[str, str]:
+    """Read the descriptions of arguments out of a docstring, each on one line."""
+    section = _SECTION.search(inspect.cleandoc(source.__doc__ or ""))
+    found = _ARGUMENT.findall(section.group(1)) if section else []
+    return {name: " ".join(description.split()) for name, description in found}
+
+
+def _wrapped(arguments: dict[str, str], indent: str, name: str) -> str:
+    return textwrap.fill(
+        f"{name} {arguments[name]}",
+        width=_WIDTH,
+        initial_indent=indent,
+        subsequent_indent=f"{indent}    ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )

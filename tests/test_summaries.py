@@ -21,7 +21,6 @@ from captum_mda import (
 )
 from captum_mda._summaries import as_html, as_text, Brief, brief, MOST_LINES
 from captum_mda.demo.generator import Scene
-from captum_mda.metrics.accumulators import HistogramAccumulator
 from captum_mda.perturbation import Features
 from captum_mda.vit import observe, resolve
 
@@ -152,10 +151,8 @@ def test_statuses_are_shown() -> None:
 
 
 def test_one_line_for_what_is_not_of_examples() -> None:
-    images, _labels, masks = samples()
+    images = samples().images
     model = demo.load_model()
-    histogram = HistogramAccumulator(bins=4)
-    histogram.update(pixels(), masks)
     adapter = resolve(model)
     with torch.no_grad():
         seen = observe(adapter, images)
@@ -165,11 +162,10 @@ def test_one_line_for_what_is_not_of_examples() -> None:
         torch.zeros(4, 6).numpy(),
         2,
     )
-    curve, features = histogram.compute(), Features.positions((images,))
-    for one in (curve, adapter, seen, seen.attention[0], scene, features):
+    features = Features.positions((images,))
+    for one in (adapter, seen, seen.attention[0], scene, features):
         assert "\n" not in repr(one)
         assert len(repr(one)) < 1500
-    assert "thresholds=<float64 (4,)>" in repr(curve)
     assert "pooling='cls'" in repr(adapter)
     assert "outputs=<float32 (12, 10)>" in repr(seen)
     assert repr(scene) == "Scene(label=2, 4 x 6 pixels)"

@@ -18,7 +18,7 @@ from captum_mda._checks import (
 )
 from captum_mda._docstrings import documented
 from captum_mda._state import restores_modes
-from captum_mda.attr.vit_arguments import ARGUMENTS
+from captum_mda.attr import vit_arguments
 from captum_mda.attr.vit_attribution import ViTAttribution
 from captum_mda.attr.vit_batch import ModelBatch
 from captum_mda.perturbation import blur_baseline, Score
@@ -32,7 +32,7 @@ BLANKS = ("zeros", "black", "white", "mean", "blur")
 _BLUR_SHARE = 31 / 224
 
 
-@documented(ARGUMENTS)
+@documented(vit_arguments)
 class CausalActivationPatching(ViTAttribution):
     r"""CAAP: patch activations of the image into a run of the model on a blank.
 
@@ -88,6 +88,8 @@ class CausalActivationPatching(ViTAttribution):
         torch.Size([2, 1, 64, 64])
     """
 
+    _reads_attention = False  # any model with blocks is accepted
+
     def __init__(
         self,
         model: nn.Module | ViTAdapter,
@@ -115,16 +117,12 @@ class CausalActivationPatching(ViTAttribution):
         layers = _layer_range(None, self.adapter.depth)
         return super()._call_defaults() | {"layers": layers}
 
-    def _reads_attention(self) -> bool:
-        """Tell that no attention map is read: any model with blocks is accepted."""
-        return False
-
     def _n_forwards(self, images: Tensor) -> int:
         """Count the patches, the runs of blank and image, and their check."""
         return self._n_patches(images) + 3
 
     @restores_modes
-    @documented(ARGUMENTS)
+    @documented(vit_arguments)
     def patched_scores(
         self,
         inputs: Tensor,

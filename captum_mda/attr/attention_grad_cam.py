@@ -9,7 +9,7 @@ from torch import nn, Tensor
 
 from captum_mda._docstrings import documented
 from captum_mda._state import warn_caller
-from captum_mda.attr.vit_arguments import ARGUMENTS
+from captum_mda.attr import vit_arguments
 from captum_mda.attr.vit_attribution import ViTAttribution
 from captum_mda.attr.vit_batch import full_precision, ModelBatch, scale_patches
 from captum_mda.attr.vit_gradients import score_gradients
@@ -18,7 +18,7 @@ from captum_mda.perturbation.inputs import require_choice, require_flag
 from captum_mda.vit import ViTAdapter
 
 
-@documented(ARGUMENTS)
+@documented(vit_arguments)
 class AttentionGradCam(ViTAttribution):
     r"""The last block's attention, weighted by the gradient of the target's score.
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from captum_mda._docstrings import documented
-from captum_mda.attr.vit_arguments import ARGUMENTS
+from captum_mda.attr import vit_arguments
 from captum_mda.attr.vit_attribution import PathAttribution
 from captum_mda.attr.vit_batch import full_precision, ModelBatch
 from captum_mda.attr.vit_gradients import require_slopes, score_gradients
@@ -46,7 +46,7 @@ def mean_path_gradient(batch: ModelBatch, n_steps: int) -> Tensor:
     return (total / n_steps).clamp(min=0).mean(dim=1)
 
 
-@documented(ARGUMENTS)
+@documented(vit_arguments)
 class AttentionIntegratedGradients(PathAttribution):
     r"""The gradient of the last block's attention, averaged from black to the image.
 

@@ -6,7 +6,7 @@ import torch
 from torch import nn, Tensor
 
 from captum_mda._docstrings import documented
-from captum_mda.attr.vit_arguments import ARGUMENTS
+from captum_mda.attr import vit_arguments
 from captum_mda.attr.vit_attribution import ViTAttribution
 from captum_mda.attr.vit_batch import full_precision, ModelBatch
 from captum_mda.perturbation import Score
@@ -14,7 +14,7 @@ from captum_mda.perturbation.inputs import require_index
 from captum_mda.vit import find_adapter, ViTAdapter
 
 
-@documented(ARGUMENTS)
+@documented(vit_arguments)
 class AttentionRollout(ViTAttribution):
     r"""The product of all blocks' attention, with the identity for the residual stream.
 

@@ -8,8 +8,8 @@ import torch
 from torch import nn, Tensor
 
 from captum_mda._docstrings import documented
+from captum_mda.attr import vit_arguments
 from captum_mda.attr.attention_integrated_gradients import mean_path_gradient
-from captum_mda.attr.vit_arguments import ARGUMENTS
 from captum_mda.attr.vit_attribution import PathAttribution
 from captum_mda.attr.vit_batch import full_precision, ModelBatch
 from captum_mda.attr.vit_gradients import score_gradients
@@ -21,7 +21,7 @@ from captum_mda.vit import AttentionRecord, find_adapter, ViTAdapter
 _START_LAYERS = {"head": 3, "token": 5}
 
 
-@documented(ARGUMENTS)
+@documented(vit_arguments)
 class BidirectionalAttention(PathAttribution):
     r"""Bi-Attn: how blocks mix tokens, weighted by the gradient of the decision.
 

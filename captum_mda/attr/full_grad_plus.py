@@ -12,7 +12,7 @@ from torch import nn, Tensor
 from captum_mda._docstrings import documented
 from captum_mda._state import restores_modes, warn_caller
 from captum_mda._summaries import as_html, as_text, examples
-from captum_mda.attr.vit_arguments import ARGUMENTS
+from captum_mda.attr import vit_arguments
 from captum_mda.attr.vit_attribution import ViTAttribution
 from captum_mda.attr.vit_batch import full_precision, ModelBatch
 from captum_mda.attr.vit_gradients import score_gradients
@@ -60,8 +60,9 @@ class Completeness(NamedTuple):
 class _TokenGradients(ViTAttribution):
     """Base of the methods that multiply tokens with their gradients."""
 
-    def _reads_attention(self) -> bool:
-        """Tell whether the map of an attention pooler is read; no others are."""
+    @property
+    def _reads_attention(self) -> bool:  # type: ignore[override]
+        """Whether the map of an attention pooler is read; no others are."""
         return self.adapter.pooling == "map"
 
     @property
@@ -70,7 +71,7 @@ class _TokenGradients(ViTAttribution):
         return True
 
     @restores_modes
-    @documented(ARGUMENTS)
+    @documented(vit_arguments)
     def completeness(
         self,
         inputs: Tensor,
@@ -263,7 +264,7 @@ def with_examples_first(
     return product
 
 
-@documented(ARGUMENTS)
+@documented(vit_arguments)
 class TokenInputXGradient(_TokenGradients):
     r"""Input times gradient at the token sequence, before the first block.
 
@@ -314,7 +315,7 @@ class TokenInputXGradient(_TokenGradients):
         return self._account(batch, [0], self.biases)[1]
 
 
-@documented(ARGUMENTS)
+@documented(vit_arguments)
 class FullGradPlus(_TokenGradients):
     r"""FullGrad+: input times gradient, summed over the inputs of all blocks.
 

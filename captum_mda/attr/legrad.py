@@ -9,7 +9,7 @@ import torch
 from torch import nn, Tensor
 
 from captum_mda._docstrings import documented
-from captum_mda.attr.vit_arguments import ARGUMENTS
+from captum_mda.attr import vit_arguments
 from captum_mda.attr.vit_attribution import ViTAttribution
 from captum_mda.attr.vit_batch import full_precision, ModelBatch, scale_patches
 from captum_mda.attr.vit_gradients import score_gradients
@@ -23,7 +23,7 @@ Layers = int | slice | Sequence[int]
 _LAST_TWO = -2  # layers, as in the published code
 
 
-@documented(ARGUMENTS)
+@documented(vit_arguments)
 class LeGrad(ViTAttribution):
     r"""LeGrad: gradients of layer-wise scores with respect to attention maps.
 

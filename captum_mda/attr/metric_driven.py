@@ -25,9 +25,9 @@ from captum_mda._checks import (
 )
 from captum_mda._docstrings import documented
 from captum_mda._state import preserved_state, restores_modes
+from captum_mda.attr import explanation_arguments
 from captum_mda.attr.explanation import MDAExplanation
 from captum_mda.attr.explanation_arguments import (
-    ARGUMENTS,
     both_baselines,
     removed_baselines,
     rows_per_forward,
@@ -189,7 +189,7 @@ class MetricDrivenAttribution(MadeByCall, PerturbationAttribution):
         self._has_warned_of_cost = False
 
     @log_usage(part_of_slo=True)
-    @documented(ARGUMENTS)
+    @documented(explanation_arguments)
     def attribute(
         self,
         inputs: TensorOrTupleOfTensorsGeneric,
@@ -266,7 +266,7 @@ class MetricDrivenAttribution(MadeByCall, PerturbationAttribution):
         )
 
     @restores_modes
-    @documented(ARGUMENTS)
+    @documented(explanation_arguments)
     def explain(
         self,
         inputs: Tensor | tuple[Tensor, ...],

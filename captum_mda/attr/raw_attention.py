@@ -6,12 +6,12 @@ import torch
 from torch import Tensor
 
 from captum_mda._docstrings import documented
-from captum_mda.attr.vit_arguments import ARGUMENTS
+from captum_mda.attr import vit_arguments
 from captum_mda.attr.vit_attribution import ViTAttribution
 from captum_mda.attr.vit_batch import full_precision, ModelBatch
 
 
-@documented(ARGUMENTS)
+@documented(vit_arguments)
 class RawAttention(ViTAttribution):
     r"""The last block's attention, averaged over heads, in the row that feeds the head.
 

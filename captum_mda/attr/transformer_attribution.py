@@ -12,7 +12,7 @@ from torch import nn, Tensor
 
 from captum_mda._docstrings import documented
 from captum_mda._state import warn_caller
-from captum_mda.attr.vit_arguments import ARGUMENTS
+from captum_mda.attr import vit_arguments
 from captum_mda.attr.vit_attribution import ViTAttribution
 from captum_mda.attr.vit_batch import ModelBatch
 from captum_mda.attr.vit_gradients import score_gradients
@@ -33,7 +33,7 @@ from captum_mda.vit import (
 )
 
 
-@documented(ARGUMENTS)
+@documented(vit_arguments)
 class TransformerAttribution(ViTAttribution):
     r"""T-Attr: layer-wise relevance of the attention maps, times their gradients.
 

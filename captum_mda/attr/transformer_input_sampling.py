@@ -11,8 +11,8 @@ from torch import nn, Tensor
 
 from captum_mda._captum import log_usage
 from captum_mda._docstrings import documented
+from captum_mda.attr import vit_arguments
 from captum_mda.attr._clustering import require_scikit_learn
-from captum_mda.attr.vit_arguments import ARGUMENTS
 from captum_mda.attr.vit_attribution import ViTAttribution
 from captum_mda.attr.vit_batch import full_precision, ModelBatch, scale_patches
 from captum_mda.perturbation import Score
@@ -27,7 +27,7 @@ from captum_mda.perturbation.targets import Target
 from captum_mda.vit import ViTAdapter
 
 
-@documented(ARGUMENTS)
+@documented(vit_arguments)
 class TransformerInputSampling(ViTAttribution):
     r"""TIS: the mean score of the model over the subsets that keep a token.
 
@@ -78,6 +78,8 @@ class TransformerInputSampling(ViTAttribution):
         torch.Size([1, 1, 64, 64])
     """
 
+    _reads_attention = False  # any model with blocks is accepted
+
     def __init__(
         self,
         model: nn.Module | ViTAdapter,
@@ -101,12 +103,8 @@ class TransformerInputSampling(ViTAttribution):
         self.empty_clusters = empty_clusters
         self.normalize = normalize
 
-    def _reads_attention(self) -> bool:
-        """Tell that no attention map is read: any model with blocks is accepted."""
-        return False
-
     @log_usage(part_of_slo=True)
-    @documented(ARGUMENTS)
+    @documented(vit_arguments)
     def attribute(  # type: ignore[override]
         self,
         inputs: Tensor,

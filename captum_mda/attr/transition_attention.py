@@ -8,8 +8,8 @@ import torch
 from torch import nn, Tensor
 
 from captum_mda._docstrings import documented
+from captum_mda.attr import vit_arguments
 from captum_mda.attr.attention_integrated_gradients import mean_path_gradient
-from captum_mda.attr.vit_arguments import ARGUMENTS
 from captum_mda.attr.vit_attribution import PathAttribution
 from captum_mda.attr.vit_batch import full_precision, ModelBatch
 from captum_mda.perturbation import Score
@@ -17,7 +17,7 @@ from captum_mda.perturbation.inputs import require_choice, require_index
 from captum_mda.vit import find_adapter, ViTAdapter
 
 
-@documented(ARGUMENTS)
+@documented(vit_arguments)
 class TransitionAttention(PathAttribution):
     r"""Attention followed backwards as a Markov chain, weighted by its gradient.
 

@@ -31,7 +31,7 @@ from captum_mda._checks import (
 )
 from captum_mda._docstrings import documented
 from captum_mda._state import preserved_state, warn_caller
-from captum_mda.attr.vit_arguments import ARGUMENTS
+from captum_mda.attr import vit_arguments
 from captum_mda.attr.vit_batch import ModelBatch
 from captum_mda.attr.vit_target import make_scorer, Scorer
 from captum_mda.perturbation.chunks import ChunkSize, in_chunks
@@ -54,7 +54,7 @@ if TYPE_CHECKING:
 INTERPOLATE_MODES = ("nearest", "nearest-exact", "bilinear", "bicubic")
 
 
-@documented(ARGUMENTS)
+@documented(vit_arguments)
 class ViTAttribution(MadeByCall, Attribution):
     """Base of the methods that read the blocks of a Vision Transformer.
 
@@ -73,6 +73,7 @@ class ViTAttribution(MadeByCall, Attribution):
 
     _uses_target = True  # whether the map depends on the target
     _warns_of_zeros = True  # whether maps of zeros are warned of here
+    _reads_attention = True  # whether the model has to show its attention maps
 
     def __init__(
         self, model: nn.Module | ViTAdapter, score: Score = "identity"
@@ -82,14 +83,10 @@ class ViTAttribution(MadeByCall, Attribution):
         self._subject = model
         self.adapter = find_adapter(model)
         self._example_output = check_adapter(
-            self.adapter, attention=self._reads_attention()
+            self.adapter, attention=self._reads_attention
         )
         Attribution.__init__(self, self.adapter)
         self.score = score
-
-    def _reads_attention(self) -> bool:
-        """Tell whether the method reads attention maps, which the model must show."""
-        return True
 
     def _n_forwards(self, images: Tensor) -> int:
         """Count the forwards per example, for the progress bar."""
@@ -113,7 +110,7 @@ class ViTAttribution(MadeByCall, Attribution):
         return (weights[:, None] @ matrix)[:, 0]
 
     @log_usage(part_of_slo=True)
-    @documented(ARGUMENTS)
+    @documented(vit_arguments)
     def attribute(
         self,
         inputs: Float[Tensor, "B C *size"],
@@ -289,7 +286,7 @@ class PathAttribution(ViTAttribution):
         """Compute one value per token, prefix included: (B, T)."""
 
     @log_usage(part_of_slo=True)
-    @documented(ARGUMENTS)
+    @documented(vit_arguments)
     def attribute(  # type: ignore[override]
         self,
         inputs: Tensor,

@@ -13,8 +13,8 @@ from torch import nn, Tensor
 from captum_mda._captum import log_usage
 from captum_mda._docstrings import documented
 from captum_mda._state import remove_hooks, undone
+from captum_mda.attr import vit_arguments
 from captum_mda.attr._clustering import require_scikit_learn
-from captum_mda.attr.vit_arguments import ARGUMENTS
 from captum_mda.attr.vit_attribution import (
     INTERPOLATE_MODES,
     like_inputs,
@@ -36,7 +36,7 @@ from captum_mda.vit import paint, PatchLayout, ViTAdapter
 _MAPS_AT_ONCE = 64
 
 
-@documented(ARGUMENTS)
+@documented(vit_arguments)
 class VitCx(ViTAttribution):
     r"""ViT-CX: causal explanation by masks from the last block's features.
 
@@ -77,6 +77,8 @@ class VitCx(ViTAttribution):
         torch.Size([1, 1, 64, 64])
     """
 
+    _reads_attention = False  # any model with blocks is accepted
+
     def __init__(
         self,
         model: nn.Module | ViTAdapter,
@@ -92,12 +94,8 @@ class VitCx(ViTAttribution):
         self.threshold = threshold
         self.noise = noise
 
-    def _reads_attention(self) -> bool:
-        """Tell that no attention map is read: any model with blocks is accepted."""
-        return False
-
     @log_usage(part_of_slo=True)
-    @documented(ARGUMENTS)
+    @documented(vit_arguments)
     def attribute(  # type: ignore[override]
         self,
         inputs: Tensor,

@@ -6,20 +6,18 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, ExitStack
 from functools import partial
-from types import TracebackType
 from typing import Any
 
 from torch import nn
 
-from captum_mda._calls import MadeByCall
 from captum_mda._checks import require_flag
 from captum_mda._state import remove_hooks, undone
+from captum_mda.backward._context import BackwardContext
 from captum_mda.backward._libra_rules import libra_rules
-from captum_mda.vit.execution import eager_execution
 from captum_mda.vit.function_mode import RuleMode
 
 
-class LibraGrad(MadeByCall):
+class LibraGrad(BackwardContext):
     r"""Balances the backward pass of a model, so that gradients add up to its output.
 
     Inside the ``with`` every gradient method, Captum's included, sees rewritten
@@ -88,44 +86,26 @@ class LibraGrad(MadeByCall):
         gate: bool = True,
     ) -> None:
         """Check the options; the rules apply from `__enter__` on."""
-        if not isinstance(model, nn.Module):
-            raise TypeError(
-                f"model: got {type(model).__name__}, takes a torch.nn.Module"
-            )
+        super().__init__(model)
         options = {
             "attention": attention,
             "layer_norm": layer_norm,
             "activation": activation,
             "gate": gate,
         }
-        options = {name: require_flag(name, value) for name, value in options.items()}
-        self.model = self._subject = model
-        self._options = options
-        self._stacks: list[ExitStack] = []
+        self._options = {
+            name: require_flag(name, value) for name, value in options.items()
+        }
 
     def _call_settings(self) -> dict[str, Any]:
         return dict(self._options)
 
-    def __enter__(self) -> LibraGrad:
-        """Apply the rules on this thread."""
-        with ExitStack() as stack:
-            stack.enter_context(eager_execution(self.model))
-            refuse = _refuse_other_threads(threading.get_ident())
-            stack.enter_context(undone(partial(remove_hooks, [self.model], refuse)))
-            self.model.register_forward_pre_hook(refuse)
-            stack.enter_context(RuleMode(libra_rules(**self._options)))
-            stack.enter_context(_ACTIVE.with_options(self._options))
-            self._stacks.append(stack.pop_all())
-        return self
-
-    def __exit__(
-        self,
-        error_type: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Remove the rules; errors propagate."""
-        self._stacks.pop().__exit__(error_type, error, traceback)
+    def _apply(self, stack: ExitStack) -> None:
+        refuse = _refuse_other_threads(threading.get_ident())
+        stack.enter_context(undone(partial(remove_hooks, [self.model], refuse)))
+        self.model.register_forward_pre_hook(refuse)
+        stack.enter_context(RuleMode(libra_rules(**self._options)))
+        stack.enter_context(_ACTIVE.with_options(self._options))
 
 
 class _Active(threading.local):

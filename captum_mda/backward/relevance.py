@@ -4,22 +4,20 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from functools import partial
-from types import TracebackType
 from typing import Any
 
 import torch
 from torch import nn
 
-from captum_mda._calls import MadeByCall
 from captum_mda._checks import FLOATING_DTYPES
 from captum_mda._state import remove_hooks, undone
+from captum_mda.backward._context import BackwardContext
 from captum_mda.backward._relevance_mode import RelevanceMode
 from captum_mda.backward._trace import batch_size, carries, set_batch_size, tensors_in
-from captum_mda.vit.execution import eager_execution
 from captum_mda.vit.function_mode import ConstantParameters
 
 
-class RelevancePropagation(MadeByCall):
+class RelevancePropagation(BackwardContext):
     """Makes the backward pass of a model propagate relevance instead of gradients.
 
     Inside the ``with``, `torch.autograd.grad(outputs, x, start)` returns the relevance
@@ -84,36 +82,17 @@ class RelevancePropagation(MadeByCall):
         self, model: nn.Module, dtype: torch.dtype | None = torch.float64
     ) -> None:
         """Check the model; the rules apply from `__enter__` on."""
-        if not isinstance(model, nn.Module):
-            raise TypeError(
-                f"model: got {type(model).__name__}, takes a torch.nn.Module"
-            )
+        super().__init__(model)
         if dtype is not None and dtype not in FLOATING_DTYPES:
             raise TypeError(
                 f"dtype: got {dtype!r}, takes a floating-point dtype, or None"
             )
-        self.model = self._subject = model
         self.dtype = dtype
-        self._stacks: list[ExitStack] = []
 
-    def __enter__(self) -> RelevancePropagation:
-        """Apply the rules on this thread."""
-        with ExitStack() as stack:
-            stack.enter_context(eager_execution(self.model))
-            mode = stack.enter_context(RelevanceMode())
-            _watch(self.model, mode, stack)
-            stack.enter_context(ConstantParameters(self.dtype))
-            self._stacks.append(stack.pop_all())
-        return self
-
-    def __exit__(
-        self,
-        error_type: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Remove the rules; errors propagate."""
-        self._stacks.pop().__exit__(error_type, error, traceback)
+    def _apply(self, stack: ExitStack) -> None:
+        mode = stack.enter_context(RelevanceMode())
+        _watch(self.model, mode, stack)
+        stack.enter_context(ConstantParameters(self.dtype))
 
 
 def _watch(model: nn.Module, mode: RelevanceMode, stack: ExitStack) -> None:

@@ -1,7 +1,8 @@
 """Many images, methods and metrics: the tables that name them, and what runs them.
 
-`METHODS` names the attribution methods; a `Classifier` is a model with what belongs to
-it; a `Case` is one image with its target and baselines. The command line runs on these.
+`METHODS` names the attribution methods and `METRICS` the metrics; a `Classifier` is a
+model with what belongs to it; a `Case` is one image with its target and baselines. The
+command line runs on these.
 """
 
 from __future__ import annotations
@@ -26,6 +27,13 @@ if TYPE_CHECKING:
         METHODS,
         register_method,
     )
+    from captum_mda.evaluate.metrics import (
+        get_metric,
+        list_metrics,
+        Metric,
+        METRICS,
+        register_metric,
+    )
     from captum_mda.evaluate.models import Classifier, load_classifier
 
 # Imported when they are first read: the table of methods does without PyTorch.
@@ -35,38 +43,48 @@ _HOMES = {
     "ComputedMap": "maps",
     "ImageSource": "images",
     "METHODS": "methods",
+    "METRICS": "metrics",
     "Method": "methods",
+    "Metric": "metrics",
     "build_method": "maps",
     "compute_map": "maps",
     "demo_samples": "images",
     "find_images": "images",
     "get_method": "methods",
+    "get_metric": "metrics",
     "image_files": "images",
     "list_methods": "methods",
+    "list_metrics": "metrics",
     "load_classifier": "models",
     "make_case": "case",
     "read_image": "images",
     "register_method": "methods",
+    "register_metric": "metrics",
 }
 
 __all__ = [
     "METHODS",
+    "METRICS",
     "Case",
     "Classifier",
     "ComputedMap",
     "ImageSource",
     "Method",
+    "Metric",
     "build_method",
     "compute_map",
     "demo_samples",
     "find_images",
     "get_method",
+    "get_metric",
     "image_files",
     "list_methods",
+    "list_metrics",
     "load_classifier",
     "make_case",
     "read_image",
     "register_method",
+    "register_metric",
 ]
 
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-from captum_mda._files import replacing
+from captum_mda._table import Cell, Column, Table
 from captum_mda.metrics import METRICS, PerturbationScores
 
 SCORES = (
@@ -26,9 +24,6 @@ SCORES_NOTE = (
     "higher. MAS: Ins and Del, less where a map's magnitudes miss the response."
 )
 """What the columns are, in one line."""
-
-HEADINGS = tuple(METRICS[name].heading for name in SCORES)
-"""What stands above their columns."""
 
 SEARCH_NOTE = (
     "forwards and seconds: of the search; kernel: side of the blur that insertion "
@@ -133,67 +128,15 @@ def score_fields(scores: PerturbationScores) -> dict[str, Any]:
     return {name: float(getattr(scores, name)[0]) for name in SCORES}
 
 
-def write_csv(columns: Sequence[str], rows: Sequence[Row], path: Path) -> None:
-    """Write rows with all their digits; the file is whole, or not there.
-
-    Args:
-        columns (sequence of str): The fields to write; behind them stand the rows'
-            facts.
-        rows (sequence of Row): The lines.
-        path (Path): Where to.
-    """
-    further = dict.fromkeys(name for row in rows for name in row.facts)
-    with replacing(path) as beside:
-        with open(beside, "w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            writer.writerow([*columns, *further])
-            for row in rows:
-                values = [getattr(row, name) for name in columns]
-                writer.writerow([*values, *(row.facts.get(name) for name in further)])
-
-
-def set_in_columns(
-    header: Sequence[str], lines: Sequence[Sequence[str]], n_words: int
-) -> list[str]:
-    r"""Set cells in columns as wide as they need, whatever the terminal's width.
-
-    Args:
-        header (sequence of str): What stands above the columns.
-        lines (sequence of sequence of str): The cells of each line. The last one of a
-            line that is shorter than the header, an error, fills the rest of it.
-        n_words (int): How many columns are words, which are set to the left.
-
-    Returns:
-        *list[str]*: the lines, header and rule included.
-
-    Example::
-
-        >>> cells = [("dog", "legrad", "0.3"), ("cat", "error: none to be seen")]
-        >>> print("\n".join(set_in_columns(("image", "method", "score"), cells, 2)))
-        image  method  score
-        --------------------
-        dog    legrad    0.3
-        cat    error: none to be seen
-    """
-    table = [header, *lines]
-    widths = [
-        max(
-            len(cells[column])
-            for cells in table
-            if column < (len(header) if len(cells) == len(header) else len(cells) - 1)
-        )
-        for column in range(len(header))
-    ]
-
-    def line(cells: Sequence[str]) -> str:
-        placed = [
-            cell.ljust(width) if column < n_words else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(cells, widths, strict=False))
-        ]
-        return "  ".join(placed).rstrip()
-
-    rule = "-" * (sum(widths) + 2 * len(widths) - 2)
-    return [line(header), rule, *map(line, lines)]
+def table_of(columns: Sequence[str], rows: Sequence[Row]) -> Table:
+    """Make the table that is written as CSV: some fields, and the rows' facts."""
+    return Table(
+        columns=tuple(Column(name=name) for name in columns),
+        rows=tuple(
+            {name: getattr(row, name) for name in columns} | dict(row.facts)
+            for row in rows
+        ),
+    )
 
 
 def model_words(row: Row) -> str:
@@ -231,26 +174,28 @@ def format_explained(rows: Sequence[Row]) -> str:
         ------------...
         dog    error: scores too low
     """
-    in_bf16 = ("in bf16",) if any(row.forwards_bf16 for row in rows) else ()
-    words = ("image", "class", "seed")
-    counted = ("forwards", *in_bf16, "seconds", "kernel")
-    header = (*words, _probability_heading(rows), *counted, *HEADINGS)
+    in_bf16 = any(row.forwards_bf16 for row in rows)
+    kernel = Column(name="kernel")
+    columns = (
+        *_WORDS,
+        Column(name="seed", align="left"),
+        Column(name="probability", heading=_probability_heading(rows), format=".4f"),
+        Column(name="forwards", format=","),
+        *((Column(name="forwards_bf16", heading="in bf16", format=","),) * in_bf16),
+        _SECONDS,
+        kernel,
+        *_SCORE_COLUMNS,
+    )
 
-    def cells(row: Row) -> tuple[str, ...]:
+    def cells(row: Row) -> dict[str, Any]:
         if row.error is not None:
-            return row.name, f"error: {row.error}"
-        return (
-            *(row.name, _class_cell(row), f"{row.seed}", f"{row.probability:.4f}"),
-            f"{row.forwards:,}",
-            *((f"{row.forwards_bf16:,}",) if in_bf16 else ()),
-            f"{row.seconds:.1f}",
-            f"{row.kernel}{'*' if row.has_weak_blur else ' '}",
-            *(f"{getattr(row, name):.4f}" for name in SCORES),
-        )
+            error = Cell(f"error: {row.error}", spans=True)
+            return {"name": row.name, "class": error}
+        marked = f"{row.kernel}{'*' if row.has_weak_blur else ' '}"
+        return vars(row) | {"class": _class_cell(row), kernel.name: marked}
 
-    text = set_in_columns(header, [cells(row) for row in rows], len(words))
     marked = any(row.error is None and row.has_weak_blur for row in rows)
-    return "\n".join([*text, *_footnotes(rows, marked)])
+    return _text(columns, [cells(row) for row in rows], _footnotes(rows, marked))
 
 
 def format_compared(rows: Sequence[Row]) -> str:
@@ -281,30 +226,43 @@ def format_compared(rows: Sequence[Row]) -> str:
     """
     scored = any(row.insertion is not None for row in rows)
     scored = scored or all(row.error is not None for row in rows)
-    words = ("image", "class", "method")
-    headings = HEADINGS if scored else ()
-    header = (*words, _probability_heading(rows), "seconds", *headings)
+    columns = (
+        *_WORDS,
+        Column(name="method", align="left"),
+        Column(name="probability", heading=_probability_heading(rows), format=".4f"),
+        _SECONDS,
+        *(_SCORE_COLUMNS if scored else ()),
+    )
 
     def is_marked(row: Row) -> bool:
         return row.method is not None and row.has_weak_blur
 
-    def cells(row: Row) -> tuple[str, ...]:
-        name = f"{row.name}*" if is_marked(row) else row.name
-        if row.error is not None:
-            known = () if row.method is None else (_class_cell(row), row.method)
-            return name, *known, f"error: {row.error}"
-        return (
-            *(name, _class_cell(row), f"{row.method}"),
-            "" if row.probability is None else f"{row.probability:.4f}",
-            f"{row.seconds:.1f}",
-            *(
-                f"{getattr(row, score):.4f}"
-                for score in (() if row.insertion is None else SCORES)
-            ),
-        )
+    def cells(row: Row) -> dict[str, Any]:
+        found = vars(row) | {"name": f"{row.name}*" if is_marked(row) else row.name}
+        error = Cell(f"error: {row.error}", spans=True)
+        if row.method is None and row.error is not None:
+            return found | {"class": error}
+        found["class"] = _class_cell(row)
+        return found if row.error is None else found | {"probability": error}
 
-    text = set_in_columns(header, [cells(row) for row in rows], len(words))
-    return "\n".join([*text, *_footnotes(rows, any(map(is_marked, rows)))])
+    notes = _footnotes(rows, any(map(is_marked, rows)))
+    return _text(columns, [cells(row) for row in rows], notes)
+
+
+_WORDS = (
+    Column(name="name", heading="image", align="left"),
+    Column(name="class", align="left"),
+)
+_SECONDS = Column(name="seconds", format=".1f")
+_SCORE_COLUMNS = tuple(
+    Column(name=name, heading=METRICS[name].heading, format=".4f") for name in SCORES
+)
+
+
+def _text(
+    columns: Sequence[Column], rows: Sequence[Mapping[str, Any]], notes: Sequence[str]
+) -> str:
+    return Table(columns=tuple(columns), rows=tuple(rows), notes=tuple(notes)).to_text()
 
 
 def _footnotes(rows: Sequence[Row], marked: bool) -> list[str]:

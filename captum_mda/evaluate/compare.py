@@ -16,7 +16,7 @@ from captum_mda.evaluate._rows import (
     COMPARE_COLUMNS,
     Row,
     score_fields,
-    write_csv,
+    table_of,
 )
 from captum_mda.evaluate._runs import FAILURES, first_row, RunSettings, with_case
 from captum_mda.evaluate.case import Case
@@ -78,7 +78,7 @@ def compare_images(
         for source in sources:
             rows += job.run(source)
             # An interrupted run keeps these.
-            write_csv(COMPARE_COLUMNS, rows, settings.out / TABLE)
+            table_of(COMPARE_COLUMNS, rows).write(settings.out / TABLE)
     return rows
 
 

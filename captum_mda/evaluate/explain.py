@@ -18,7 +18,7 @@ from captum_mda._checks import (
 from captum_mda.attr import MDAExplanation, MetricDrivenAttribution
 from captum_mda.evaluate._facts import common_facts, figure_caption, figure_title
 from captum_mda.evaluate._notes import Note, silent
-from captum_mda.evaluate._rows import EXPLAIN_COLUMNS, Row, score_fields, write_csv
+from captum_mda.evaluate._rows import EXPLAIN_COLUMNS, Row, score_fields, table_of
 from captum_mda.evaluate._runs import FAILURES, first_row, RunSettings, with_case
 from captum_mda.evaluate.case import Case, too_low, without_warnings
 from captum_mda.evaluate.images import ImageSource
@@ -109,7 +109,7 @@ def explain_images(
         note(f"[{number}/{len(sources)}] {source.origin}")
         rows.append(job.run(source, prior))
         # An interrupted run keeps these.
-        write_csv(EXPLAIN_COLUMNS, rows, settings.out / TABLE)
+        table_of(EXPLAIN_COLUMNS, rows).write(settings.out / TABLE)
     return rows
 
 

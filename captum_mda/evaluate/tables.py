@@ -34,7 +34,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, TYPE_CHECKING
 
-from captum_mda.evaluate._table import Cell, Column, Interval, Table
+from captum_mda._table import Cell, Column, Interval, Table
 
 if TYPE_CHECKING:
     from captum_mda.metrics.statistics import Comparison, MeanInterval
@@ -191,16 +191,12 @@ def _compared(comparison: Comparison | None, mean: MeanInterval) -> dict[str, An
     """Make the cells of a method, or of the reference."""
     if comparison is None:
         return {"n": mean.n, "verdict": "reference"}
-    verdict: str = comparison.outcome
-    if not comparison.interval_agrees and verdict != "mixed":
-        leaves = "includes" if comparison.distinguishable else "leaves out"
-        verdict = f"{verdict} by the test; the interval {leaves} 0"
     return {
         "difference": comparison.difference,
         "p": comparison.adjusted_p_value,
         "effect": comparison.effect_size,
         "n": comparison.n,
-        "verdict": verdict,
+        "verdict": comparison.short_verdict,
     }
 
 

@@ -1,11 +1,14 @@
 """Attribution quality, as Captum-style functions with one value for each example.
 
-What a data set's scores say together is in `captum_mda.metrics.statistics`, and sums
-over shards are in `captum_mda.metrics.accumulators`.
+What a data set's scores say together is in `captum_mda.statistics`, which is also
+`captum_mda.metrics.statistics`.
 """
 
-from captum_mda.metrics import accumulators, statistics
-from captum_mda.metrics.evaluation import evaluate
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any, TYPE_CHECKING
+
 from captum_mda.metrics.faithfulness import (
     aopc,
     completeness_error,
@@ -15,11 +18,15 @@ from captum_mda.metrics.faithfulness import (
 from captum_mda.metrics.insertion_deletion import (
     deletion,
     insertion,
-    mas_deletion,
-    mas_insertion,
     response_curve,
 )
-from captum_mda.metrics.masked_accuracy import (
+from captum_mda.metrics.localization import (
+    pointing_game,
+    segmentation_scores,
+    SegmentationScores,
+)
+from captum_mda.metrics.magnitude_alignment import mas_deletion, mas_insertion
+from captum_mda.metrics.perturbation_accuracy import (
     masked_hits,
     MaskedHits,
     negative_perturbation,
@@ -31,19 +38,18 @@ from captum_mda.metrics.scores import (
     perturbation_scores_of_maps,
     PerturbationScores,
 )
-from captum_mda.metrics.segmentation import (
-    pointing_game,
-    segmentation_scores,
-    SegmentationScores,
-)
 from captum_mda.metrics.sparseness import sparseness
-from captum_mda.metrics.table import Metric, METRICS
-from captum_mda.metrics.token_deletion import (
+from captum_mda.metrics.tokens import (
     lif_deletion,
     mif_deletion,
     token_deletion,
     TokenDeletion,
 )
+
+if TYPE_CHECKING:
+    from captum_mda.evaluate.metrics import Metric, METRICS
+    from captum_mda.evaluate.scoring import evaluate
+    from captum_mda.metrics import statistics
 
 __all__ = [
     "METRICS",
@@ -53,7 +59,6 @@ __all__ = [
     "ResponseCurve",
     "SegmentationScores",
     "TokenDeletion",
-    "accumulators",
     "aopc",
     "completeness_error",
     "deletion",
@@ -77,3 +82,24 @@ __all__ = [
     "symmetric_relevance_gain",
     "token_deletion",
 ]
+
+# Their rooms stand on the metrics, so they are imported when they are first read.
+_HOMES = {
+    "METRICS": "captum_mda.evaluate.metrics",
+    "Metric": "captum_mda.evaluate.metrics",
+    "evaluate": "captum_mda.evaluate.scoring",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name from a room above when it is read (PEP 562)."""
+    if name == "statistics":
+        return import_module("captum_mda.metrics.statistics")
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    """List what the module has, imported or not."""
+    return sorted({*globals(), *__all__})

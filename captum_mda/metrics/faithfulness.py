@@ -1,7 +1,7 @@
-"""Numbers read off deletion and insertion curves: AOPC, monotonicity, relevance gain.
+"""AOPC, monotonicity, relevance gain and completeness error.
 
-All of them see the raw scores, without the normalisation of the MDA tables. Whoever
-wants several of them for one map takes `perturbation_scores`, which sweeps once.
+All are computed from raw scores, without the normalisation of the MDA tables. Use
+`perturbation_scores` to compute several for one map: it sweeps once.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 
 from captum_mda._captum import BaselineType, log_usage
-from captum_mda._checks import require_tensor
+from captum_mda._docstrings import documented
 from captum_mda._state import preserved_state
 from captum_mda.curves import Mode
-from captum_mda.metrics.degenerate import OnDegenerate, report_degenerate
+from captum_mda.metrics._arguments import Convention, Direction, Maps, MetricArguments
+from captum_mda.metrics._degenerate import OnDegenerate, report_degenerate
+from captum_mda.metrics._sweep import sweep
 from captum_mda.metrics.insertion_deletion import response_curve
-from captum_mda.metrics.questions import Convention, Direction, Maps, Question
-from captum_mda.metrics.response_curves import sweep
 from captum_mda.perturbation import (
     format_baselines,
     Response,
@@ -26,10 +26,11 @@ from captum_mda.perturbation import (
     Target,
     validate_inputs,
 )
-from captum_mda.perturbation.maps import AnyMaps
+from captum_mda.perturbation.maps import AnyMaps, as_tensors
 
 
 @log_usage(part_of_slo=True)
+@documented(response_curve)
 def aopc(
     forward_func: Callable[..., Tensor],
     inputs: Maps,
@@ -52,18 +53,18 @@ def aopc(
     signed attribution.
 
     Args:
-        forward_func (callable): As all arguments, see `response_curve`.
-        inputs (Tensor or tuple[Tensor, ...]): The explained inputs.
-        attributions (Tensor or tuple[Tensor, ...]): Their attributions.
+        forward_func: ...
+        inputs: ...
+        attributions: ...
         baselines (Tensor, number, tuple of those, optional): None: 0. Default: None
-        feature_mask (Tensor or tuple[Tensor, ...], optional): Default: None
-        additional_forward_args (any, optional): Default: None
-        target (int, tuple, Tensor, list, callable, optional): Default: None
-        n_steps (int, optional): Default: 224
-        max_examples_per_batch (int, optional): Default: None
-        show_progress (bool, optional): Default: False
-        score (str or callable, optional): Default: "softmax"
-        on_degenerate (str, optional): Default: "raise"
+        feature_mask: ...
+        additional_forward_args: ...
+        target: ...
+        n_steps: ...
+        max_examples_per_batch: ...
+        show_progress: ...
+        score: ...
+        on_degenerate: ...
 
     Returns:
         *Tensor*: float64 (B,), in the score's unit; within [-1, 1] for probabilities.
@@ -104,6 +105,7 @@ def aopc(
 
 
 @log_usage(part_of_slo=True)
+@documented(response_curve)
 def monotonicity(
     forward_func: Callable[..., Tensor],
     inputs: Maps,
@@ -129,21 +131,21 @@ def monotonicity(
     MDA tables take 224 steps from the blurred image, and blur again for deletion.
 
     Args:
-        forward_func (callable): As all arguments, see `response_curve`.
-        inputs (Tensor or tuple[Tensor, ...]): The explained inputs.
-        attributions (Tensor or tuple[Tensor, ...]): Their attributions.
+        forward_func: ...
+        inputs: ...
+        attributions: ...
         baselines (Tensor, number, tuple of those, optional): Usually the blurred
             inputs. None: 0. Default: None
-        feature_mask (Tensor or tuple[Tensor, ...], optional): Default: None
-        additional_forward_args (any, optional): Default: None
-        target (int, tuple, Tensor, list, callable, optional): Default: None
-        n_steps (int, optional): Default: 224
-        max_examples_per_batch (int, optional): Default: None
-        show_progress (bool, optional): Default: False
-        mode (str, optional): "insertion" or "deletion". Default: "insertion"
+        feature_mask: ...
+        additional_forward_args: ...
+        target: ...
+        n_steps: ...
+        max_examples_per_batch: ...
+        show_progress: ...
+        mode: ...
         convention (str, optional): How features are ranked: "mas", by the absolute
             attribution, or "rise", by the signed one. Default: "mas"
-        score (str or callable, optional): Default: "softmax"
+        score: ...
         on_degenerate (str, optional): Also about scores that are all the same.
             Default: "raise"
 
@@ -165,22 +167,22 @@ def monotonicity(
         >>> metrics.monotonicity(sum_model, x, attributions=x, convention="rise")
         tensor([0.8000], dtype=torch.float64)
     """
-    question = Question(
-        forward_func,
-        inputs,
-        feature_mask,
-        additional_forward_args,
-        target,
-        n_steps,
-        max_examples_per_batch,
-        show_progress,
-        convention,
-        score,
-        on_degenerate,
+    arguments = MetricArguments(
+        forward_func=forward_func,
+        inputs=inputs,
+        feature_mask=feature_mask,
+        additional_forward_args=additional_forward_args,
+        target=target,
+        n_steps=n_steps,
+        max_examples_per_batch=max_examples_per_batch,
+        show_progress=show_progress,
+        convention=convention,
+        score=score,
+        on_degenerate=on_degenerate,
         normalizes=False,
     )
-    direction = Direction(mode, baselines)
-    ((curve,),) = sweep(question, {"attributions": attributions}, [direction])
+    direction = Direction(mode=mode, baselines=baselines)
+    ((curve,),) = sweep(arguments, {"attributions": attributions}, [direction])
     flat = (curve.raw == curve.raw[:, :1]).all(dim=1).tolist()
     status = ["constant curve" if each else "ok" for each in flat]
     remedy = "its score does not change at all; drop it or choose another baseline"
@@ -189,6 +191,7 @@ def monotonicity(
 
 
 @log_usage(part_of_slo=True)
+@documented(response_curve)
 def symmetric_relevance_gain(
     forward_func: Callable[..., Tensor],
     inputs: Maps,
@@ -212,18 +215,18 @@ def symmetric_relevance_gain(
     Features are ranked by their signed attribution.
 
     Args:
-        forward_func (callable): As all arguments, see `response_curve`.
-        inputs (Tensor or tuple[Tensor, ...]): The explained inputs.
-        attributions (Tensor or tuple[Tensor, ...]): Their attributions.
+        forward_func: ...
+        inputs: ...
+        attributions: ...
         baselines (Tensor, number, tuple of those, optional): None: 0. Default: None
-        feature_mask (Tensor or tuple[Tensor, ...], optional): Default: None
-        additional_forward_args (any, optional): Default: None
-        target (int, tuple, Tensor, list, callable, optional): Default: None
-        n_steps (int, optional): Default: 224
-        max_examples_per_batch (int, optional): Default: None
-        show_progress (bool, optional): Default: False
-        score (str or callable, optional): Default: "softmax"
-        on_degenerate (str, optional): Default: "raise"
+        feature_mask: ...
+        additional_forward_args: ...
+        target: ...
+        n_steps: ...
+        max_examples_per_batch: ...
+        show_progress: ...
+        score: ...
+        on_degenerate: ...
 
     Returns:
         *Tensor*: float64 (B,), in the score's unit; within [-1, 1] for probabilities.
@@ -244,29 +247,30 @@ def symmetric_relevance_gain(
         >>> metrics.symmetric_relevance_gain(sum_model, x, attributions=x)
         tensor([2.], dtype=torch.float64)
     """
-    question = Question(
-        forward_func,
-        inputs,
-        feature_mask,
-        additional_forward_args,
-        target,
-        n_steps,
-        max_examples_per_batch,
-        show_progress,
-        "rise",
-        score,
-        on_degenerate,
+    arguments = MetricArguments(
+        forward_func=forward_func,
+        inputs=inputs,
+        feature_mask=feature_mask,
+        additional_forward_args=additional_forward_args,
+        target=target,
+        n_steps=n_steps,
+        max_examples_per_batch=max_examples_per_batch,
+        show_progress=show_progress,
+        convention="rise",
+        score=score,
+        on_degenerate=on_degenerate,
     )
     directions = [
-        Direction("deletion", baselines),
-        Direction("deletion", baselines, least_first=True),
+        Direction(mode="deletion", baselines=baselines),
+        Direction(mode="deletion", baselines=baselines, least_first=True),
     ]
     maps = {"attributions": attributions}
-    most_first, least_first = sweep(question, maps, directions)[0]
+    most_first, least_first = sweep(arguments, maps, directions)[0]
     return least_first.raw_area - most_first.raw_area
 
 
 @log_usage(part_of_slo=True)
+@documented(response_curve)
 def completeness_error(
     forward_func: Callable[..., Tensor],
     inputs: Maps,
@@ -289,16 +293,16 @@ def completeness_error(
     images are refused, as interpolated ones have that shape.
 
     Args:
-        forward_func (callable): As the other arguments, see `response_curve`.
-        inputs (Tensor or tuple[Tensor, ...]): The explained inputs.
+        forward_func: ...
+        inputs: ...
         attributions (Tensor or tuple[Tensor, ...]): (B, ...); all values of an
             example are summed. Shaped like the inputs, or a patch grid (B, 1, h, w); a
             sum over channels goes in as (B, H, W).
         baselines (Tensor, number, tuple of those, optional): None: the score itself is
             shared out. Default: None
-        additional_forward_args (any, optional): Default: None
-        target (int, tuple, Tensor, list, callable, optional): Default: None
-        max_examples_per_batch (int, optional): Default: None
+        additional_forward_args: ...
+        target: ...
+        max_examples_per_batch: ...
         score (str or callable, optional): Default: "identity"
 
     Returns:
@@ -321,7 +325,7 @@ def completeness_error(
         tensor([2.], dtype=torch.float64)
     """
     tensors = validate_inputs(inputs)
-    maps = validate_maps(attributions, len(tensors[0]))
+    maps = _read_maps(attributions, len(tensors[0]))
     _require_unrepeated(maps, tensors)
     response = Response(
         forward_func,
@@ -347,17 +351,16 @@ def completeness_error(
     return (shared - total).abs()
 
 
-def validate_maps(attributions: Maps, n_examples: int) -> tuple[Tensor, ...]:
+def _read_maps(attributions: AnyMaps, n_examples: int) -> tuple[Tensor, ...]:
     """Check attributions of any shape, examples along dimension 0."""
-    maps = attributions if isinstance(attributions, tuple) else (attributions,)
+    maps = as_tensors("attributions", attributions)
     for each in maps:
-        require_tensor("attributions", each)
         if each.dim() == 0 or len(each) != n_examples:
             raise ValueError(
                 f"attributions: got shape {tuple(each.shape)} for {n_examples} "
                 "examples, takes one map for each along dimension 0"
             )
-    return tuple(each.detach() for each in maps)
+    return maps
 
 
 def _require_unrepeated(maps: tuple[Tensor, ...], tensors: tuple[Tensor, ...]) -> None:

@@ -1,4 +1,4 @@
-"""Insertion, deletion, and their magnitude-aligned forms (MAS).
+"""Insertion and deletion scores.
 
 Two conventions are in use, and their numbers must not be mixed:
 
@@ -25,10 +25,12 @@ from collections.abc import Callable
 from torch import Tensor
 
 from captum_mda._captum import BaselineType, log_usage
+from captum_mda._docstrings import documented
 from captum_mda.curves import Mode
-from captum_mda.metrics.degenerate import OnDegenerate
-from captum_mda.metrics.questions import Convention, Direction, Question
-from captum_mda.metrics.response_curves import ResponseCurve, sweep
+from captum_mda.metrics._arguments import Convention, Direction, MetricArguments
+from captum_mda.metrics._degenerate import OnDegenerate
+from captum_mda.metrics._sweep import sweep
+from captum_mda.metrics.response_curves import ResponseCurve
 from captum_mda.perturbation import Score, Target
 from captum_mda.perturbation.maps import AnyMaps
 
@@ -59,33 +61,33 @@ def response_curve(
         inputs (Tensor or tuple[Tensor, ...]): The explained inputs, examples along
             dimension 0.
         attributions (Tensor, tuple of those, or MDAExplanation): Attributions, not all
-            the same, as methods return them: maps that broadcast to the inputs, or
-            (B, H, W) of images; a grid of patches, (B, 1, h, w) or (B, h, w), which is
+            the same, as methods return them: maps that broadcast to the inputs, or (B,
+            H, W) of images; a grid of patches, (B, 1, h, w) or (B, h, w), which is
             painted onto the patches of a feature mask that is a raster of h x w, else
             onto equal cells of the inputs; or (B, N), one number for each feature of
             the mask. Of forms that a shape fits, the first is taken.
-        baselines (Tensor, number, tuple of those, optional): What stands where a
-            feature is absent; the papers blur for insertion and take 0 for deletion.
-            None: 0.
-            Default: None
+        baselines (Tensor, number, tuple of those, optional): Replace absent features;
+            the papers blur for insertion and take 0 for deletion. None: 0. Default:
+            None
         feature_mask (Tensor or tuple[Tensor, ...], optional): Integers that broadcast
-            to the inputs. Steps then move whole features, ranked by the sum of their
-            attributions. None: steps move single positions (pixels), their channels
-            together. Default: None
+            to the inputs, such as ``patch_feature_mask(inputs, 16)``. Steps then move
+            whole features, ranked by the sum of their attributions. None: steps move
+            single positions (pixels), their channels together. Default: None
         additional_forward_args (any, optional): Passed to ``forward_func`` behind the
             inputs. Default: None
         target (int, tuple, Tensor, list, callable, optional): The class, in Captum's
             forms; or a callable that maps outputs (R, ...) to one score for each row,
             (R,), in place of ``score``: rows are perturbed inputs of any examples, in
             any number. Default: None
-        n_steps (int, optional): How many steps from the one end to the other, each of
-            as equal a number of features as can be; at most one step for each feature.
-            Default: 224
+        n_steps (int, optional): Number of steps between both ends, each of as equal a
+            number of features as can be; at most one step for each feature. Default:
+            224
         max_examples_per_batch (int, optional): The most inputs in one forward. None: as
             many as fit. Default: None
         show_progress (bool, optional): Show a bar of the inputs scored. Default: False
         mode (str, optional): "insertion" or "deletion". Default: "insertion"
-        convention (str, optional): "mas" or "rise", see the module. Default: "mas"
+        convention (str, optional): "mas" or "rise", see
+            `captum_mda.metrics.insertion_deletion`. Default: "mas"
         score (str or callable, optional): "softmax", "sigmoid", "identity", or a
             callable from outputs to scores; one value for each example is its own score
             under "softmax". Default: "softmax"
@@ -113,24 +115,25 @@ def response_curve(
         >>> metrics.response_curve(sum_model, x, attributions=x).raw
         tensor([[0., 3., 4., 4.]], dtype=torch.float64)
     """
-    question = Question(
-        forward_func,
-        inputs,
-        feature_mask,
-        additional_forward_args,
-        target,
-        n_steps,
-        max_examples_per_batch,
-        show_progress,
-        convention,
-        score,
-        on_degenerate,
+    arguments = MetricArguments(
+        forward_func=forward_func,
+        inputs=inputs,
+        feature_mask=feature_mask,
+        additional_forward_args=additional_forward_args,
+        target=target,
+        n_steps=n_steps,
+        max_examples_per_batch=max_examples_per_batch,
+        show_progress=show_progress,
+        convention=convention,
+        score=score,
+        on_degenerate=on_degenerate,
     )
     maps = {"attributions": attributions}
-    return sweep(question, maps, [Direction(mode, baselines)])[0][0]
+    return sweep(arguments, maps, [Direction(mode=mode, baselines=baselines)])[0][0]
 
 
 @log_usage(part_of_slo=True)
+@documented(response_curve)
 def insertion(
     forward_func: Callable[..., Tensor],
     inputs: Tensor | tuple[Tensor, ...],
@@ -153,21 +156,20 @@ def insertion(
     baseline, most important first.
 
     Args:
-        forward_func (callable): As all arguments, see `response_curve`.
-        inputs (Tensor or tuple[Tensor, ...]): The explained inputs.
-        attributions (Tensor or tuple[Tensor, ...]): Their attributions.
+        forward_func: ...
+        inputs: ...
+        attributions: ...
         baselines (Tensor, number, tuple of those, optional): Usually the
-            blurred inputs. None: 0.
-            Default: None
-        feature_mask (Tensor or tuple[Tensor, ...], optional): Default: None
-        additional_forward_args (any, optional): Default: None
-        target (int, tuple, Tensor, list, callable, optional): Default: None
-        n_steps (int, optional): Default: 224
-        max_examples_per_batch (int, optional): Default: None
-        show_progress (bool, optional): Default: False
-        convention (str, optional): "mas" or "rise", see the module. Default: "mas"
-        score (str or callable, optional): Default: "softmax"
-        on_degenerate (str, optional): Default: "raise"
+            blurred inputs. None: 0. Default: None
+        feature_mask: ...
+        additional_forward_args: ...
+        target: ...
+        n_steps: ...
+        max_examples_per_batch: ...
+        show_progress: ...
+        convention: ...
+        score: ...
+        on_degenerate: ...
 
     Returns:
         *Tensor*: float64 (B,), in [0, 1] under "mas" and in the score's unit under
@@ -209,6 +211,7 @@ def insertion(
 
 
 @log_usage(part_of_slo=True)
+@documented(response_curve)
 def deletion(
     forward_func: Callable[..., Tensor],
     inputs: Tensor | tuple[Tensor, ...],
@@ -231,20 +234,19 @@ def deletion(
     important first.
 
     Args:
-        forward_func (callable): As all arguments, see `response_curve`.
-        inputs (Tensor or tuple[Tensor, ...]): The explained inputs.
-        attributions (Tensor or tuple[Tensor, ...]): Their attributions.
-        baselines (Tensor, number, tuple of those, optional): None: 0.
-            Default: None
-        feature_mask (Tensor or tuple[Tensor, ...], optional): Default: None
-        additional_forward_args (any, optional): Default: None
-        target (int, tuple, Tensor, list, callable, optional): Default: None
-        n_steps (int, optional): Default: 224
-        max_examples_per_batch (int, optional): Default: None
-        show_progress (bool, optional): Default: False
-        convention (str, optional): "mas" or "rise", see the module. Default: "mas"
-        score (str or callable, optional): Default: "softmax"
-        on_degenerate (str, optional): Default: "raise"
+        forward_func: ...
+        inputs: ...
+        attributions: ...
+        baselines (Tensor, number, tuple of those, optional): None: 0. Default: None
+        feature_mask: ...
+        additional_forward_args: ...
+        target: ...
+        n_steps: ...
+        max_examples_per_batch: ...
+        show_progress: ...
+        convention: ...
+        score: ...
+        on_degenerate: ...
 
     Returns:
         *Tensor*: float64 (B,), in [0, 1] under "mas" and in the score's unit under
@@ -283,152 +285,3 @@ def deletion(
         on_degenerate=on_degenerate,
     )
     return curve.area
-
-
-@log_usage(part_of_slo=True)
-def mas_insertion(
-    forward_func: Callable[..., Tensor],
-    inputs: Tensor | tuple[Tensor, ...],
-    attributions: AnyMaps,
-    baselines: BaselineType = None,
-    feature_mask: Tensor | tuple[Tensor, ...] | None = None,
-    additional_forward_args: object = None,
-    target: Target = None,
-    n_steps: int = 224,
-    max_examples_per_batch: int | None = None,
-    show_progress: bool = False,
-    *,
-    score: Score = "softmax",
-    on_degenerate: OnDegenerate = "raise",
-) -> Tensor:
-    """Magnitude-aligned insertion; higher is better, in [0, 1] (Walker et al. 2025).
-
-    The monotone response less its distance to the density response of the
-    map, clipped and stretched to [0, 1]: it rewards maps whose magnitudes rise as the
-    score does.
-
-    Args:
-        forward_func (callable): As all arguments, see `response_curve`.
-        inputs (Tensor or tuple[Tensor, ...]): The explained inputs.
-        attributions (Tensor or tuple[Tensor, ...]): Their attributions.
-        baselines (Tensor, number, tuple of those, optional): Usually the
-            blurred inputs. None: 0.
-            Default: None
-        feature_mask (Tensor or tuple[Tensor, ...], optional): Default: None
-        additional_forward_args (any, optional): Default: None
-        target (int, tuple, Tensor, list, callable, optional): Default: None
-        n_steps (int, optional): Default: 224
-        max_examples_per_batch (int, optional): Default: None
-        show_progress (bool, optional): Default: False
-        score (str or callable, optional): Default: "softmax"
-        on_degenerate (str, optional): Default: "raise"
-
-    Returns:
-        *Tensor*: float64 (B,) in [0, 1].
-
-    Raises:
-        TypeError, ValueError: As `response_curve`.
-
-    Reference:
-        Walker, Jha, Ewetz, ICLR 2025, section 3 and published code.
-
-    Example::
-
-        >>> import torch
-        >>> from captum_mda import metrics
-        >>> # SumModel takes a single input tensor Nx3 and returns the sum of each row.
-        >>> sum_model = lambda x: x.sum(dim=1)
-        >>> x = torch.tensor([[3.0, 1.0, 0.0]])
-        >>> metrics.mas_insertion(sum_model, x, attributions=x)
-        tensor([0.7500], dtype=torch.float64)
-    """
-    curve = response_curve(
-        forward_func,
-        inputs,
-        attributions,
-        baselines,
-        feature_mask,
-        additional_forward_args,
-        target,
-        n_steps,
-        max_examples_per_batch,
-        show_progress,
-        mode="insertion",
-        score=score,
-        on_degenerate=on_degenerate,
-    )
-    return curve.mas_area
-
-
-@log_usage(part_of_slo=True)
-def mas_deletion(
-    forward_func: Callable[..., Tensor],
-    inputs: Tensor | tuple[Tensor, ...],
-    attributions: AnyMaps,
-    baselines: BaselineType = None,
-    feature_mask: Tensor | tuple[Tensor, ...] | None = None,
-    additional_forward_args: object = None,
-    target: Target = None,
-    n_steps: int = 224,
-    max_examples_per_batch: int | None = None,
-    show_progress: bool = False,
-    *,
-    score: Score = "softmax",
-    on_degenerate: OnDegenerate = "raise",
-) -> Tensor:
-    """Magnitude-aligned deletion; lower is better, in [0, 1] (Walker et al. 2025).
-
-    The monotone response plus its distance to the density response of the
-    map, clipped and stretched to [0, 1]: it rewards maps whose magnitudes fall as the
-    score does.
-
-    Args:
-        forward_func (callable): As all arguments, see `response_curve`.
-        inputs (Tensor or tuple[Tensor, ...]): The explained inputs.
-        attributions (Tensor or tuple[Tensor, ...]): Their attributions.
-        baselines (Tensor, number, tuple of those, optional): None: 0.
-            Default: None
-        feature_mask (Tensor or tuple[Tensor, ...], optional): Default: None
-        additional_forward_args (any, optional): Default: None
-        target (int, tuple, Tensor, list, callable, optional): Default: None
-        n_steps (int, optional): Default: 224
-        max_examples_per_batch (int, optional): Default: None
-        show_progress (bool, optional): Default: False
-        score (str or callable, optional): Default: "softmax"
-        on_degenerate (str, optional): Default: "raise"
-
-    Returns:
-        *Tensor*: float64 (B,) in [0, 1].
-
-    Raises:
-        TypeError, ValueError: As `response_curve`.
-
-    Reference:
-        Walker, Jha, Ewetz, ICLR 2025, section 3 and published code.
-
-    Example::
-
-        >>> import torch
-        >>> from captum_mda import metrics
-        >>> # SumModel takes a single input tensor Nx3 and returns the sum of each row.
-        >>> sum_model = lambda x: x.sum(dim=1)
-        >>> x = torch.tensor([[3.0, 1.0, 0.0]])
-        >>> metrics.mas_deletion(sum_model, x, attributions=x)
-        tensor([0.2500], dtype=torch.float64)
-    """
-    curve = response_curve(
-        forward_func,
-        inputs,
-        attributions,
-        baselines,
-        feature_mask,
-        additional_forward_args,
-        target,
-        n_steps,
-        max_examples_per_batch,
-        show_progress,
-        mode="deletion",
-        score=score,
-        on_degenerate=on_degenerate,
-    )
-    return curve.mas_area

@@ -12,16 +12,19 @@ from torch import Tensor
 
 from captum_mda._captum import BaselineType, log_usage
 from captum_mda._checks import require_flag
+from captum_mda._docstrings import documented
 from captum_mda._results import BatchResult
 from captum_mda._summaries import Columns, examples
-from captum_mda.metrics.degenerate import OnDegenerate
-from captum_mda.metrics.questions import Convention, Direction, Maps, Question
-from captum_mda.metrics.response_curves import ResponseCurve, sweep
+from captum_mda.metrics._arguments import Convention, Direction, Maps, MetricArguments
+from captum_mda.metrics._degenerate import OnDegenerate
+from captum_mda.metrics._sweep import sweep
+from captum_mda.metrics.insertion_deletion import response_curve
+from captum_mda.metrics.response_curves import ResponseCurve
 from captum_mda.perturbation import Score, Target
 from captum_mda.perturbation.maps import AnyMaps
 
 
-@dataclass(frozen=True, eq=False, repr=False)
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class PerturbationScores(BatchResult):
     """The six scores of a batch of attributions, each float64 (B,), and their curves.
 
@@ -65,7 +68,7 @@ class PerturbationScores(BatchResult):
     def symmetric_relevance_gain(self) -> Tensor:
         """Raw area of least-first less most-first deletion; higher is better.
 
-        float64 (B,), in [-1, 1] for probabilities; asked for with ``least_first=True``.
+        float64 (B,), in [-1, 1] for probabilities; needs ``least_first=True``.
         """
         if self.least_first_curve is None:
             raise ValueError(
@@ -99,6 +102,7 @@ class PerturbationScores(BatchResult):
 
 
 @log_usage(part_of_slo=True)
+@documented(response_curve)
 def perturbation_scores(
     forward_func: Callable[..., Tensor],
     inputs: Tensor | tuple[Tensor, ...],
@@ -120,24 +124,23 @@ def perturbation_scores(
     """Compute all six insertion, deletion and MAS scores from one sweep each way.
 
     Args:
-        forward_func (callable): As all arguments but the baselines, see
-            `response_curve`.
-        inputs (Tensor or tuple[Tensor, ...]): The explained inputs.
-        attributions (Tensor or tuple[Tensor, ...]): Their attributions.
-        insertion_baselines (Tensor, number, tuple of those, optional): What stands
-            where a feature is not yet inserted; the papers blur the inputs. None: 0.
-            Default: None
-        deletion_baselines (Tensor, number, tuple of those, optional): What stands where
-            a feature is deleted. None: 0. Default: None
-        feature_mask (Tensor or tuple[Tensor, ...], optional): Default: None
-        additional_forward_args (any, optional): Default: None
-        target (int, tuple, Tensor, list, callable, optional): Default: None
-        n_steps (int, optional): Default: 224
-        max_examples_per_batch (int, optional): Default: None
-        show_progress (bool, optional): Default: False
-        convention (str, optional): "mas" or "rise", see the module. Default: "mas"
-        score (str or callable, optional): Default: "softmax"
-        on_degenerate (str, optional): Default: "raise"
+        forward_func: ...
+        inputs: ...
+        attributions: ...
+        insertion_baselines (Tensor, number, tuple of those, optional): Replace features
+            that are not yet inserted; the papers blur the inputs. None: 0. Default:
+            None
+        deletion_baselines (Tensor, number, tuple of those, optional): Replace deleted
+            features. None: 0. Default: None
+        feature_mask: ...
+        additional_forward_args: ...
+        target: ...
+        n_steps: ...
+        max_examples_per_batch: ...
+        show_progress: ...
+        convention: ...
+        score: ...
+        on_degenerate: ...
         least_first (bool, optional): Whether to sweep the reversed ranking, too, for
             the symmetric relevance gain. Default: False
 
@@ -179,6 +182,7 @@ def perturbation_scores(
 
 
 @log_usage(part_of_slo=True)
+@documented(perturbation_scores)
 def perturbation_scores_of_maps(
     forward_func: Callable[..., Tensor],
     inputs: Maps,
@@ -199,27 +203,27 @@ def perturbation_scores_of_maps(
 ) -> dict[str, PerturbationScores]:
     """Compute the scores of several maps of the same inputs, in one job.
 
-    What two maps ask alike is asked once: both ends, and every subset of features that
-    their rankings have in common. K maps cost at most K (n - 1) + 2 forwards each way.
+    Inputs that two maps have in common are scored once: both ends, and every subset of
+    features that their rankings share. K maps cost at most K (n - 1) + 2 forwards each
+    way.
 
     Args:
-        forward_func (callable): As all arguments but the next, see
-            `perturbation_scores`.
-        inputs (Tensor or tuple[Tensor, ...]): The explained inputs.
+        forward_func: ...
+        inputs: ...
         maps (mapping of str to Tensor or tuple[Tensor, ...]): Attributions by the name
             of their method.
-        insertion_baselines (Tensor, number, tuple of those, optional): Default: None
-        deletion_baselines (Tensor, number, tuple of those, optional): Default: None
-        feature_mask (Tensor or tuple[Tensor, ...], optional): Default: None
-        additional_forward_args (any, optional): Default: None
-        target (int, tuple, Tensor, list, callable, optional): Default: None
-        n_steps (int, optional): Default: 224
-        max_examples_per_batch (int, optional): Default: None
-        show_progress (bool, optional): Default: False
-        convention (str, optional): Default: "mas"
-        score (str or callable, optional): Default: "softmax"
-        on_degenerate (str, optional): Default: "raise"
-        least_first (bool, optional): Default: False
+        insertion_baselines: ...
+        deletion_baselines: ...
+        feature_mask: ...
+        additional_forward_args: ...
+        target: ...
+        n_steps: ...
+        max_examples_per_batch: ...
+        show_progress: ...
+        convention: ...
+        score: ...
+        on_degenerate: ...
+        least_first: ...
 
     Returns:
         *dict[str, PerturbationScores]*: of each map.
@@ -243,30 +247,50 @@ def perturbation_scores_of_maps(
             f"maps: got {type(maps).__name__}, takes a mapping from names to "
             "attributions with at least one entry"
         )
-    question = Question(
-        forward_func,
-        inputs,
-        feature_mask,
-        additional_forward_args,
-        target,
-        n_steps,
-        max_examples_per_batch,
-        show_progress,
-        convention,
-        score,
-        on_degenerate,
+    arguments = MetricArguments(
+        forward_func=forward_func,
+        inputs=inputs,
+        feature_mask=feature_mask,
+        additional_forward_args=additional_forward_args,
+        target=target,
+        n_steps=n_steps,
+        max_examples_per_batch=max_examples_per_batch,
+        show_progress=show_progress,
+        convention=convention,
+        score=score,
+        on_degenerate=on_degenerate,
     )
-    least_first = require_flag("least_first", least_first)
-    directions = [
-        Direction("insertion", insertion_baselines, "insertion_baselines"),
-        Direction("deletion", deletion_baselines, "deletion_baselines"),
-    ]
-    if least_first:
-        directions.append(
-            Direction("deletion", deletion_baselines, "deletion_baselines", True)
-        )
-    found = sweep(question, maps, directions)
+    directions = _directions(
+        insertion_baselines,
+        deletion_baselines,
+        require_flag("least_first", least_first),
+    )
+    found = sweep(arguments, maps, directions)
     return {name: _scores(*of) for name, of in zip(maps, found, strict=True)}
+
+
+def _directions(
+    insertion_baselines: BaselineType,
+    deletion_baselines: BaselineType,
+    least_first: bool,
+) -> list[Direction]:
+    rankings = [False, True] if least_first else [False]
+    return [
+        Direction(
+            mode="insertion",
+            baselines=insertion_baselines,
+            argument="insertion_baselines",
+        ),
+        *(
+            Direction(
+                mode="deletion",
+                baselines=deletion_baselines,
+                argument="deletion_baselines",
+                least_first=reversed_ranking,
+            )
+            for reversed_ranking in rankings
+        ),
+    ]
 
 
 def _scores(

@@ -68,9 +68,9 @@ def scores_figure(scores: Any, index: int = 0, title: str | None = None) -> Figu
         >>> [axes.get_xlabel() for axes in figure.axes]
         ['fraction of features inserted', 'fraction of features deleted']
     """
-    draw = next((d for kind, d in _PANELS.items() if isinstance(scores, kind)), None)
+    draw = next((d for each, d in _PANELS.items() if isinstance(scores, each)), None)
     if draw is None:
-        names = ", ".join(kind.__name__ for kind in _PANELS)
+        names = ", ".join(each.__name__ for each in _PANELS)
         raise TypeError(f"scores: got {type_of(scores)}, takes one of {names}")
     try:
         row = require_index("index", index, len(scores))

@@ -154,7 +154,7 @@ def test_baselines_of_deletion_are_given_once(call: str) -> None:
     mda = MetricDrivenAttribution(model, score="identity")
     with pytest.raises(ValueError, match=r"deletion_baselines: .* pass deletion_bas"):
         getattr(mda, call)(torch.ones(1, 4), 0.0, deletion_baselines=0.0)
-    with pytest.raises(ValueError, match="^deletion_baselines: shape"):
+    with pytest.raises(ValueError, match=r"^deletion_baselines: shape"):
         getattr(mda, call)(torch.ones(1, 4), deletion_baselines=torch.ones(5))
     assert model.rows == 0
 

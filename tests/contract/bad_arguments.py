@@ -18,7 +18,7 @@ from toy_models import interacting_model
 
 import captum_mda
 from captum_mda import backward, demo, metrics, ordering, visualize
-from captum_mda.metrics import accumulators, statistics
+from captum_mda.metrics import statistics
 
 Bad = dict[str, Any]
 Kind = Callable[[Any], Bad]
@@ -384,15 +384,6 @@ def references(good: Any) -> Bad:
     return {"other": "c", "number": 3, "list": ["a"]}
 
 
-def states(good: Any) -> Bad:
-    bad: Bad = {"None": None, "list": [], "none": {}, "other": dict(good, kind="X")}
-    return bad | {
-        "negative": dict(good, n=-1),
-        "fraction": dict(good, n=1.5),
-        "string": dict(good, n="many"),
-    }
-
-
 def pictures(good: Tensor) -> Bad:
     """A photo; arrays are taken, too."""
     bad = reals(good)
@@ -646,33 +637,6 @@ row(
     statistics.holm,
     {"p_values": [0.1, 0.2]},
     {"p_values": p_values},
-)
-
-for _kind, _update in {
-    accumulators.MeanAccumulator: ({"values": [0.5, 1.0]}, {"values": example_scores}),
-    accumulators.HistogramAccumulator: (
-        {"attributions": MAPS, "masks": MASKS},
-        {"attributions": maps_alone, "masks": object_masks},
-    ),
-    accumulators.SegmentationAccumulator: (
-        {"scores": metrics.segmentation_scores(MAPS, MASKS)},
-        {"scores": others},
-    ),
-}.items():
-    _path = f"metrics.accumulators.{_kind.__name__}"
-    row(f"{_path}.update", _kind().update, *_update)
-    row(f"{_path}.merge", _kind().merge, {"other": _kind()}, {"other": others})
-    row(
-        f"{_path}.from_state",
-        _kind.from_state,
-        {"state": _kind().state()},
-        {"state": states},
-    )
-row(
-    "metrics.accumulators.HistogramAccumulator",
-    accumulators.HistogramAccumulator,
-    {},
-    {"bins": positive},
 )
 
 # --- MDA and its baselines --------------------------------------------------
@@ -1134,12 +1098,6 @@ WITHOUT_ARGUMENTS = {
     "metrics.ResponseCurve",
     "metrics.SegmentationScores",
     "metrics.TokenDeletion",
-    "metrics.accumulators.BatchOfSegmentationScores",
-    "metrics.accumulators.MeanAccumulator",
-    "metrics.accumulators.MeanAndDeviation",
-    "metrics.accumulators.SegmentationAccumulator",
-    "metrics.accumulators.SegmentationSummary",
-    "metrics.accumulators.ThresholdCurve",
     "metrics.statistics.Comparison",
     "metrics.statistics.MeanInterval",
 }

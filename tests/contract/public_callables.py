@@ -16,13 +16,12 @@ import captum_mda
 from captum_mda import backward, demo, metrics, visualize, vit
 from captum_mda.attr.vit_attribution import PathAttribution
 from captum_mda.evaluate.methods import METHODS
-from captum_mda.metrics import accumulators, statistics
+from captum_mda.metrics import statistics
 
 PACKAGES = (
     captum_mda,
     metrics,
     statistics,
-    accumulators,
     visualize,
     demo,
     backward,
@@ -32,7 +31,7 @@ PACKAGES = (
 
 # What calls return, what types look like, constants and packages.
 NO_CALLS = {
-    *("MDAExplanation", "metrics", "accumulators", "statistics", "visualize"),
+    *("MDAExplanation", "metrics", "statistics", "visualize"),
     *("MaskedHits", "PerturbationScores", "ResponseCurve", "SegmentationScores"),
     *(
         "METRICS",
@@ -40,9 +39,7 @@ NO_CALLS = {
         "TokenDeletion",
         "Comparison",
         "MeanInterval",
-        "MeanAndDeviation",
     ),
-    *("BatchOfSegmentationScores", "SegmentationSummary", "ThresholdCurve"),
     *("CLASS_NAMES", "IMAGE_SIZE", "MEAN", "PATCH_SIZE", "STD", "DemoSamples"),
     *("AttentionRecord", "Observation", "Pooling", "ViTAdapter", "PatchLayout"),
     *("ObservationError", "CannotDropError"),
@@ -321,24 +318,6 @@ def _patch_numbers(w: World) -> object:
     return vit.patch_numbers((n, n), (SIZE, SIZE), PatchLayout((PATCH, PATCH)))
 
 
-def _segmentation_accumulator(w: World) -> object:
-    accumulator = accumulators.SegmentationAccumulator()
-    accumulator.update(metrics.segmentation_scores(w.map, w.masks))
-    return accumulator.compute()
-
-
-def _histogram_accumulator(w: World) -> object:
-    accumulator = accumulators.HistogramAccumulator()
-    accumulator.update(w.map, w.masks)
-    return accumulator.compute()
-
-
-def _mean_accumulator(w: World) -> object:
-    accumulator = accumulators.MeanAccumulator()
-    accumulator.update(w.map.flatten().double())
-    return accumulator.compute()
-
-
 def _save_figure(w: World) -> object:
     figure = visualize.explanation_figure(w.photo, w.explanation)
     with tempfile.TemporaryDirectory() as folder:
@@ -389,9 +368,6 @@ CALLS: dict[str, Call] = {
     "comparison_table": lambda w: statistics.comparison_table(SCORES, metric="aopc"),
     "mean_interval": lambda w: statistics.mean_interval(SCORES["one"]),
     "holm": lambda w: statistics.holm([0.1, 0.02]),
-    "MeanAccumulator": _mean_accumulator,
-    "SegmentationAccumulator": _segmentation_accumulator,
-    "HistogramAccumulator": _histogram_accumulator,
     "explanation_figure": lambda w: visualize.explanation_figure(
         w.photo, w.explanation
     ),

@@ -15,7 +15,7 @@ from helpers import Recorder
 
 import captum_mda
 from captum_mda import demo, metrics, visualize
-from captum_mda.metrics import accumulators, statistics
+from captum_mda.metrics import statistics
 
 CASES = [
     pytest.param(row, argument, id=f"{row.name}-{argument}")
@@ -74,7 +74,6 @@ MODULES: list[tuple[str, ModuleType]] = [
     ("", captum_mda),
     ("metrics.", metrics),
     ("metrics.statistics.", statistics),
-    ("metrics.accumulators.", accumulators),
     ("visualize.", visualize),
     ("demo.", demo),
 ]

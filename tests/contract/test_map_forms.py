@@ -20,7 +20,6 @@ from vit_methods import (
 )
 
 from captum_mda import MetricDrivenAttribution, metrics, patch_feature_mask
-from captum_mda.metrics.accumulators import HistogramAccumulator
 
 H, W = IMAGES.shape[-2:]
 Metric = Callable[[Any, Tensor | None], Any]
@@ -202,14 +201,6 @@ def test_every_form_is_taken(name: str, form: str) -> None:
             ALL[name](maps, mask)
         return
     assert same(ALL[name](maps, mask), ALL[name](by_hand(grid), mask))
-
-
-def test_histograms_take_grids() -> None:
-    grid = a_grid()
-    whole, patches = HistogramAccumulator(bins=8), HistogramAccumulator(bins=8)
-    whole.update(by_hand(grid), object_masks())
-    patches.update(grid, object_masks())
-    assert whole.state() == patches.state()
 
 
 # --- priors ---------------------------------------------------------------------------

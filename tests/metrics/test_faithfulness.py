@@ -17,7 +17,7 @@ from torch import Tensor
 from vit_models import BY_NAME, images, shared_model
 
 from captum_mda import LeGrad, metrics, patch_feature_mask, RawAttention
-from captum_mda.metrics.ranked_maps import rank_correlation
+from captum_mda.metrics._ranked_maps import rank_correlation
 
 Metric = Callable[..., Tensor]
 METRICS: list[Metric] = [

@@ -15,7 +15,7 @@ from torch import Tensor
 from captum_mda import metrics
 from captum_mda.curves import Mode
 from captum_mda.metrics import ResponseCurve
-from captum_mda.metrics.questions import Convention
+from captum_mda.metrics._arguments import Convention
 
 MODES: tuple[Mode, ...] = ("insertion", "deletion")
 CONVENTIONS: tuple[Convention, ...] = ("mas", "rise")

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings, strategies as st
 from torch import Tensor
 
-from captum_mda.metrics.segmentation import pointing_game
+from captum_mda.metrics.localization import pointing_game
 
 
 @st.composite

@@ -16,14 +16,14 @@ from sklearn.metrics import (
 )
 from torch import Tensor
 
-from captum_mda.metrics.segmentation import (
-    Convention,
+from captum_mda.metrics.localization._thresholds import ORACLE_THRESHOLDS, Threshold
+from captum_mda.metrics.localization.segmentation import (
+    MaskConvention,
     segmentation_scores,
     SegmentationScores,
 )
-from captum_mda.metrics.thresholds import ORACLE_THRESHOLDS, Threshold
 
-CONVENTIONS: tuple[Convention, ...] = ("exact", "mda")
+CONVENTIONS: tuple[MaskConvention, ...] = ("exact", "mda")
 THRESHOLDS: tuple[float | Threshold, ...] = ("mean", "oracle", 0.25)
 SCORES = ("iou", "average_precision", "f1", "pixel_accuracy")
 COUNTS = ("intersection", "union", "correct", "pixels")
@@ -235,7 +235,9 @@ def test_mda_scores_are_the_tables_quirks(
 @settings(deadline=None, max_examples=60)
 @given(cases(), st.sampled_from(THRESHOLDS), st.sampled_from(CONVENTIONS))
 def test_scores_lie_between_0_and_1_and_counts_add_up(
-    case: tuple[Tensor, Tensor], threshold: float | Threshold, convention: Convention
+    case: tuple[Tensor, Tensor],
+    threshold: float | Threshold,
+    convention: MaskConvention,
 ) -> None:
     scores = segmentation_scores(*case, threshold, convention)
     for name in SCORES:
@@ -273,7 +275,7 @@ def test_average_precision_depends_on_the_order_only(
     cases(), st.integers(1, 40), st.integers(-1000, 1000), st.sampled_from(CONVENTIONS)
 )
 def test_with_the_mean_as_threshold_scale_and_shift_do_not_matter(
-    case: tuple[Tensor, Tensor], eighths: int, shift: int, convention: Convention
+    case: tuple[Tensor, Tensor], eighths: int, shift: int, convention: MaskConvention
 ) -> None:
     maps, masks = case
     moved = segmentation_scores(
@@ -285,7 +287,7 @@ def test_with_the_mean_as_threshold_scale_and_shift_do_not_matter(
 @pytest.mark.parametrize("convention", CONVENTIONS)
 @pytest.mark.parametrize("threshold", THRESHOLDS)
 def test_a_batch_is_its_single_examples(
-    threshold: float | Threshold, convention: Convention
+    threshold: float | Threshold, convention: MaskConvention
 ) -> None:
     generator = torch.Generator().manual_seed(0)
     maps = torch.randint(0, 9, (6, 7, 5), generator=generator).double()

@@ -9,15 +9,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from captum_mda.metrics.segmentation import (
-    Convention,
-    pointing_game,
+from captum_mda.metrics import pointing_game
+from captum_mda.metrics.localization._thresholds import Threshold
+from captum_mda.metrics.localization.segmentation import (
+    MaskConvention,
     segmentation_scores,
     SegmentationScores,
 )
-from captum_mda.metrics.thresholds import Threshold
 
-CONVENTIONS: tuple[Convention, ...] = ("exact", "mda")
+CONVENTIONS: tuple[MaskConvention, ...] = ("exact", "mda")
 THRESHOLDS: tuple[float | Threshold, ...] = ("mean", "oracle", 0.25)
 SCORES = ("iou", "average_precision", "f1", "pixel_accuracy")
 COUNTS = ("intersection", "union", "correct", "pixels")
@@ -98,7 +98,7 @@ def test_a_degenerate_example_is_an_error_or_nan(
     name: str,
     word: str,
     threshold: float | Threshold,
-    convention: Convention,
+    convention: MaskConvention,
 ) -> None:
     maps, masks = torch.cat([MAP, maps]), torch.cat([MASK, masks])
     message = rf'^{name}: {word} in example 1; .*; drop such .*on_degenerate="nan"$'

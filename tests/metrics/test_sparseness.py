@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings, strategies as st
 from torch import Tensor
 
-from captum_mda.metrics.degenerate import report_degenerate
+from captum_mda.metrics._degenerate import report_degenerate
 from captum_mda.metrics.sparseness import sparseness
 
 weights = st.lists(

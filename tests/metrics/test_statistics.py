@@ -39,7 +39,9 @@ WHAT = "95 % bootstrap interval of the mean, not corrected; Holm-corrected Wilco
 
 
 def interval(mean: float, low: float, high: float, n: int = 24) -> MeanInterval:
-    return MeanInterval(mean, low, high, n, 0, 0.95, "BCa")
+    return MeanInterval(
+        mean=mean, low=low, high=high, n=n, n_missing=0, confidence=0.95, method="BCa"
+    )
 
 
 def comparison(**changes: Any) -> Comparison:

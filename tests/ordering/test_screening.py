@@ -116,8 +116,8 @@ def few(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("few")
 def test_rows_within_the_margin_are_evaluated_until_the_best_is_certain() -> None:
     # 0 and 1 are evaluated first and err by 0.5 and 0: squares about the mean of 0.125,
-    # so the margin is 3 sqrt(2 * 0.125 / 1) = 1.5. The best, row 0, is at 8.5, and row 2
-    # may be at 7.5 - 0.5 + 1.5, as good.
+    # so the margin is 3 sqrt(2 * 0.125 / 1) = 1.5. The best, row 0, is at 8.5, and row
+    # 2 may be at 7.5 - 0.5 + 1.5, as good.
     oracle = Oracle([8.5, 8.0, 9.0, 5.0, 4.0], [9.0, 8.0, 7.5, 5.0, 3.0])
     best, screened, queries = decide(oracle, on := Screening("bf16"))
     # It is better, by an error of -1.5, with which the margin grows to 4.4, and row 3

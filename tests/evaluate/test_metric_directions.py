@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from captum_mda import demo, metrics, patch_feature_mask
+from captum_mda.evaluate._runners import Evaluation, Found, run_tokens, RUNNERS
 from captum_mda.metrics import Metric, METRICS
-from captum_mda.metrics.runs import Evaluation, Found, run_tokens, RUNNERS
 
 PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
 FIELDS = {
@@ -126,7 +126,13 @@ def of_pixels(name: str) -> Found:
     true = 4 * WEIGHTS.expand(2, 1, 4, 4)
     maps = {"true": true, "reversed": true.amax() + true.amin() - true}
     model = distracted if name == "monotonicity" else logits
-    evaluation = Evaluation(model, images, maps, 0, masks=true[:, 0] > true.mean())
+    evaluation = Evaluation(
+        forward_func=model,
+        inputs=images,
+        maps=maps,
+        target=0,
+        masks=true[:, 0] > true.mean(),
+    )
     return METRICS[name].run(evaluation, [name])
 
 
@@ -138,7 +144,13 @@ def of_tokens() -> Found:
     noise = torch.rand(images[:, :1].shape, generator=torch.Generator().manual_seed(0))
     on_object = masks.view(6, 1, *images.shape[2:]).double() + noise / 100
     maps = {"true": on_object, "reversed": 2 - on_object}
-    evaluation = Evaluation(model, images, maps, labels, feature_mask=model_mask)
+    evaluation = Evaluation(
+        forward_func=model,
+        inputs=images,
+        maps=maps,
+        target=labels,
+        feature_mask=model_mask,
+    )
     names = [each.name for each in METRICS.values() if each.run is run_tokens]
     return run_tokens(evaluation, names)
 

@@ -1,14 +1,14 @@
-"""How the metrics of the table are computed, for several maps of the same inputs.
+"""Runners of the metrics in the table, for several maps of the same inputs.
 
-A runner computes metrics that share their forwards. It is given which of its metrics
-are wanted, and runs nothing for the others.
+A runner computes metrics that share forwards. It gets the names of the wanted metrics
+and skips the forwards that only others need.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import cast, TypeAlias
 
@@ -16,16 +16,17 @@ import torch
 from torch import Tensor
 
 from captum_mda._captum import BaselineType, TargetType
-from captum_mda.metrics.degenerate import OK
+from captum_mda.metrics._arguments import Convention, Direction, Maps, MetricArguments
+from captum_mda.metrics._degenerate import OK, OnDegenerate
+from captum_mda.metrics._sweep import sweep
 from captum_mda.metrics.faithfulness import completeness_error
-from captum_mda.metrics.masked_accuracy import First, masked_hits
-from captum_mda.metrics.masked_maps import maps_and_masks, require_values
-from captum_mda.metrics.questions import Convention, Direction, Maps, Question
-from captum_mda.metrics.response_curves import ResponseCurve, sweep
-from captum_mda.metrics.segmentation import pointing_game, segmentation_scores
+from captum_mda.metrics.localization import pointing_game, segmentation_scores
+from captum_mda.metrics.localization._masked_maps import maps_and_masks, require_values
+from captum_mda.metrics.perturbation_accuracy import First, masked_hits
+from captum_mda.metrics.response_curves import ResponseCurve
 from captum_mda.metrics.sparseness import sparseness
-from captum_mda.metrics.token_deletion import token_deletion
-from captum_mda.perturbation import Features, format_baselines, Score, Target
+from captum_mda.metrics.tokens.deletion import token_deletion
+from captum_mda.perturbation import format_baselines, Score, Target
 from captum_mda.perturbation.maps import AnyMaps, as_tensors, over_inputs
 from captum_mda.vit import find_adapter, ViTAdapter
 
@@ -48,45 +49,16 @@ Found: TypeAlias = dict[str, dict[str, Scored]]
 """Scores by the name of the metric, and then by that of the map."""
 
 
-@dataclass(frozen=True, eq=False)
-class Evaluation:
-    """Maps, and all arguments that metrics share, see `evaluate`."""
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Evaluation(MetricArguments):
+    """Maps, and all arguments that metrics share, see `captum_mda.metrics.evaluate`."""
 
-    forward_func: Callable[..., Tensor]
-    inputs: Maps
     maps: Mapping[str, AnyMaps]
-    target: Target = None
+    n_steps: int = 224
+    on_degenerate: OnDegenerate = "nan"
     insertion_baselines: BaselineType = None
     deletion_baselines: BaselineType = None
-    feature_mask: Maps | None = None
-    additional_forward_args: object = None
     masks: Tensor | None = None
-    n_steps: int = 224
-    max_examples_per_batch: int | None = None
-    show_progress: bool = False
-    convention: Convention = "mas"
-    score: Score = "softmax"
-
-    def question(self, convention: Convention) -> Question:
-        """Collect what sweeps take."""
-        return Question(
-            self.forward_func,
-            self.inputs,
-            self.feature_mask,
-            self.additional_forward_args,
-            self.target,
-            self.n_steps,
-            self.max_examples_per_batch,
-            self.show_progress,
-            convention,
-            self.score,
-            on_degenerate="nan",
-        )
-
-    @cached_property
-    def features(self) -> Features:
-        """The features that sweeps move."""
-        return self.question(self.convention).features()
 
     @cached_property
     def given(self) -> dict[str, tuple[Tensor, ...]]:
@@ -113,15 +85,14 @@ class Evaluation:
 
     def check(self) -> None:
         """Check all arguments that can be checked before the first forward."""
-        question = self.question(self.convention)
-        question.require_options()
+        self.require_options()
         for name in ("insertion_baselines", "deletion_baselines"):
-            format_baselines(question.tensors, getattr(self, name), name)
-        _ = question.response, self.laid
+            format_baselines(self.tensors, getattr(self, name), name)
+        _ = self.response, self.laid  # checked when they are made
         if self.masks is not None:
             require_values("masks", self.masks)
-            images = question.tensors[0]
-            if len(question.tensors) > 1 or images.dim() != 4:
+            images = self.tensors[0]
+            if len(self.tensors) > 1 or images.dim() != 4:
                 raise ValueError(
                     "masks: they mark objects in images; leave them out for inputs "
                     f"that are not one tensor (B, C, H, W), here {self._shapes}"
@@ -181,42 +152,45 @@ _READINGS: dict[str, tuple[tuple[str, ...], Callable[..., Tensor]]] = {
         lambda least, most: least.raw_area - most.raw_area,
     ),
 }
-"""By the metric, the curves it is read off, and how."""
+"""Metric -> the names of the curves it is computed from, and how."""
 
 
 def run_curves(evaluation: Evaluation, names: Collection[str]) -> Found:
-    """Read metrics off response curves; all maps share the forwards of a convention."""
-    needed = dict.fromkeys(kind for name in names for kind in _READINGS[name][0])
+    """Compute metrics of response curves; all maps share forwards by convention."""
     jobs: dict[Convention, list[str]] = {}
-    for kind in needed:
-        signed = kind in (MOST_FIRST, LEAST_FIRST)
-        jobs.setdefault("rise" if signed else evaluation.convention, []).append(kind)
+    for curve in dict.fromkeys(curve for name in names for curve in _READINGS[name][0]):
+        signed = curve in (MOST_FIRST, LEAST_FIRST)
+        jobs.setdefault("rise" if signed else evaluation.convention, []).append(curve)
     curves: dict[str, dict[str, ResponseCurve]] = {name: {} for name in evaluation.laid}
-    for convention, kinds in jobs.items():
-        directions = [_direction(evaluation, kind) for kind in kinds]
-        found = sweep(evaluation.question(convention), evaluation.laid, directions)
+    for convention, wanted in jobs.items():
+        directions = [_direction(evaluation, curve) for curve in wanted]
+        arguments = replace(evaluation, convention=convention)
+        found = sweep(arguments, evaluation.laid, directions)
         for of_map, swept in zip(curves.values(), found, strict=True):
-            of_map.update(zip(kinds, swept, strict=True))
+            of_map.update(zip(wanted, swept, strict=True))
     results: Found = {}
     for name in names:
-        kinds_of, read = _READINGS[name]
+        needed, read = _READINGS[name]
         results[name] = {}
         for method, of_map in curves.items():
-            used = [of_map[kind] for kind in kinds_of]
+            used = [of_map[curve] for curve in needed]
             results[name][method] = _read_off(read(*used), used)
     return results
 
 
-def _direction(evaluation: Evaluation, kind: str) -> Direction:
-    if kind == INSERTION:
-        baselines = evaluation.insertion_baselines
-        return Direction("insertion", baselines, "insertion_baselines")
-    baselines, least_first = evaluation.deletion_baselines, kind == LEAST_FIRST
-    return Direction("deletion", baselines, "deletion_baselines", least_first)
+def _direction(evaluation: Evaluation, curve: str) -> Direction:
+    inserts = curve == INSERTION
+    argument = "insertion_baselines" if inserts else "deletion_baselines"
+    return Direction(
+        mode="insertion" if inserts else "deletion",
+        baselines=getattr(evaluation, argument),
+        argument=argument,
+        least_first=curve == LEAST_FIRST,
+    )
 
 
 def _read_off(values: Tensor, curves: Sequence[ResponseCurve]) -> Scored:
-    """Say of each NaN why it is one."""
+    """Add to each NaN the reason for it."""
     status = []
     for example, missing in enumerate(values.isnan().tolist()):
         reasons = [curve.status[example] for curve in curves]
@@ -225,7 +199,7 @@ def _read_off(values: Tensor, curves: Sequence[ResponseCurve]) -> Scored:
     return Scored(values, tuple(status))
 
 
-# --- whether the class survives ---------------------------------------------
+# --- whether the target stays the first class --------------------------------
 
 
 def run_hits(evaluation: Evaluation, names: Collection[str]) -> Found:
@@ -366,7 +340,7 @@ def run_pointing(evaluation: Evaluation, names: Collection[str]) -> Found:
 
 
 def _masks(evaluation: Evaluation) -> Tensor:
-    assert evaluation.masks is not None  # `evaluate` has seen to it
+    assert evaluation.masks is not None  # checked by `evaluate`
     return evaluation.masks
 
 
@@ -387,4 +361,4 @@ RUNNERS: tuple[Runner, ...] = (
     run_hits,
     run_curves,
 )
-"""All of them, cheap ones first: what they refuse is then told early."""
+"""All of the package, cheap ones first, so that their errors come early."""

@@ -1,13 +1,18 @@
-"""What the metrics without a model take: maps, and masks of the object in an image."""
+"""Checks of maps, and of masks that mark an object in an image."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from captum_mda._checks import require_examples, require_tensor
-from captum_mda.metrics.degenerate import OK
+from captum_mda.metrics._degenerate import OK
 from captum_mda.perturbation.maps import AnyMaps, as_tensors, over_cells
+
+NO_MAP = "it tells no pixel from another; drop such examples"
+"""The remedy for a map that is the same everywhere."""
 
 
 def require_values(name: str, value: object) -> None:
@@ -28,15 +33,15 @@ def maps_and_masks(attributions: AnyMaps, masks: Tensor) -> tuple[Tensor, Tensor
         *tuple[Tensor, Tensor]*: maps, float64 (B, H, W), and masks, bool (B, H, W), on
         the attributions' device.
     """
-    maps = as_maps(attributions)
+    maps = _as_maps(attributions)
     require_values("masks", masks)
     if masks.dim() in (3, 4):
         painted = over_cells(maps, masks.shape[-2:])
         maps = maps if painted is None else painted
-    return maps, as_masks(masks, maps)
+    return maps, _as_masks(masks, maps)
 
 
-def as_maps(attributions: AnyMaps) -> Tensor:
+def _as_maps(attributions: AnyMaps) -> Tensor:
     """Check attributions of images and sum their channels.
 
     Args:
@@ -61,7 +66,7 @@ def as_maps(attributions: AnyMaps) -> Tensor:
     return maps.sum(dim=1) if maps.dim() == 4 else maps
 
 
-def as_masks(masks: Tensor, maps: Tensor) -> Tensor:
+def _as_masks(masks: Tensor, maps: Tensor) -> Tensor:
     """Check masks against the maps they belong to.
 
     Args:
@@ -71,7 +76,6 @@ def as_masks(masks: Tensor, maps: Tensor) -> Tensor:
     Returns:
         *Tensor*: bool (B, H, W), on the maps' device.
     """
-    require_values("masks", masks)
     if masks.is_floating_point():
         raise TypeError(
             f"masks: got dtype {masks.dtype}, takes booleans, or integers 0 and 1; "
@@ -104,19 +108,14 @@ def mask_status(masks: Tensor) -> list[str]:
     return [words.get(each, OK) for each in zip(full, some, strict=True)]
 
 
-def distance_to_object(maps: Tensor, masks: Tensor) -> Tensor:
-    """Measure how far each map's largest value lies from its mask, in pixels.
+def joined_status(of_maps: Sequence[str], of_masks: Sequence[str]) -> tuple[str, ...]:
+    """Join the status of each example's map, where it is not "ok", with its mask's."""
+    return tuple(
+        of_mask if of_map == OK else of_map
+        for of_map, of_mask in zip(of_maps, of_masks, strict=True)
+    )
 
-    Args:
-        maps (Tensor): (B, H, W); of several largest values the first counts.
-        masks (Tensor): bool (B, H, W).
 
-    Returns:
-        *Tensor*: float64 (B,), Euclidean; infinite where a mask is empty.
-    """
-    height, width = maps.shape[1:]
-    peak = maps.flatten(1).argmax(dim=1)[:, None, None]
-    rows = torch.arange(height, device=maps.device)[:, None] - peak // width
-    columns = torch.arange(width, device=maps.device) - peak % width
-    distance = (rows**2 + columns**2).double().sqrt()  # (B, H, W)
-    return distance.masked_fill(~masks, torch.inf).amin(dim=(1, 2))
+def not_scored(status: Sequence[str]) -> Tensor:
+    """Tell which examples are degenerate: bool (B,)."""
+    return torch.tensor([word != OK for word in status])

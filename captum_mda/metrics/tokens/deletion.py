@@ -1,4 +1,4 @@
-"""MIF and LIF deletion: does the class survive when tokens are taken away?"""
+"""MIF and LIF deletion: whether a class stays first while tokens are taken away."""
 
 from __future__ import annotations
 
@@ -20,38 +20,41 @@ from captum_mda._checks import (
     require_flag,
     require_positive_integer_or_none,
 )
+from captum_mda._docstrings import documented
 from captum_mda._results import BatchResult
 from captum_mda._summaries import Columns, examples
-from captum_mda.metrics.degenerate import (
+from captum_mda.metrics._degenerate import (
     OK,
     OnDegenerate,
     report_unpredicted,
     require_ranking,
 )
-from captum_mda.metrics.masked_accuracy import (
+from captum_mda.metrics.perturbation_accuracy import (
     counts_of,
     First,
     FRACTIONS,
+    masked_hits,
     read_fractions,
 )
-from captum_mda.metrics.token_runs import (
+from captum_mda.metrics.tokens._runs import (
     drop_tokens,
     FIRST,
     mask_patches,
-    TokenQuestion,
+    patch_scores,
+    PatchRemoval,
+    read_images,
 )
-from captum_mda.perturbation import format_baselines, validate_inputs
-from captum_mda.perturbation.inputs import require_images
-from captum_mda.perturbation.maps import AnyMaps, as_tensors
+from captum_mda.perturbation import format_baselines
+from captum_mda.perturbation.maps import AnyMaps
 from captum_mda.perturbation.targets import require_classes, target_indices
 from captum_mda.vit import CannotDropError, find_adapter, ViTAdapter
 
 Removal = Literal["auto", "tokens", "mask"]
 
 
-@dataclass(frozen=True, eq=False, repr=False)
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class TokenDeletion(BatchResult):
-    """What a model says with growing shares of its patches taken away.
+    """The outputs of a model with growing shares of its patches taken away.
 
     Args:
         fractions (Tensor): float64 (K,), the shares that are taken away.
@@ -98,6 +101,7 @@ class TokenDeletion(BatchResult):
 
 
 @log_usage(part_of_slo=True)
+@documented(masked_hits)
 def token_deletion(
     model: nn.Module | ViTAdapter,
     inputs: Tensor,
@@ -123,21 +127,23 @@ def token_deletion(
         model (nn.Module or ViTAdapter): A Vision Transformer that
             `captum_mda.vit.resolve` knows, or an adapter.
         inputs (Tensor): (B, C, H, W).
-        attributions (Tensor): (B, C or 1, H, W), or the patch grid (B, 1, h, w).
-        baselines (Tensor, number, tuple of those, optional): What masked patches are
-            set to, where tokens cannot be dropped. None: 0. Default: None
-        additional_forward_args (any, optional): Default: None
+        attributions (Tensor): (B, C or 1, H, W), (B, H, W), the patch grid (B, 1, h,
+            w), or one number for each patch, (B, P).
+        baselines (Tensor, number, tuple of those, optional): Replace masked patches,
+            where tokens cannot be dropped. None: 0. Default: None
+        additional_forward_args (any, optional): Passed to the model behind the inputs.
+            Default: None
         target (int, tuple, Tensor, list, optional): The class. Default: None
-        max_examples_per_batch (int, optional): Default: None
-        show_progress (bool, optional): Default: False
+        max_examples_per_batch: ...
+        show_progress: ...
         first (str, optional): Which patches go first: the "most" important features
             (MIF) or the "least" (LIF). Default: "most"
         fractions (sequence of float, optional): Ascending, in [0, 1); of P patches the
             first int(fraction * P) go. Default: 0.1, 0.2, ..., 0.9
         removal (str, optional): "tokens" drops them, "mask" sets pixels to the
-            baselines, "auto" masks only where attention has positions of its own, as
-            in BEiT, that dropped tokens leave without a partner. Default: "auto"
-        on_degenerate (str, optional): See `response_curve`. Default: "raise"
+            baselines, "auto" masks only where attention has positions of its own, as in
+            BEiT, that dropped tokens leave without a partner. Default: "auto"
+        on_degenerate: ...
 
     Returns:
         *TokenDeletion*: hits and probabilities of every example.
@@ -161,56 +167,81 @@ def token_deletion(
     require_choice("first", first, get_args(First))
     require_choice("removal", removal, get_args(Removal))
     require_choice("on_degenerate", on_degenerate, get_args(OnDegenerate))
-    max_examples_per_batch = require_positive_integer_or_none(
-        "max_examples_per_batch", max_examples_per_batch
-    )
-    show_progress = require_flag("show_progress", show_progress)
+    require_positive_integer_or_none("max_examples_per_batch", max_examples_per_batch)
+    require_flag("show_progress", show_progress)
     require_classes(target)
     shares = read_fractions(fractions)
-    images = _images(inputs)
-    kind = format_baselines((images,), baselines)
+    images = read_images(inputs)
+    absent = format_baselines((images,), baselines)
     target_indices(target, len(images))
+    adapter = _row_by_row(model)
+    scores = patch_scores(attributions, images, adapter)
+    status = require_ranking("attributions", scores, on_degenerate)
+    patches = PatchRemoval(
+        adapter=adapter,
+        images=images,
+        order=scores.argsort(dim=1, stable=True, descending=first == "most"),
+        counts=counts_of(shares, scores.shape[1]),
+        arguments=tuple(format_additional_forward_args(additional_forward_args) or ()),
+        target=target,
+        max_rows=max_examples_per_batch,
+        show_progress=show_progress,
+    )
+    values, used = _take_away(patches, removal, absent)
+    return _result(shares, values, used, status, target)
+
+
+def _row_by_row(model: nn.Module | ViTAdapter) -> ViTAdapter:
+    """Find the adapter of a model that numbers its patches row by row."""
     adapter = find_adapter(model)
     if adapter.patch_order != "rows":
         raise ValueError(
             f"model: {type(model).__name__} reads patches column by column, takes a "
             "model that reads them row by row; use captum_mda.metrics.deletion"
         )
-    height, width = adapter.patch_grid(images)
-    scores = _patch_scores(attributions, images, adapter)
-    status = require_ranking("attributions", scores, on_degenerate)
-    order = scores.argsort(dim=1, stable=True, descending=first == "most")
-    counts = counts_of(shares, height * width)
-    arguments = format_additional_forward_args(additional_forward_args) or ()
-    question = TokenQuestion(
-        adapter, images, tuple(arguments), target, max_examples_per_batch, show_progress
-    )
-    used = "mask"
+    return adapter
+
+
+def _take_away(
+    patches: PatchRemoval, removal: Removal, baselines: tuple[Tensor, ...]
+) -> tuple[Tensor, str]:
+    """Drop tokens, or mask patches where that is wanted or dropping is impossible."""
     if removal != "mask":
         try:
-            values, used = drop_tokens(question, order, counts), "tokens"
+            return drop_tokens(patches), "tokens"
         except CannotDropError as error:
             if removal == "tokens":
                 raise ValueError(f"{error}; take removal='mask'") from error
-    if used == "mask":
-        values = mask_patches(question, order, counts, kind)
+    return mask_patches(patches, baselines), "mask"
+
+
+def _result(
+    shares: Tensor,
+    values: Tensor,
+    used: str,
+    status: tuple[str, ...],
+    target: TargetType,
+) -> TokenDeletion:
+    """Separate hits from probabilities in values, (B, K + 1), and report targets."""
     hits = (values >= FIRST).double()
     probabilities = values - FIRST * hits
     skipped = torch.tensor([each != OK for each in status])[:, None]
     predicted = hits[:, 0] == 1
-    status = report_unpredicted(status, predicted, target_indices(target, len(images)))
     return TokenDeletion(
-        shares,
-        probabilities[:, 1:].masked_fill(skipped, torch.nan),
-        hits[:, 1:].masked_fill(skipped, torch.nan),
-        probabilities[:, 0],
-        used,
-        status,
-        predicted,
+        fractions=shares,
+        probabilities=probabilities[:, 1:].masked_fill(skipped, torch.nan),
+        hits=hits[:, 1:].masked_fill(skipped, torch.nan),
+        full_probability=probabilities[:, 0],
+        removal=used,
+        status=report_unpredicted(
+            status, predicted, target_indices(target, len(values))
+        ),
+        target_predicted=predicted,
     )
 
 
 @log_usage(part_of_slo=True)
+@documented(token_deletion)
 def mif_deletion(
     model: nn.Module | ViTAdapter,
     inputs: Tensor,
@@ -230,16 +261,16 @@ def mif_deletion(
     still says the target. LibraGrad's tables state 1 less this as "MIF accuracy".
 
     Args:
-        model (nn.Module or ViTAdapter): As all arguments, see `token_deletion`.
-        inputs (Tensor): (B, C, H, W).
-        attributions (Tensor): (B, C or 1, H, W), or the patch grid.
-        baselines (Tensor, number, tuple of those, optional): Default: None
-        additional_forward_args (any, optional): Default: None
-        target (int, tuple, Tensor, list, optional): Default: None
-        max_examples_per_batch (int, optional): Default: None
-        show_progress (bool, optional): Default: False
-        removal (str, optional): Default: "auto"
-        on_degenerate (str, optional): Default: "raise"
+        model: ...
+        inputs: ...
+        attributions: ...
+        baselines: ...
+        additional_forward_args: ...
+        target: ...
+        max_examples_per_batch: ...
+        show_progress: ...
+        removal: ...
+        on_degenerate: ...
 
     Returns:
         *Tensor*: float64 (B,) in [0, 1], a multiple of 1/9. Of a target that the model
@@ -275,6 +306,7 @@ def mif_deletion(
 
 
 @log_usage(part_of_slo=True)
+@documented(token_deletion)
 def lif_deletion(
     model: nn.Module | ViTAdapter,
     inputs: Tensor,
@@ -294,16 +326,16 @@ def lif_deletion(
     class standing.
 
     Args:
-        model (nn.Module or ViTAdapter): As all arguments, see `token_deletion`.
-        inputs (Tensor): (B, C, H, W).
-        attributions (Tensor): (B, C or 1, H, W), or the patch grid.
-        baselines (Tensor, number, tuple of those, optional): Default: None
-        additional_forward_args (any, optional): Default: None
-        target (int, tuple, Tensor, list, optional): Default: None
-        max_examples_per_batch (int, optional): Default: None
-        show_progress (bool, optional): Default: False
-        removal (str, optional): Default: "auto"
-        on_degenerate (str, optional): Default: "raise"
+        model: ...
+        inputs: ...
+        attributions: ...
+        baselines: ...
+        additional_forward_args: ...
+        target: ...
+        max_examples_per_batch: ...
+        show_progress: ...
+        removal: ...
+        on_degenerate: ...
 
     Returns:
         *Tensor*: float64 (B,) in [0, 1], a multiple of 1/9. Of a target that the model
@@ -337,38 +369,3 @@ def lif_deletion(
         removal=removal,
         on_degenerate=on_degenerate,
     ).accuracy
-
-
-def _images(inputs: Tensor) -> Tensor:
-    """Check the images, alone or in a tuple of one, as Captum passes them."""
-    images, *others = validate_inputs(inputs)
-    if others:
-        raise ValueError(
-            f"inputs: got {1 + len(others)} tensors, takes one of images (B, C, H, W)"
-        )
-    require_images(images)
-    return images
-
-
-def _patch_scores(attributions: AnyMaps, images: Tensor, adapter: ViTAdapter) -> Tensor:
-    """Average a map over patches: float64 (B, P)."""
-    given, *others = as_tensors("attributions", attributions)
-    grid = adapter.patch_grid(images)
-    size, n = tuple(images.shape[-2:]), len(images)
-    values = given
-    if given.shape == (n, grid[0] * grid[1]):  # one number for each patch
-        values = given.reshape(n, 1, *grid)
-    elif given.dim() == 3:
-        values = given[:, None]
-    fits = values.dim() == 4 and len(values) == n and not others
-    if not fits or tuple(values.shape[-2:]) not in (size, grid):
-        got = f"{1 + len(others)} tensors" if others else f"shape {tuple(given.shape)}"
-        raise ValueError(
-            f"attributions: got {got}, takes a map of each of {n} images, {size} "
-            f"pixels or {grid} patches: (B, 1, H, W), (B, H, W), or one number for "
-            f"each patch, {(n, grid[0] * grid[1])}"
-        )
-    values = values.double().sum(dim=1, keepdim=True)
-    if values.shape[-2:] != grid:
-        values = adapter.patch_means(values, images)
-    return values.flatten(1)

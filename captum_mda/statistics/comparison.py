@@ -1,44 +1,41 @@
-"""Whether methods differ on the same examples.
+"""Paired comparisons of methods on the same examples.
 
-Two things are told of each pair of methods, and they can disagree. The interval is a
-BCa bootstrap of the mean difference, one comparison at a time: it is not corrected for
-their number, and too narrow for few examples (four differences of one sign never give
-an interval with 0 in it, at any level). The p-value is that of Wilcoxon's signed-rank
-test, corrected by Holm for the number of comparisons. Verdicts follow the test, and say
-so where the interval points elsewhere.
+Each pair of methods has an interval and a p-value, and they can disagree. The interval
+is a BCa bootstrap of the mean difference, one comparison at a time: it is not corrected
+for their number, and too narrow for few examples (four differences of one sign never
+give an interval with 0 in it, at any level). The p-value is that of Wilcoxon's
+signed-rank test, corrected by Holm for the number of comparisons. Verdicts follow the
+test, and say so where the interval points elsewhere.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Literal, TypeAlias
+from typing import Literal, TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from captum_mda._checks import require_flag
-from captum_mda.metrics.exact_means import example_values, Values
-from captum_mda.metrics.intervals import (
+from captum_mda.statistics._scores import paired_values, Scores
+from captum_mda.statistics.intervals import (
     mean_interval,
     MeanInterval,
     require_settings,
 )
-from captum_mda.metrics.scores import PerturbationScores
-from captum_mda.metrics.segmentation import SegmentationScores
-from captum_mda.metrics.signed_ranks import (
+from captum_mda.statistics.signed_ranks import (
     holm,
     rank_biserial,
     signed_rank_p_value,
     smallest_p_value_of,
 )
-from captum_mda.metrics.table import DOWN, Metric, metric_named, METRICS, UP
 
-Scores: TypeAlias = Values | PerturbationScores | SegmentationScores
-"""The scores of one method's examples, or a result that holds them."""
+if TYPE_CHECKING:
+    from captum_mda.evaluate.metrics import Metric
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Comparison:
     """A method against the reference, paired over examples, see `compare`.
 
@@ -96,6 +93,14 @@ class Comparison:
         return leaves_out_0 == self.distinguishable
 
     @property
+    def short_verdict(self) -> str:
+        """The outcome, which follows the test, and whether the interval agrees."""
+        if self.interval_agrees or self.outcome == "mixed":
+            return self.outcome
+        leaves = "includes" if self.distinguishable else "leaves out"
+        return f"{self.outcome} by the test; the interval {leaves} 0"
+
+    @property
     def verdict(self) -> str:
         """The verdict in a sentence: what differs, by how much, and how that is known.
 
@@ -131,7 +136,7 @@ class Comparison:
     def _record(self) -> str:
         """Say what the interval is, and what the test found."""
         return (
-            f"({_percent(self.difference.confidence)} bootstrap interval of the mean, "
+            f"({percent(self.difference.confidence)} bootstrap interval of the mean, "
             f"not corrected; Holm-corrected Wilcoxon p = {self.adjusted_p_value:.2g}, "
             f"n = {self.n}, effect {self.effect_size:.2f})"
         )
@@ -232,9 +237,9 @@ def compare(
         significant, with 1 comparison of 4 examples
     """
     require_settings(confidence, n_resamples, seed)
-    found = None if metric is None else metric_named("metric", metric)
+    found = None if metric is None else _metric_of(metric)
     higher_is_better = _direction(found, higher_is_better)
-    values = _paired_values(scores, found)
+    values = paired_values(scores, found)
     chosen = _chosen_reference(values, higher_is_better, reference)
     differences = {
         name: array - values[chosen] for name, array in values.items() if name != chosen
@@ -261,100 +266,12 @@ def compare(
     ]
 
 
-def comparison_table(
-    scores: Mapping[str, Scores],
-    higher_is_better: bool | None = None,
-    reference: str | None = None,
-    confidence: float = 0.95,
-    n_resamples: int = 9999,
-    seed: int = 0,
-    *,
-    metric: str | Metric | None = None,
-) -> str:
-    """Write the means of all methods and their comparisons as a Markdown table.
+def _metric_of(metric: str | Metric) -> Metric:
+    # Imported at the call: the table of metrics is in a room above this one.
+    from captum_mda.evaluate.metrics import find_metric
 
-    Args:
-        scores (Mapping[str, Tensor, array, sequence or result]): As all arguments, see
-            `compare`.
-        higher_is_better (bool, optional): Default: None
-        reference (str, optional): Default: None
-        confidence (float, optional): Default: 0.95
-        n_resamples (int, optional): Default: 9999
-        seed (int, optional): Default: 0
-        metric (str or Metric, optional): Default: None
-
-    Returns:
-        *str*: A row for each method, in order: its mean, the difference to the
-        reference, both with bootstrap intervals that are not corrected, Wilcoxon's
-        p-value after Holm's correction, the effect size, the number of pairs and the
-        outcome in a word, which follows the test; where the interval points elsewhere,
-        that is said. An arrow shows which means are better.
-
-    Raises:
-        TypeError, ValueError: As `compare`.
-
-    Example::
-
-        >>> from captum_mda.metrics.statistics import comparison_table
-        >>> scores = {"ours": [0.5, 0.7, 0.9], "theirs": [0.4, 0.8, 0.6]}
-        >>> print(comparison_table(scores, metric="insertion"))
-        | method | Ins ↑, mean [95 % bootstrap] | difference [95 % bootstrap, not
-        corrected] | Wilcoxon p, Holm-corrected | effect | n | verdict |
-        | --- | --- | --- | --- | --- | --- | --- |
-        | ours | 0.700 [0.567, 0.900] |  |  |  | 3 | reference |
-        | theirs | 0.600 [0.467, 0.800] | -0.100 [-0.300, 0.100] | 0.75 | -0.33 | 3 |
-        not distinguishable |
-    """
-    comparisons = {
-        comparison.method: comparison
-        for comparison in compare(
-            scores,
-            higher_is_better,
-            reference,
-            confidence,
-            n_resamples,
-            seed,
-            metric=metric,
-        )
-    }
-    known = next(iter(comparisons.values()))
-    rows = [_header(known), ["---"] * 7]
-    for name, values in _paired_values(scores, known.metric).items():
-        mean = mean_interval(values, confidence, n_resamples, seed)
-        cells = ["", "", "", str(mean.n), "reference"]
-        if name in comparisons:
-            cells = _cells(comparisons[name])
-        rows.append([name.replace("|", r"\|"), str(mean), *cells])
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
-
-
-def _header(comparison: Comparison) -> list[str]:
-    level = f"{_percent(comparison.difference.confidence)} bootstrap"
-    arrow = UP if comparison.higher_is_better else DOWN
-    metric = comparison.metric
-    return [
-        "method",
-        f"{arrow if metric is None else metric.head}, mean [{level}]",
-        f"difference [{level}, not corrected]",
-        "Wilcoxon p, Holm-corrected",
-        "effect",
-        "n",
-        "verdict",
-    ]
-
-
-def _cells(comparison: Comparison) -> list[str]:
-    outcome: str = comparison.outcome
-    if not comparison.interval_agrees and outcome != "mixed":
-        leaves = "includes" if comparison.distinguishable else "leaves out"
-        outcome = f"{outcome} by the test; the interval {leaves} 0"
-    return [
-        str(comparison.difference),
-        f"{comparison.adjusted_p_value:.2g}",
-        f"{comparison.effect_size:.2f}",
-        str(comparison.n),
-        outcome,
-    ]
+    own = "pass higher_is_better in its place for scores of a metric of your own"
+    return find_metric("metric", metric, otherwise=own)
 
 
 def _direction(metric: Metric | None, higher_is_better: bool | None) -> bool:
@@ -381,48 +298,6 @@ def _direction(metric: Metric | None, higher_is_better: bool | None) -> bool:
             f"better in {metric.name!r}; leave it out"
         )
     return metric.higher_is_better
-
-
-def _paired_values(
-    scores: Mapping[str, Scores], metric: Metric | None
-) -> dict[str, NDArray[np.float64]]:
-    """Read the scores of at least two methods on the same number of examples."""
-    if not isinstance(scores, Mapping):
-        raise TypeError(
-            f"scores: got {type(scores).__name__}, takes a mapping from each method's "
-            "name to its scores"
-        )
-    if len(scores) < 2:
-        raise ValueError(f"scores: got {len(scores)} methods, takes at least two")
-    values = {
-        name: example_values(f"scores[{name!r}]", _read(name, given, metric))
-        for name, given in scores.items()
-    }
-    lengths = {name: array.size for name, array in values.items()}
-    if len(set(lengths.values())) > 1:
-        raise ValueError(
-            f"scores: got {lengths} examples, takes the same examples for each method"
-        )
-    for name, array in values.items():
-        if np.isnan(array).all():
-            raise ValueError(f"scores[{name!r}]: got no score that is not NaN")
-    return values
-
-
-def _read(name: str, given: Scores, metric: Metric | None) -> Values:
-    """Read the metric's scores off a result that holds those of several."""
-    if not isinstance(given, PerturbationScores | SegmentationScores):
-        return given
-    kind = type(given)
-    held = [each.name for each in METRICS.values() if each.result is kind]
-    if metric is None or metric.name not in held:
-        got = "no metric" if metric is None else repr(metric.name)
-        raise ValueError(
-            f"metric: got {got} for the {kind.__name__} of {name!r}, takes one of "
-            f"{', '.join(held)}"
-        )
-    values: Values = getattr(given, metric.name)
-    return values
 
 
 def _chosen_reference(
@@ -457,7 +332,8 @@ def _negated(interval: MeanInterval) -> MeanInterval:
     )
 
 
-def _percent(confidence: float) -> str:
+def percent(confidence: float) -> str:
+    """Write a confidence such as ``95 %``."""
     return f"{100 * confidence:g} %"
 
 

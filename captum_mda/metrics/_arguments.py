@@ -1,4 +1,4 @@
-"""What a perturbation metric is asked: the arguments that all of them share."""
+"""The arguments that all perturbation metrics share."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from captum_mda._checks import (
 )
 from captum_mda._state import preserved_state
 from captum_mda.curves import Mode
-from captum_mda.metrics.degenerate import OnDegenerate
+from captum_mda.metrics._degenerate import OnDegenerate
 from captum_mda.perturbation import (
     Features,
     Path,
@@ -32,26 +32,28 @@ from captum_mda.perturbation import (
 from captum_mda.perturbation.scores import ScoredAs
 
 Convention = Literal["mas", "rise"]
+"""How features are ranked and responses normalised, see `insertion_deletion`."""
+
 Maps = Tensor | tuple[Tensor, ...]
-"""Attributions of one method."""
+"""A tensor, or a tuple of tensors, of the inputs."""
 
 
-@dataclass(frozen=True, eq=False)
-class Question:
-    """What a response metric is asked: the arguments that all of them share.
+@dataclass(frozen=True, eq=False, kw_only=True)
+class MetricArguments:
+    """The arguments that all metrics of response curves share.
 
-    With ``normalizes`` off, nobody looks at normalised curves, and an input may score
-    less than its baseline under "mas", too.
+    ``normalizes=False`` is for metrics of the raw scores alone: under "mas", too, an
+    input may then score no higher than its baseline.
     """
 
     forward_func: Callable[..., Tensor]
     inputs: Maps
-    feature_mask: Maps | None
-    additional_forward_args: object
-    target: Target
-    n_steps: int
-    max_examples_per_batch: int | None
-    show_progress: bool
+    feature_mask: Maps | None = None
+    additional_forward_args: object = None
+    target: Target = None
+    n_steps: int = 1
+    max_examples_per_batch: int | None = None
+    show_progress: bool = False
     convention: Convention = "mas"
     score: Score = "softmax"
     on_degenerate: OnDegenerate = "raise"
@@ -62,8 +64,9 @@ class Question:
         """The inputs, checked once."""
         return validate_inputs(self.inputs)
 
+    @cached_property
     def features(self) -> Features:
-        """Check the mask, and read the features."""
+        """The features, read from the mask after checking it."""
         if self.feature_mask is None:
             return Features.positions(self.tensors)
         return Features.from_mask(self.tensors, self.feature_mask)
@@ -80,7 +83,7 @@ class Question:
 
     @cached_property
     def response(self) -> Response:
-        """Scores the rows."""
+        """The scorer of perturbed inputs."""
         return Response(
             self.forward_func,
             len(self.tensors[0]),
@@ -108,13 +111,13 @@ class Question:
             return job.evaluate(responses)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Direction:
-    """Which way a curve goes.
+    """The direction of a response curve.
 
     Args:
         mode (str): "insertion" or "deletion".
-        baselines (Tensor, number, tuple, None): What stands where a feature is absent.
+        baselines (Tensor, number, tuple, None): Replace absent features.
         argument (str): The argument that the baselines came in.
         least_first (bool, optional): Whether the least important features move first.
             Default: False

@@ -1,4 +1,4 @@
-"""How well a map finds the object that a mask marks.
+"""Segmentation scores of a map against the mask of an object.
 
 Two conventions are in use, and their numbers must not be mixed:
 
@@ -17,8 +17,6 @@ Attributions for Vision Transformers", ICLR 2025, and its published code.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import get_args, Literal
 
@@ -26,30 +24,30 @@ import torch
 from torch import Tensor
 
 from captum_mda._captum import log_usage
-from captum_mda._checks import is_number, require_choice
+from captum_mda._checks import require_choice
 from captum_mda._results import BatchResult
 from captum_mda._summaries import Columns, examples
-from captum_mda.metrics.degenerate import (
-    map_status,
-    OK,
-    OnDegenerate,
-    report_degenerate,
-)
-from captum_mda.metrics.masked_maps import (
-    distance_to_object,
+from captum_mda.metrics._degenerate import map_status, OnDegenerate, report_degenerate
+from captum_mda.metrics.localization._masked_maps import (
+    joined_status,
     maps_and_masks,
     mask_status,
+    NO_MAP,
+    not_scored,
 )
-from captum_mda.metrics.thresholds import foreground, require_threshold, Threshold
+from captum_mda.metrics.localization._thresholds import (
+    foreground,
+    require_threshold,
+    Threshold,
+)
 from captum_mda.perturbation.maps import AnyMaps
 
-Convention = Literal["exact", "mda"]
+MaskConvention = Literal["exact", "mda"]
 
-_NO_MAP = "it tells no pixel from another; drop such examples"
 _NO_MASK = "there is nothing to tell apart; drop such examples"
 
 
-@dataclass(frozen=True, eq=False, repr=False)
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class SegmentationScores(BatchResult):
     """The segmentation scores of a batch of maps; all are better when higher.
 
@@ -107,7 +105,7 @@ def segmentation_scores(
     attributions: AnyMaps,
     masks: Tensor,
     threshold: float | Threshold = "mean",
-    convention: Convention = "exact",
+    convention: MaskConvention = "exact",
     on_degenerate: OnDegenerate = "raise",
 ) -> SegmentationScores:
     """Segmentation scores; higher is better, in [0, 1] (Chefer et al. 2021).
@@ -149,7 +147,7 @@ def segmentation_scores(
     Example::
 
         >>> import torch
-        >>> from captum_mda.metrics.segmentation import segmentation_scores
+        >>> from captum_mda.metrics import segmentation_scores
         >>> masks = torch.tensor([[[1, 1], [0, 0]]])
         >>> maps = torch.tensor([[[0.9, 0.2], [0.3, 0.0]]])
         >>> scores = segmentation_scores(maps, masks)
@@ -158,94 +156,22 @@ def segmentation_scores(
         >>> round(scores.mean_iou, 4)
         0.5833
     """
-    require_choice("convention", convention, get_args(Convention))
+    require_choice("convention", convention, get_args(MaskConvention))
     require_choice("on_degenerate", on_degenerate, get_args(OnDegenerate))
     require_threshold(threshold)
     maps, truth = maps_and_masks(attributions, masks)
     of_maps, of_masks = map_status(maps.flatten(1)), mask_status(truth)
-    report_degenerate("attributions", of_maps, on_degenerate, _NO_MAP)
+    report_degenerate("attributions", of_maps, on_degenerate, NO_MAP)
     report_degenerate("masks", of_masks, on_degenerate, _NO_MASK)
     found = foreground(maps, truth, threshold)
-    return _scores(maps, truth, found, convention, _joined(of_maps, of_masks))
-
-
-@log_usage(part_of_slo=True)
-def pointing_game(
-    attributions: AnyMaps,
-    masks: Tensor,
-    tolerance: float = 0,
-    on_degenerate: OnDegenerate = "raise",
-) -> Tensor:
-    """Pointing game; higher is better, 0 or 1 (Zhang et al. 2018).
-
-    Args:
-        attributions (Tensor): Maps (B, C, H, W), whose channels are summed, or
-            (B, H, W), of the masks' height and width; or grids of patches, which are
-            painted onto equal cells of the masks. Of several largest values the first
-            in raster order counts.
-        masks (Tensor): Where the object is: bool, or integers 0 and 1, (B, H, W) or
-            (B, 1, H, W). A mask without background is always hit.
-        tolerance (float, optional): How far from the object, in pixels between centres,
-            a hit may lie; the paper takes 15. Default: 0
-        on_degenerate (str, optional): What becomes of a constant map or a mask without
-            foreground: "raise", or "nan" to score it NaN and warn. Default: "raise"
-
-    Returns:
-        *Tensor*: float64 (B,), on the CPU, 1 for a hit and 0 for a miss.
-
-    Raises:
-        TypeError: An argument is of the wrong type.
-        ValueError: A shape or a value does not fit, or under "raise" an example is
-            degenerate.
-
-    Reference:
-        Zhang, Bargal, Lin, Brandt, Shen, Sclaroff, "Top-down Neural Attention by
-        Excitation Backprop", IJCV 2018.
-
-    Example::
-
-        >>> import torch
-        >>> from captum_mda.metrics.segmentation import pointing_game
-        >>> maps, masks = torch.tensor([[[0.0, 0.2, 0.9]]]), torch.tensor([[[1, 1, 0]]])
-        >>> pointing_game(maps, masks), pointing_game(maps, masks, tolerance=1)
-        (tensor([0.], dtype=torch.float64), tensor([1.], dtype=torch.float64))
-    """
-    require_choice("on_degenerate", on_degenerate, get_args(OnDegenerate))
-    _require_tolerance(tolerance)
-    maps, truth = maps_and_masks(attributions, masks)
-    of_maps = map_status(maps.flatten(1))
-    of_masks = [OK if word == "full mask" else word for word in mask_status(truth)]
-    report_degenerate("attributions", of_maps, on_degenerate, _NO_MAP)
-    report_degenerate("masks", of_masks, on_degenerate, "drop such examples")
-    hits = (distance_to_object(maps, truth) <= tolerance).double().cpu()
-    hits[_degenerate(_joined(of_maps, of_masks))] = torch.nan
-    return hits
-
-
-def _require_tolerance(tolerance: float) -> None:
-    if not is_number(tolerance):
-        raise TypeError(f"tolerance: got {tolerance!r}, takes a number of pixels")
-    if not 0 <= tolerance < math.inf:
-        raise ValueError(f"tolerance: got {tolerance!r}, takes 0 or more pixels")
-
-
-def _joined(of_maps: Sequence[str], of_masks: Sequence[str]) -> tuple[str, ...]:
-    """Say of each example what is wrong with its map, or else with its mask."""
-    return tuple(
-        of_mask if of_map == OK else of_map
-        for of_map, of_mask in zip(of_maps, of_masks, strict=True)
-    )
-
-
-def _degenerate(status: Sequence[str]) -> Tensor:
-    return torch.tensor([word != OK for word in status])
+    return _scores(maps, truth, found, convention, joined_status(of_maps, of_masks))
 
 
 def _scores(
     maps: Tensor,
     truth: Tensor,
     found: Tensor,
-    convention: Convention,
+    convention: MaskConvention,
     status: tuple[str, ...],
 ) -> SegmentationScores:
     """Score maps, and the foreground found in them, against the truth."""
@@ -261,7 +187,7 @@ def _scores(
         # recall gains 1 - right, at the precision of all scores, n / 2n.
         average_precision = right**2 + (1 - right) / 2
         f1, pixel_accuracy = _row_f1(found, truth), hits / pixels[:, 1]
-    degenerate = _degenerate(status)
+    degenerate = not_scored(status)
     iou, average_precision, f1, pixel_accuracy = (
         score.cpu().masked_fill(degenerate, torch.nan)
         for score in (hits / either, average_precision, f1, pixel_accuracy)
@@ -271,7 +197,14 @@ def _scores(
         for count in (intersection, union, pixels)
     )
     return SegmentationScores(
-        iou, average_precision, f1, pixel_accuracy, intersection, union, pixels, status
+        iou=iou,
+        average_precision=average_precision,
+        f1=f1,
+        pixel_accuracy=pixel_accuracy,
+        intersection=intersection,
+        union=union,
+        pixels=pixels,
+        status=status,
     )
 
 

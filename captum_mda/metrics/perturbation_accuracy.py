@@ -1,4 +1,4 @@
-"""Positive and negative perturbation: does the class survive growing masks?"""
+"""Positive and negative perturbation: whether a class stays first under masks."""
 
 from __future__ import annotations
 
@@ -13,11 +13,13 @@ from torch.nn import functional as F
 from captum_mda import curves
 from captum_mda._captum import BaselineType, log_usage, TargetType
 from captum_mda._checks import is_number, require_choice
+from captum_mda._docstrings import documented
 from captum_mda._results import BatchResult
 from captum_mda._summaries import Columns, examples
-from captum_mda.metrics.degenerate import OK, OnDegenerate, report_unpredicted
-from captum_mda.metrics.questions import Maps, Question
-from captum_mda.metrics.ranked_maps import RankedMap
+from captum_mda.metrics._arguments import Maps, MetricArguments
+from captum_mda.metrics._degenerate import OK, OnDegenerate, report_unpredicted
+from captum_mda.metrics._ranked_maps import RankedMap
+from captum_mda.metrics.insertion_deletion import response_curve
 from captum_mda.perturbation import (
     format_baselines,
     Path,
@@ -30,7 +32,7 @@ First = Literal["most", "least"]
 FRACTIONS = tuple(tenths / 10 for tenths in range(1, 10))
 
 
-@dataclass(frozen=True, eq=False, repr=False)
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class MaskedHits(BatchResult):
     """Whether the model's first class is still the target, with features masked.
 
@@ -66,6 +68,7 @@ class MaskedHits(BatchResult):
 
 
 @log_usage(part_of_slo=True)
+@documented(response_curve)
 def masked_hits(
     forward_func: Callable[..., Tensor],
     inputs: Maps,
@@ -90,21 +93,24 @@ def masked_hits(
 
     Args:
         forward_func (callable): Returns logits or probabilities (B, classes).
-        inputs (Tensor or tuple[Tensor, ...]): The explained inputs.
-        attributions (Tensor or tuple[Tensor, ...]): Their attributions.
-        baselines (Tensor, number, tuple of those, optional): What masked features are
-            set to. The papers take black, which is ``-mean / std`` for inputs that are
+        inputs: ...
+        attributions: ...
+        baselines (Tensor, number, tuple of those, optional): Replace masked features.
+            The papers take black, which is ``-mean / std`` for inputs that are
             normalised. None: 0, the data's mean colour. Default: None
-        feature_mask (Tensor or tuple[Tensor, ...], optional): Default: None
-        additional_forward_args (any, optional): Default: None
+        feature_mask (Tensor or tuple[Tensor, ...], optional): Integers that broadcast
+            to the inputs; whole features are masked. None: single positions (pixels),
+            their channels together. Default: None
+        additional_forward_args: ...
         target (int, tuple, Tensor, list, optional): The label. Default: None
-        max_examples_per_batch (int, optional): Default: None
-        show_progress (bool, optional): Default: False
+        max_examples_per_batch: ...
+        show_progress: ...
         first (str, optional): Which features are masked first: the "most" important
             ones (positive perturbation) or the "least" (negative). Default: "most"
         fractions (sequence of float, optional): Ascending, in [0, 1]; of N features
             the first int(fraction * N) are masked. Default: 0.1, 0.2, ..., 0.9
-        on_degenerate (str, optional): See `response_curve`. Default: "raise"
+        on_degenerate (str, optional): "raise" refuses a batch with a constant map;
+            "nan" warns, and its values are NaN. Default: "raise"
 
     Returns:
         *MaskedHits*: for a data set, average the hits of its examples.
@@ -126,43 +132,53 @@ def masked_hits(
     require_choice("first", first, get_args(First))
     require_classes(target)
     shares = read_fractions(fractions)
-    question = Question(
-        forward_func,
-        inputs,
-        feature_mask,
-        additional_forward_args,
-        target,
-        1,
-        max_examples_per_batch,
-        show_progress,
-        "rise",
-        _first_class_and_hit,
-        on_degenerate,
+    arguments = MetricArguments(
+        forward_func=forward_func,
+        inputs=inputs,
+        feature_mask=feature_mask,
+        additional_forward_args=additional_forward_args,
+        target=target,
+        max_examples_per_batch=max_examples_per_batch,
+        show_progress=show_progress,
+        convention="rise",
+        score=_first_class_and_hit,
+        on_degenerate=on_degenerate,
     )
-    question.require_options()
-    features = question.features()
-    ranked = RankedMap.of(attributions, features, question, "attributions")
+    arguments.require_options()
+    features = arguments.features
+    ranked = RankedMap.of(attributions, features, arguments, "attributions")
     order = ranked.order if first == "most" else ranked.least_first_order
-    # The whole input comes first: does the model predict the target at all?
+    # The first point is the whole input: its first class is the model's prediction.
     whole = torch.zeros(1, dtype=torch.int64)
     counts = torch.cat([whole, counts_of(shares, features.n_features)])
     path = Path(Ranking(order, counts), deletes=True)
-    kind = format_baselines(question.tensors, baselines)
-    (values,), _ = question.run([path], [kind], features)
+    absent = format_baselines(arguments.tensors, baselines)
+    (values,), _ = arguments.run([path], [absent], features)
+    return _result(shares, values, ranked.status, target)
+
+
+def _result(
+    shares: Tensor, values: Tensor, status: tuple[str, ...], target: TargetType
+) -> MaskedHits:
+    """Separate hits from first classes in values, (B, K + 1), and report targets."""
     hits = values.remainder(2)
     predicted = hits[:, 0] == 1
-    constant = torch.tensor([each != OK for each in ranked.status])
-    status = report_unpredicted(
-        ranked.status,
-        predicted,
-        target_indices(target, len(question.tensors[0])),
-        values[:, 0].div(2, rounding_mode="floor"),
+    constant = torch.tensor([each != OK for each in status])
+    return MaskedHits(
+        fractions=shares,
+        hits=hits[:, 1:].masked_fill(constant[:, None], torch.nan),
+        status=report_unpredicted(
+            status,
+            predicted,
+            target_indices(target, len(values)),
+            values[:, 0].div(2, rounding_mode="floor"),
+        ),
+        target_predicted=predicted,
     )
-    hits = hits[:, 1:].masked_fill(constant[:, None], torch.nan)
-    return MaskedHits(shares, hits, status, predicted)
 
 
 @log_usage(part_of_slo=True)
+@documented(masked_hits)
 def positive_perturbation(
     forward_func: Callable[..., Tensor],
     inputs: Maps,
@@ -183,17 +199,16 @@ def positive_perturbation(
     trapezoid rule. A data set's score is the mean over its examples.
 
     Args:
-        forward_func (callable): As all arguments, see `masked_hits`.
-        inputs (Tensor or tuple[Tensor, ...]): The explained inputs.
-        attributions (Tensor or tuple[Tensor, ...]): Their attributions.
-        baselines (Tensor, number, tuple of those, optional): The papers take black,
-            ``-mean / std`` in normalised inputs. None: 0. Default: None
-        feature_mask (Tensor or tuple[Tensor, ...], optional): Default: None
-        additional_forward_args (any, optional): Default: None
-        target (int, tuple, Tensor, list, optional): The label. Default: None
-        max_examples_per_batch (int, optional): Default: None
-        show_progress (bool, optional): Default: False
-        on_degenerate (str, optional): Default: "raise"
+        forward_func: ...
+        inputs: ...
+        attributions: ...
+        baselines: ...
+        feature_mask: ...
+        additional_forward_args: ...
+        target: ...
+        max_examples_per_batch: ...
+        show_progress: ...
+        on_degenerate: ...
 
     Returns:
         *Tensor*: float64 (B,) in [0, 1], a multiple of 1/16. Of a target that the model
@@ -231,6 +246,7 @@ def positive_perturbation(
 
 
 @log_usage(part_of_slo=True)
+@documented(masked_hits)
 def negative_perturbation(
     forward_func: Callable[..., Tensor],
     inputs: Maps,
@@ -250,17 +266,16 @@ def negative_perturbation(
     a good map calls unimportant can go without changing the class.
 
     Args:
-        forward_func (callable): As all arguments, see `masked_hits`.
-        inputs (Tensor or tuple[Tensor, ...]): The explained inputs.
-        attributions (Tensor or tuple[Tensor, ...]): Their attributions.
-        baselines (Tensor, number, tuple of those, optional): The papers take black,
-            ``-mean / std`` in normalised inputs. None: 0. Default: None
-        feature_mask (Tensor or tuple[Tensor, ...], optional): Default: None
-        additional_forward_args (any, optional): Default: None
-        target (int, tuple, Tensor, list, optional): The label. Default: None
-        max_examples_per_batch (int, optional): Default: None
-        show_progress (bool, optional): Default: False
-        on_degenerate (str, optional): Default: "raise"
+        forward_func: ...
+        inputs: ...
+        attributions: ...
+        baselines: ...
+        feature_mask: ...
+        additional_forward_args: ...
+        target: ...
+        max_examples_per_batch: ...
+        show_progress: ...
+        on_degenerate: ...
 
     Returns:
         *Tensor*: float64 (B,) in [0, 1], a multiple of 1/16. Of a target that the model

@@ -1,50 +1,47 @@
-"""Several maps under all metrics, in one table."""
+"""Scores of several maps under all metrics, in one table."""
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from types import ModuleType
-from typing import Any, get_args, Literal, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
 from captum_mda._captum import BaselineType, log_usage
-from captum_mda._checks import require_choice
+from captum_mda._docstrings import documented
 from captum_mda._state import warn_caller
-from captum_mda.metrics.degenerate import NOT_PREDICTED, OK
-from captum_mda.metrics.intervals import mean_interval, MeanInterval, require_settings
-from captum_mda.metrics.questions import Convention, Maps
-from captum_mda.metrics.runs import (
+from captum_mda.evaluate._frames import Form, import_pandas, Layout, Scores
+from captum_mda.evaluate._runners import (
     Evaluation,
     Found,
-    run_hits,
-    run_tokens,
     RUNNERS,
-    Scored,
 )
-from captum_mda.metrics.table import Metric, metric_named, METRICS
+from captum_mda.evaluate.metrics import find_metric, Metric, METRICS
+from captum_mda.metrics._arguments import Convention, Maps
+from captum_mda.metrics._degenerate import NOT_PREDICTED, OK
+from captum_mda.metrics.scores import perturbation_scores
 from captum_mda.perturbation import Score, Target
 from captum_mda.perturbation.maps import AnyMaps
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-Form = Literal["table", "long", "examples"]
-
-# What metrics warn of map by map is said once, of all maps together.
-_SAID_TOGETHER = (
+# Warnings of single metrics that `_report` replaces by one for all maps.
+_REPORTED_TOGETHER = (
     "; their values are NaN",
     "; its scores are NaN",
     "target: the model does not predict it",
 )
-_OPTIONAL = (run_tokens, run_hits)
+_OPTIONAL = ("classes", "tokens")
+"""Needs of metrics that are left out where a model lacks them."""
+
 _MOST_NAMED = 10
 
 
 @log_usage(part_of_slo=True)
+@documented(perturbation_scores)
 def evaluate(
     forward_func: Callable[..., Tensor],
     inputs: Maps,
@@ -78,22 +75,18 @@ def evaluate(
     Args:
         forward_func (callable): As all arguments that are not told of here, see
             `perturbation_scores`. Metrics of tokens need a Vision Transformer itself.
-        inputs (Tensor or tuple[Tensor, ...]): The explained inputs.
+        inputs: ...
         maps (mapping of str to Tensor, tuple[Tensor, ...] or MDAExplanation):
             Attributions of each method: shaped like the inputs, one channel, a grid of
             patches (B, 1, h, w), or one number for each feature (B, N).
-        target (int, tuple, Tensor, list, callable, optional): Default: None
-        insertion_baselines (Tensor, number, tuple of those, optional): What stands
-            where a feature is not yet inserted; the papers blur the inputs. None: 0.
-            Default: None
+        target: ...
+        insertion_baselines: ...
         deletion_baselines (Tensor, number, tuple of those, optional): What stands where
             a feature is deleted, masked or, where tokens cannot be dropped, taken away;
             completeness errors are of the output less that for it. None: 0, and the
             output itself for completeness. Default: None
-        feature_mask (Tensor or tuple[Tensor, ...], optional): The features, such as
-            ``patch_feature_mask(inputs, 16)``. None: single positions (pixels).
-            Default: None
-        additional_forward_args (any, optional): Default: None
+        feature_mask: ...
+        additional_forward_args: ...
         masks (Tensor, optional): Where the objects are, for IoU, AP, F1, pixel accuracy
             and pointing game; see `segmentation_scores`. Default: None
         metrics (str or sequence of str, optional): Names from `METRICS`, in the order
@@ -101,9 +94,9 @@ def evaluate(
             add up to the output; metrics of objects where ``masks`` are given; and
             those of classes and tokens where the model has them.
             ``table.attrs["left_out"]`` says what was left out, and why. Default: None
-        n_steps (int, optional): Default: 224
-        max_examples_per_batch (int, optional): Default: None
-        show_progress (bool, optional): Default: False
+        n_steps: ...
+        max_examples_per_batch: ...
+        show_progress: ...
         convention (str, optional): Of insertion, deletion, MAS and monotonicity; AOPC
             and relevance gain are always of the raw scores. Default: "mas"
         score (str or callable, optional): Completeness errors are of the outputs, or of
@@ -122,7 +115,7 @@ def evaluate(
         *pandas.DataFrame*: Names of metrics have an arrow towards better scores, such
         as ``Del ↓``. One example has no interval. Intervals are BCa bootstraps of
         the mean over examples, see `mean_interval`; to compare methods take
-        `captum_mda.metrics.statistics.compare`.
+        `captum_mda.statistics.compare`.
 
     Raises:
         ImportError: pandas is not installed.
@@ -144,61 +137,34 @@ def evaluate(
         Ins ↑   0.705 [0.500, 0.813]  0.469 [0.422, 0.495]
         Del ↓   0.469 [0.422, 0.495]  0.705 [0.500, 0.813]
     """
-    pandas = _pandas()
-    require_settings(confidence, n_resamples, seed)
-    require_choice("form", form, get_args(Form))
+    pandas = import_pandas()
+    layout = Layout(
+        form=form, confidence=confidence, n_resamples=n_resamples, seed=seed
+    )
+    layout.check()
     chosen = _chosen(metrics, masks)
     evaluation = Evaluation(
-        forward_func,
-        inputs,
-        _named_maps(maps),
-        target,
-        insertion_baselines,
-        deletion_baselines,
-        feature_mask,
-        additional_forward_args,
-        masks,
-        n_steps,
-        max_examples_per_batch,
-        show_progress,
-        convention,
-        score,
+        forward_func=forward_func,
+        inputs=inputs,
+        maps=_named_maps(maps),
+        target=target,
+        insertion_baselines=insertion_baselines,
+        deletion_baselines=deletion_baselines,
+        feature_mask=feature_mask,
+        additional_forward_args=additional_forward_args,
+        masks=masks,
+        n_steps=n_steps,
+        max_examples_per_batch=max_examples_per_batch,
+        show_progress=show_progress,
+        convention=convention,
+        score=score,
     )
     evaluation.check()
-    with _said_together():
-        found, left_out = _run(evaluation, chosen, optional=metrics is None)
-    scores = {each: found[each.name] for each in chosen if each.name in found}
+    scores, left_out = _run(evaluation, chosen, optional=metrics is None)
     _report(scores)
-    if form == "examples":
-        frame = pandas.DataFrame(_rows_of_examples(scores))
-    else:
-        intervals = {
-            metric: {
-                method: _interval(scored.values, confidence, n_resamples, seed)
-                for method, scored in of_methods.items()
-            }
-            for metric, of_methods in scores.items()
-        }
-        if form == "long":
-            frame = pandas.DataFrame(_rows_of_numbers(intervals))
-        else:
-            frame = _table(pandas, intervals)
+    frame = layout.frame(pandas, scores)
     frame.attrs.update(confidence=confidence, left_out=left_out)
     return frame
-
-
-def _pandas() -> ModuleType:
-    """Import pandas, or say how to get it."""
-    try:
-        import pandas
-    except ImportError as error:
-        raise ImportError(
-            "evaluate: pandas is not available; install it with "
-            "python -m pip install pandas, or with captum_mda's extra: "
-            'python -m pip install "captum_mda[evaluate]"'
-        ) from error
-    module: ModuleType = pandas
-    return module
 
 
 def _named_maps(maps: object) -> Mapping[str, AnyMaps]:
@@ -212,7 +178,7 @@ def _named_maps(maps: object) -> Mapping[str, AnyMaps]:
 
 
 def _chosen(metrics: object, masks: Tensor | None) -> list[Metric]:
-    """Look up which metrics are wanted, before what they need is known."""
+    """Look the wanted metrics up."""
     if metrics is None:
         return [
             each
@@ -226,7 +192,7 @@ def _chosen(metrics: object, masks: Tensor | None) -> list[Metric]:
             f"metrics: got {metrics!r}, takes a sequence of names from "
             f"captum_mda.metrics.METRICS: {', '.join(METRICS)}"
         )
-    named = [metric_named("metrics", each) for each in metrics]
+    named = [find_metric("metrics", each) for each in metrics]
     for each in named:
         if each.needs == "masks" and masks is None:
             raise ValueError(
@@ -238,24 +204,26 @@ def _chosen(metrics: object, masks: Tensor | None) -> list[Metric]:
 
 def _run(
     evaluation: Evaluation, chosen: Sequence[Metric], optional: bool
-) -> tuple[Found, dict[str, str]]:
+) -> tuple[Scores, dict[str, str]]:
     """Run each runner once; tell which metrics were left out, and why."""
     found: Found = {}
     left_out: dict[str, str] = {}
-    for runner in RUNNERS:
-        names = [each.name for each in chosen if each.run is runner]
-        if not names:
-            continue
-        if not optional or runner not in _OPTIONAL:
-            found |= runner(evaluation, names)
-            continue
-        try:
-            _require_first_class(evaluation)
-            found |= runner(evaluation, names)
-        # What is wrong with arguments that all metrics share, the curves tell.
-        except (TypeError, ValueError) as error:
-            left_out |= dict.fromkeys(names, str(error))
-    return found, left_out
+    with _reported_together():
+        for runner in dict.fromkeys([*RUNNERS, *(each.run for each in chosen)]):
+            wanted = [each for each in chosen if each.run is runner]
+            names = [each.name for each in wanted]
+            if not names:
+                continue
+            if not optional or any(each.needs not in _OPTIONAL for each in wanted):
+                found |= runner(evaluation, names)
+                continue
+            try:
+                _require_first_class(evaluation)
+                found |= runner(evaluation, names)
+            # Errors in arguments that all metrics share are raised by the curves.
+            except (TypeError, ValueError) as error:
+                left_out |= dict.fromkeys(names, str(error))
+    return {each: found[each.name] for each in chosen if each.name in found}, left_out
 
 
 def _require_first_class(evaluation: Evaluation) -> None:
@@ -267,15 +235,15 @@ def _require_first_class(evaluation: Evaluation) -> None:
 
 
 @contextmanager
-def _said_together() -> Iterator[None]:
-    """Hold warnings of single metrics back; others are passed on, each once."""
+def _reported_together() -> Iterator[None]:
+    """Suppress warnings that `_report` replaces; pass others on, each once."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         yield
     passed = {}
     for each in caught:
         text = str(each.message)
-        if not any(words in text for words in _SAID_TOGETHER):
+        if not any(words in text for words in _REPORTED_TOGETHER):
             passed[each.category, text] = each
     for each in passed.values():
         warnings.warn_explicit(
@@ -283,7 +251,7 @@ def _said_together() -> Iterator[None]:
         )
 
 
-def _report(scores: Mapping[Metric, Mapping[str, Scored]]) -> None:
+def _report(scores: Scores) -> None:
     """Warn once of all examples that have no score, or one that says nothing."""
     groups: dict[tuple[str, str, tuple[int, ...]], list[str]] = {}
     for metric, of_methods in scores.items():
@@ -318,64 +286,3 @@ def _listed(examples: Sequence[int]) -> str:
     more = len(examples) - _MOST_NAMED
     noun = "example" if len(examples) == 1 else "examples"
     return f"{noun} {shown}" + (f" and {more} more" if more > 0 else "")
-
-
-# --- the three forms --------------------------------------------------------
-
-
-def _interval(
-    values: Tensor, confidence: float, n_resamples: int, seed: int
-) -> MeanInterval:
-    if bool(values.isnan().all()):
-        nan = math.nan
-        return MeanInterval(nan, nan, nan, 0, len(values), confidence, "none")
-    return mean_interval(values, confidence, n_resamples, seed)
-
-
-def _table(
-    pandas: Any, intervals: Mapping[Metric, Mapping[str, MeanInterval]]
-) -> DataFrame:
-    # So many metrics beside each other would not fit a screen.
-    rows = {metric.head: of_methods for metric, of_methods in intervals.items()}
-    frame: DataFrame = pandas.DataFrame.from_dict(rows, orient="index")
-    return frame.rename_axis(index="metric", columns="method")
-
-
-def _rows_of_numbers(
-    intervals: Mapping[Metric, Mapping[str, MeanInterval]],
-) -> list[dict[str, object]]:
-    return [
-        _named_as(method, metric)
-        | {
-            "mean": found.mean,
-            "low": found.low if found.n > 1 else math.nan,
-            "high": found.high if found.n > 1 else math.nan,
-            "n": found.n,
-            "n_missing": found.n_missing,
-        }
-        for metric, of_methods in intervals.items()
-        for method, found in of_methods.items()
-    ]
-
-
-def _rows_of_examples(
-    scores: Mapping[Metric, Mapping[str, Scored]],
-) -> list[dict[str, object]]:
-    return [
-        _named_as(method, metric)
-        | {"example": example, "score": value, "status": status}
-        for metric, of_methods in scores.items()
-        for method, scored in of_methods.items()
-        for example, (value, status) in enumerate(
-            zip(scored.values.tolist(), scored.status, strict=True)
-        )
-    ]
-
-
-def _named_as(method: str, metric: Metric) -> dict[str, object]:
-    return {
-        "method": method,
-        "metric": metric.name,
-        "heading": metric.head,
-        "better": metric.direction,
-    }

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from captum_mda._checks import require_finite
-from captum_mda.metrics.degenerate import require_ranking
-from captum_mda.metrics.questions import Question
+from captum_mda.metrics._arguments import MetricArguments
+from captum_mda.metrics._degenerate import require_ranking
 from captum_mda.perturbation import Features
 from captum_mda.perturbation.maps import AnyMaps, as_tensors, over_inputs
 
@@ -31,18 +31,22 @@ class RankedMap:
 
     @classmethod
     def of(
-        cls, attributions: AnyMaps, features: Features, question: Question, name: str
+        cls,
+        attributions: AnyMaps,
+        features: Features,
+        arguments: MetricArguments,
+        name: str,
     ) -> RankedMap:
-        """Check a map, and rank its features by the question's convention."""
+        """Check a map, and rank its features by the arguments's convention."""
         scores = feature_scores(attributions, features, name)
-        if question.convention == "mas":
+        if arguments.convention == "mas":
             # As published: ascending and reversed, so ties go to the higher index.
             ranked = scores.abs()
             order = ranked.argsort(dim=1, stable=True).flip(1)
         else:
             ranked = scores
             order = ranked.argsort(dim=1, stable=True, descending=True)
-        status = require_ranking(name, ranked, question.on_degenerate)
+        status = require_ranking(name, ranked, arguments.on_degenerate)
         return cls(scores, order, status)
 
     @property

@@ -1,24 +1,26 @@
-"""How sure a mean over examples is."""
+"""Bootstrap confidence intervals of means over examples."""
 
 from __future__ import annotations
 
 import math
 import warnings
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from captum_mda.metrics.exact_means import example_values, Values
-from captum_mda.perturbation.inputs import (
+from captum_mda._checks import (
     require_count,
     require_in_unit_interval,
     require_positive_integer,
 )
+from captum_mda.statistics._scores import example_values, Values
+
+Method: TypeAlias = Literal["BCa", "percentile", "exact", "none"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class MeanInterval:
     """A mean over examples and its bootstrap confidence interval, see `mean_interval`.
 
@@ -40,7 +42,7 @@ class MeanInterval:
     n: int
     n_missing: int
     confidence: float
-    method: Literal["BCa", "percentile", "exact", "none"]
+    method: Method
 
     def __str__(self) -> str:
         """Write ``0.812 [0.790, 0.834]``, with more decimals for a narrow interval.
@@ -95,6 +97,7 @@ def mean_interval(
         >>> print(mean_interval([0.5, 0.75, float("nan"), 0.75, 1.0]))
         0.750 [0.562, 0.938]
     """
+    method: Method
     require_settings(confidence, n_resamples, seed)
     everything = example_values("values", values)
     present = everything[~np.isnan(everything)]
@@ -102,18 +105,24 @@ def mean_interval(
     if n == 0:
         raise ValueError(f"values: all {n_missing} scores are NaN or there are none")
     if n == 1:
-        alone = float(present[0])
-        return MeanInterval(
-            alone, -math.inf, math.inf, 1, n_missing, confidence, "none"
-        )
-    if (present == present[0]).all():
-        same = float(present[0])
-        return MeanInterval(same, same, same, n, n_missing, confidence, "exact")
-    if not math.isfinite(float(np.abs(present).max()) * n):
+        mean, low, high, method = float(present[0]), -math.inf, math.inf, "none"
+    elif (present == present[0]).all():
+        mean = low = high = float(present[0])
+        method = "exact"
+    elif not math.isfinite(float(np.abs(present).max()) * n):
         raise ValueError("values: their sum exceeds float64; scale them down")
-    low, high, method = bootstrap_mean(present, confidence, n_resamples, seed)
-    mean = float(np.mean(present))
-    return MeanInterval(mean, low, high, n, n_missing, confidence, method)
+    else:
+        mean = float(np.mean(present))
+        low, high, method = bootstrap_mean(present, confidence, n_resamples, seed)
+    return MeanInterval(
+        mean=mean,
+        low=low,
+        high=high,
+        n=n,
+        n_missing=n_missing,
+        confidence=confidence,
+        method=method,
+    )
 
 
 def require_settings(confidence: float, n_resamples: int, seed: int) -> None:
