@@ -37,7 +37,7 @@ from captum_mda.attr.explanation_curves import (
     explanation_of,
 )
 from captum_mda.attr.provenance import as_scalar, facts_of_call, Provenance, Scalar
-from captum_mda.attr.repeats import repeated
+from captum_mda.attr.repeats import none_before_repeats, repeated
 from captum_mda.magnitude import MAGNITUDE_RULES, MagnitudeRule, Solver, SOLVERS
 from captum_mda.ordering import (
     make_task,
@@ -240,6 +240,8 @@ class MetricDrivenAttribution(MadeByCall, PerturbationAttribution):
         require_in_unit_interval("kappa", kappa)
         require_flag("return_input_shape", return_input_shape)
         n_inputs = inputs_before_repeats()
+        if n_inputs is not None and deletion_baselines is not None:
+            baselines = none_before_repeats(baselines)
         explanation = self.explain(
             inputs,
             baselines,

@@ -169,6 +169,10 @@ def test_deletion_baselines_are_repeated_as_baselines_are() -> None:
             )
         )
     assert torch.equal(*found)
+    with pytest.raises(ValueError, match="got both deletion_baselines and baselines"):
+        NoiseTunnel(narrow()).attribute(
+            IMAGES, nt_samples=3, **{**by_name, "baselines": -0.5 * IMAGES}
+        )
 
 
 def test_rows_for_the_copies_of_one_input_are_refused() -> None:
