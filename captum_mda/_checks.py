@@ -118,16 +118,39 @@ def require_examples(name: str, value: Tensor) -> None:
 
 def require_finite(name: str, tensor: Tensor) -> None:
     """Raise a ValueError if a value is not finite; it names the first example."""
-    if not tensor.is_floating_point() or tensor.numel() == 0:
-        return
-    finite = torch.isfinite(tensor).reshape(tensor.shape[0] if tensor.dim() else 1, -1)
-    bad = (~finite.all(dim=1)).nonzero().flatten().tolist()
+    bad = non_finite_rows(tensor if tensor.dim() else tensor[None])
     if bad:
         raise ValueError(
             f"{name}: NaN or infinite values in example {bad[0]}"
             + (f" and {len(bad) - 1} more" if len(bad) > 1 else "")
             + "; clean or drop them first"
         )
+
+
+def non_finite_rows(values: Tensor) -> list[int]:
+    """List the rows of a tensor (R, ...) that hold a NaN or infinite value."""
+    if not values.is_floating_point() or values.numel() == 0:
+        return []
+    finite = torch.isfinite(values.detach()).reshape(len(values), -1).all(dim=1)
+    rows: list[int] = (~finite).nonzero().flatten().tolist()
+    return rows
+
+
+def require_finite_rows(
+    values: Tensor, message: str, examples: Tensor | None = None
+) -> None:
+    """Raise a ValueError if a row (R, ...) holds a NaN or infinite value.
+
+    Args:
+        values (Tensor): (R, ...).
+        message (str): The message, with ``{example}`` for the first such row's example.
+        examples (Tensor, optional): int64 (R,), the example of each row. None: rows are
+            examples. Default: None
+    """
+    bad = non_finite_rows(values)
+    if bad:
+        example = bad[0] if examples is None else int(examples[bad[0]])
+        raise ValueError(message.format(example=example))
 
 
 def broadcasts_to(tensor: Tensor, wanted: Tensor) -> bool:
