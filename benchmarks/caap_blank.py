@@ -3,7 +3,7 @@
 The model is DeiT-Tiny as it is, and with all its logits lower by a constant, which
 changes no probability. DATA is the folder of the photos, weights and stored baselines:
 
-    CAPTUM_MDA_DATA=DATA python benchmarks/caap_blank.py --out caap_blank.json
+    CAPTUM_MDA_DATA=DATA python -m benchmarks.caap_blank --out caap_blank.json
 """
 
 from __future__ import annotations

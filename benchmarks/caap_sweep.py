@@ -9,7 +9,7 @@ over pictures; higher is better, in [0, 1]. Two kinds of pictures:
 - two objects of different classes, one pasted beside the other. Each is asked for in
   turn, so that a map that only tells objects from background is right half the time.
 
-    python benchmarks/caap_sweep.py
+    python -m benchmarks.caap_sweep
 
 writes caap_sweep.json beside itself, in ten minutes on one core.
 

@@ -10,7 +10,7 @@ Three measurements of a DeiT-Tiny in float32, batch 8, on the CPU:
   much a process grows at its peak;
 - the ten methods, in units of a bare forward of the same batch.
 
-    OMP_NUM_THREADS=1 python benchmarks/capture.py --out benchmarks/capture.json
+    OMP_NUM_THREADS=1 python -m benchmarks.capture --out benchmarks/capture.json
 
 Prints tables and writes JSON. Times are processor seconds of the process, so that other
 programs on the machine disturb little; with one thread and an idle machine they are
@@ -53,6 +53,7 @@ from captum_mda import (
 from captum_mda._files import replacing
 from captum_mda.vit import observe, resolve
 
+ROOT = Path(__file__).resolve().parents[1]
 NAME = "deit_tiny_patch16_224"
 BATCH = 8
 TARGET = 207
@@ -184,8 +185,8 @@ def summary(seconds: list[float], unit: float) -> dict[str, float]:
 
 def peak_growth(name: str) -> float:
     """Run one job in a process of its own; tell by how many MB it grew per image."""
-    command = [sys.executable, __file__, "--peak-of", name]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    command = [sys.executable, "-m", "benchmarks.capture", "--peak-of", name]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     return float(done.stdout)
 
 

@@ -1,6 +1,6 @@
 """Draw one map's scores under several conventions: the figure of docs/metrics.md.
 
-    python benchmarks/conventions_figure.py
+    python -m benchmarks.conventions_figure
 
 writes docs/images/conventions.png and prints the numbers in it. The map is
 LeGrad's of one sample of the packaged model.

@@ -14,10 +14,10 @@ from typing import Any
 
 import timm
 import torch
-from mda_quality import Reference
-from scoring import black, PHOTOS, SAMPLES
 from torch import nn, Tensor
 
+from benchmarks.mda_quality import Reference
+from benchmarks.scoring import black, PHOTOS, SAMPLES
 from captum_mda import (
     BidirectionalAttention,
     blur_baseline,

@@ -5,7 +5,7 @@ DeiT-Tiny and on samples of the packaged model, and gives each of them the magni
 every rule, fitted to curves of patches and of single positions ("pixel"). "least
 penalty" is the linear programme that minimises the alignment penalty alone.
 
-    OMP_NUM_THREADS=1 CAPTUM_MDA_DATA=DATA python benchmarks/magnitudes.py
+    OMP_NUM_THREADS=1 CAPTUM_MDA_DATA=DATA python -m benchmarks.magnitudes
 
 prints tables and writes magnitudes.json beside itself. What is in it already is not run
 again. ``--samples 60`` is the default; without ``CAPTUM_MDA_DATA`` there are samples
@@ -25,12 +25,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from mda_quality import Reference
 from numpy.typing import NDArray
 from scipy.optimize import linprog
 from torch import Tensor
 from tqdm import tqdm
 
+from benchmarks.mda_quality import Reference
 from captum_mda import (
     BidirectionalAttention,
     blur_baseline,

@@ -5,7 +5,7 @@ float32, once on the authors' shifted partition, where the result must be theirs
 once on the exact patch grid. Both maps, ours and the authors', are scored by the same
 metric; the column ``pixel_mas_insertion_deletion`` is that of ``mean_steps="pixel"``.
 
-    CAPTUM_MDA_DATA=DATA python benchmarks/mda_quality.py --out results.json
+    CAPTUM_MDA_DATA=DATA python -m benchmarks.mda_quality --out results.json
 
 Prints a table and writes it as JSON. Explanations are kept in ``--explanations`` and
 reused, so an interrupted run goes on where it stopped.

@@ -7,7 +7,7 @@
 - On DeiT-Tiny (random weights cost the same): rows scored per second by
   `perturbation_scores`, in units of the bare model on batches of as many rows.
 
-    OMP_NUM_THREADS=1 python benchmarks/metrics.py
+    OMP_NUM_THREADS=1 python -m benchmarks.metrics
 
 prints both and writes metrics.json beside itself. Times are processor seconds, the
 least of some runs that take turns, so that other programs disturb little.

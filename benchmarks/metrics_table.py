@@ -6,7 +6,7 @@ whose objects have exact masks. Insertion, deletion, MAS and monotonicity are th
 the MDA tables, in 224 steps of single positions, as in mda_quality.py and quality.py.
 The other metrics move the model's patches, in 28 steps on photos and 32 on samples.
 
-    OMP_NUM_THREADS=1 CAPTUM_MDA_DATA=DATA python benchmarks/metrics_table.py
+    OMP_NUM_THREADS=1 CAPTUM_MDA_DATA=DATA python -m benchmarks.metrics_table
 
 prints the tables, fills them into docs/metrics_table.md, and writes metrics_table.json
 beside itself. Scores of finished pictures are kept in ``--cache`` and not computed
@@ -28,8 +28,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from explainers import samples
-from scoring import (
+from torch import Tensor
+from tqdm import tqdm
+
+from benchmarks.explainers import samples
+from benchmarks.scoring import (
     black,
     Column,
     fill_page,
@@ -42,9 +45,6 @@ from scoring import (
     SAMPLES,
     STEPS,
 )
-from torch import Tensor
-from tqdm import tqdm
-
 from captum_mda import metrics
 from captum_mda._files import replacing
 from captum_mda.evaluate import (

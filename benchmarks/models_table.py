@@ -4,7 +4,7 @@ Builds stock models with random weights (nothing is downloaded), runs each metho
 each of them, and measures in float64 how well LibraGrad's gradients and the relevance
 rules account for the outputs. Writes the page docs/models.md:
 
-    python benchmarks/models_table.py --out docs/models.md
+    python -m benchmarks.models_table --out docs/models.md
 
 A cell is a tick only if the map is finite, of the patch grid's shape and not flat
 for each image; otherwise the page says what went wrong.
@@ -28,6 +28,7 @@ from typing import Any
 import torch
 from torch import nn, Tensor
 
+from benchmarks.model_kinds import section
 from captum_mda import (
     AttentionGradCam,
     AttentionIntegratedGradients,
@@ -362,8 +363,6 @@ def markdown(header: list[str], rows: list[list[str]]) -> list[str]:
 
 def page(rows: list[Row]) -> str:
     """Write the whole page."""
-    from model_kinds import section  # beside this script
-
     failures: list[str] = []
 
     def mark(row: Row, column: str) -> str:
@@ -425,7 +424,7 @@ def page(rows: list[Row]) -> str:
 INTRODUCTION = """\
 # Models
 
-Made by `python benchmarks/models_table.py --out docs/models.md`, which runs everything
+Made by `python -m benchmarks.models_table --out docs/models.md`, which runs everything
 that it reports. All weights are random, nothing is downloaded. For another model write
 an adapter, see [adapters.md](adapters.md).
 

@@ -4,7 +4,7 @@ Runs them with several settings on the eight photos of the reference data with
 DeiT-Tiny, on the exact patch grid, and scores their maps as mda_quality.py scores those
 of the exact search, whose figures are read from mda_quality.json.
 
-    OMP_NUM_THREADS=1 CAPTUM_MDA_DATA=DATA python benchmarks/ordering.py
+    OMP_NUM_THREADS=1 CAPTUM_MDA_DATA=DATA python -m benchmarks.ordering
 
 prints a table, writes ordering.json beside itself, fills the tables of
 docs/attribution.md and draws docs/images/ordering.png. Settings that are in the JSON
@@ -22,12 +22,12 @@ from statistics import mean
 from typing import Any
 
 import torch
-from mda_quality import Reference
-from quality_figure import draw, Point
-from scoring import fill_page, PHOTO_NAMES
 from torch import Tensor
 from tqdm import tqdm
 
+from benchmarks.mda_quality import Reference
+from benchmarks.quality_figure import draw, Point
+from benchmarks.scoring import fill_page, PHOTO_NAMES
 from captum_mda import (
     BidirectionalAttention,
     blur_baseline,

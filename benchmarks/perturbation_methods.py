@@ -9,7 +9,7 @@ For each photo of ``CAPTUM_MDA_DATA`` and DeiT-Tiny in float32 on the CPU:
   the same unit on the machine that made them;
 - memory: by how much a process that explains one photo grows at its peak (Linux).
 
-    OMP_NUM_THREADS=1 CAPTUM_MDA_DATA=DATA python benchmarks/perturbation_methods.py
+    OMP_NUM_THREADS=1 CAPTUM_MDA_DATA=DATA python -m benchmarks.perturbation_methods
 
 writes perturbation_methods.json beside itself.
 """
@@ -29,11 +29,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from capture import make_model, peak_bytes, PROCESS_STATUS
 from scipy.stats import spearmanr
 from torch import nn, Tensor
 from tqdm import tqdm
 
+from benchmarks.capture import make_model, peak_bytes, PROCESS_STATUS, ROOT
 from captum_mda import CausalActivationPatching, TransformerInputSampling, VitCx
 from captum_mda._files import replacing
 
@@ -81,8 +81,9 @@ def forward_seconds(model: nn.Module) -> float:
 
 def peak_growth(name: str) -> float:
     """Explain one photo in a process of its own: MB it grew by at its peak."""
-    command = [sys.executable, __file__, "--peak-of", name]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    module = "benchmarks.perturbation_methods"
+    command = [sys.executable, "-m", module, "--peak-of", name]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     return float(done.stdout.split()[-1])
 
 

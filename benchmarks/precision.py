@@ -3,7 +3,7 @@
 Explains photos with DeiT-Tiny by the fast search, once in float32 and once with
 ``precision="bf16"``, on the exact patch grid as mda_quality.py does.
 
-    OMP_NUM_THREADS=1 CAPTUM_MDA_DATA=DATA python benchmarks/precision.py
+    OMP_NUM_THREADS=1 CAPTUM_MDA_DATA=DATA python -m benchmarks.precision
 
 prints a table and writes precision.json beside itself. Forwards in bfloat16 count as
 33/83 of one in float32, the ratio of a CPU that computes in bfloat16 (AVX512-BF16). On
@@ -23,12 +23,12 @@ from statistics import mean
 from typing import Any
 
 import torch
-from mda_quality import Reference
-from scoring import PHOTO_NAMES
 from torch import nn, Tensor
 from torch.nn import functional
 from tqdm import tqdm
 
+from benchmarks.mda_quality import Reference
+from benchmarks.scoring import PHOTO_NAMES
 from captum_mda import MetricDrivenAttribution
 from captum_mda._files import replacing
 

@@ -18,7 +18,7 @@ probability, area under insertion less area under deletion, in the probability's
 no normalisation is defined for a class that the picture hardly shows. A map that
 explains one class should not serve another: lower is better.
 
-    OMP_NUM_THREADS=1 CAPTUM_MDA_DATA=DATA python benchmarks/quality.py
+    OMP_NUM_THREADS=1 CAPTUM_MDA_DATA=DATA python -m benchmarks.quality
 
 writes quality.json beside itself, fills the tables of docs/quality.md and draws
 docs/images/quality.png. What is in the JSON already is not computed again, and what MDA
@@ -40,14 +40,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from explainers import EXPLAINERS, Mda, photo, Pictures, samples
-from mda_quality import Reference
-from quality_figure import draw
-from quality_tables import parts_of, points_of, Row, SEARCHED
-from scoring import fill_page, masked_scores, object_scores, STEPS
 from torch import Tensor
 from tqdm import tqdm
 
+from benchmarks.explainers import EXPLAINERS, Mda, photo, Pictures, samples
+from benchmarks.mda_quality import Reference
+from benchmarks.quality_figure import draw
+from benchmarks.quality_tables import parts_of, points_of, Row, SEARCHED
+from benchmarks.scoring import fill_page, masked_scores, object_scores, STEPS
 from captum_mda import blur_baseline, metrics
 from captum_mda._files import replacing
 

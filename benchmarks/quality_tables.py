@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
-from quality_figure import Point
-from scoring import (
+from benchmarks.quality_figure import Point
+from benchmarks.scoring import (
     Column,
     markdown,
     MASKED_COLUMNS,
@@ -18,7 +18,6 @@ from scoring import (
     PHOTOS,
     SAMPLES,
 )
-
 from captum_mda.metrics.statistics import mean_interval
 
 REFERENCE = "mda"

@@ -5,7 +5,7 @@ explainers.py, and scores a map. A forward-equivalent is the time of one image i
 bare model, float32, at its best batch, in the same run; "overhead" is the time over
 that of as many forwards as were counted.
 
-    OMP_NUM_THREADS=1 CAPTUM_MDA_DATA=DATA python benchmarks/speed.py
+    OMP_NUM_THREADS=1 CAPTUM_MDA_DATA=DATA python -m benchmarks.speed
 
 adds rows to speed.json beside itself, where they replace those of the same task, and
 fills docs/speed.md with its figure. ``--resolution 448`` explains at 784 patches of 16
@@ -30,13 +30,13 @@ from typing import Any
 
 import timm
 import torch
-from explainers import counted, EXPLAINERS, Method
 from PIL import Image
 from safetensors.torch import load_file
-from scoring import fill_page
-from speed_page import draw, table
 from torch import nn, Tensor
 
+from benchmarks.explainers import counted, EXPLAINERS, Method
+from benchmarks.scoring import fill_page
+from benchmarks.speed_page import draw, table
 from captum_mda import (
     BidirectionalAttention,
     blur_baseline,

@@ -8,11 +8,8 @@ begins with "not run:" is only compiled.
 from __future__ import annotations
 
 import doctest
-import importlib
-import importlib.util
 import json
 import re
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from statistics import fmean
@@ -25,6 +22,16 @@ import torch
 from pages import blocks_of, run
 from torch import nn
 
+from benchmarks import (
+    explainers,
+    magnitudes,
+    models_table,
+    ordering,
+    precision,
+    quality_tables,
+    speed_page,
+)
+from benchmarks.scoring import PHOTO_NAMES
 from captum_mda.metrics.statistics import mean_interval, MeanInterval
 
 ROOT = Path(__file__).parents[1]
@@ -62,17 +69,6 @@ def test_blocks_are_found_with_their_output() -> None:
     assert run(second, {}, "page") == ""
 
 
-@pytest.fixture(scope="module")
-def table_script() -> ModuleType:
-    path = ROOT / "benchmarks" / "models_table.py"
-    spec = importlib.util.spec_from_file_location("models_table", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["models_table"] = module  # its dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
-
-
 def tables_of(page: str) -> list[list[list[str]]]:
     """Read each table as rows of cells, the header first."""
     tables: list[list[list[str]]] = [[]]
@@ -90,26 +86,24 @@ def table_about(column: str, page: str) -> list[list[str]]:
     return table
 
 
-def test_page_of_models_is_that_of_the_script(table_script: ModuleType) -> None:
+def test_page_of_models_is_that_of_the_script() -> None:
     page = (ROOT / "docs" / "models.md").read_text(encoding="utf-8")
     runs, errors = (table for table in tables_of(page) if "family" in table[0])
     names = [
         [model.library, model.family, f"`{model.name}`"]
-        for model in table_script.MODELS
+        for model in models_table.MODELS
     ]
-    assert runs[0][5:] == list(table_script.METHODS)
+    assert runs[0][5:] == list(models_table.METHODS)
     assert [row[:3] for row in runs[1:]] == names
     assert [row[:3] for row in errors[1:]] == names
 
 
-def test_page_of_models_shows_every_method_running_on_every_transformer(
-    table_script: ModuleType,
-) -> None:
+def test_page_of_models_shows_every_method_running_on_every_transformer() -> None:
     page = (ROOT / "docs" / "models.md").read_text(encoding="utf-8")
     runs, errors = (table for table in tables_of(page) if "family" in table[0])
     for row in runs[1:]:
-        mark = "-" if row[1] in ("MLP-Mixer", "Swin") else table_script.TICK
-        assert row[5:] == [mark] * len(table_script.METHODS), row[:3]
+        mark = "-" if row[1] in ("MLP-Mixer", "Swin") else models_table.TICK
+        assert row[5:] == [mark] * len(models_table.METHODS), row[:3]
     for row in errors[1:]:
         libra, plain, relevance = map(float, row[4:])
         assert libra < 1e-12 < 1e-2 < plain, row[:3]
@@ -151,16 +145,12 @@ def test_stated_figures_of_caap_are_those_that_were_measured() -> None:
     )
 
 
-def test_stated_figures_of_the_searches_are_those_that_were_measured(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.syspath_prepend(ROOT / "benchmarks")
-    script = importlib.import_module("ordering")
+def test_stated_figures_of_the_searches_are_those_that_were_measured() -> None:
     measured = json.loads((ROOT / "benchmarks" / "ordering.json").read_text())
     page = (ROOT / "docs" / "attribution.md").read_text(encoding="utf-8")
-    assert script.photos_table(measured) in page
-    assert script.settings_table(measured) in page
-    by_setting = script.by_setting(measured)
+    assert ordering.photos_table(measured) in page
+    assert ordering.settings_table(measured) in page
+    by_setting = ordering.by_setting(measured)
     for setting, most, least_mean, least in (
         ("default", 900, -0.005, -0.04),
         ("joint, budget 6", 1200, 0.03, -0.02),
@@ -185,13 +175,13 @@ def test_stated_figures_of_the_searches_are_those_that_were_measured(
         assert round(mean("default") - mean(without), 3) == worth
 
 
-def test_page_of_speed_says_what_was_measured(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(ROOT / "benchmarks")
-    script = importlib.import_module("speed_page")
+def test_page_of_speed_says_what_was_measured() -> None:
     measured = json.loads((ROOT / "benchmarks" / "speed.json").read_text())
     page = (ROOT / "docs" / "speed.md").read_text(encoding="utf-8")
-    assert f"<!-- speed -->\n\n{script.table(measured)}\n\n<!-- end speed -->" in page
-    fast = dict(script.growth(measured, "fast"))
+    assert (
+        f"<!-- speed -->\n\n{speed_page.table(measured)}\n\n<!-- end speed -->" in page
+    )
+    fast = dict(speed_page.growth(measured, "fast"))
     assert fast[49] <= 250 and fast[196] <= 900
     assert fast[784] <= fast[196] * 4**1.1
     exact, few = (
@@ -214,26 +204,18 @@ def test_page_of_speed_says_what_was_measured(monkeypatch: pytest.MonkeyPatch) -
             assert row["overhead"] <= 1.15
 
 
-def test_stated_figures_of_screening_are_those_that_were_measured(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.syspath_prepend(ROOT / "benchmarks")
-    script = importlib.import_module("precision")
+def test_stated_figures_of_screening_are_those_that_were_measured() -> None:
     measured = json.loads((ROOT / "benchmarks" / "precision.json").read_text())
     page = (ROOT / "docs" / "attribution.md").read_text(encoding="utf-8")
-    assert script.table(measured) in page
+    assert precision.table(measured) in page
     assert len(measured) == 8
     assert sum(row["as float32"] for row in measured) <= 8 * 450
 
 
-def test_stated_figures_of_the_magnitudes_are_those_that_were_measured(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.syspath_prepend(ROOT / "benchmarks")
-    script = importlib.import_module("magnitudes")
+def test_stated_figures_of_the_magnitudes_are_those_that_were_measured() -> None:
     found = json.loads((ROOT / "benchmarks" / "magnitudes.json").read_text())
     page = (ROOT / "docs" / "attribution.md").read_text(encoding="utf-8")
-    groups = script.groups_of(found)
+    groups = magnitudes.groups_of(found)
     assert list(groups) == ["8 photos", "59 samples"]
     gains = [
         new - old
@@ -246,7 +228,7 @@ def test_stated_figures_of_the_magnitudes_are_those_that_were_measured(
     assert sum(gain > 0 for gain in gains) == 7
     assert f"{sum(gains) / 8:.3f} on average".lstrip("0") in " ".join(page.split())
     for title, figures in groups.items():
-        assert "\n".join(script.table(title, figures)) in page
+        assert "\n".join(magnitudes.table(title, figures)) in page
         for rule in ("reference", "paper", "increment"):
             for steps in ("patch", "pixel"):
                 mas, other = figures[f"mas, {steps}"], figures[f"{rule}, {steps}"]
@@ -256,21 +238,16 @@ def test_stated_figures_of_the_magnitudes_are_those_that_were_measured(
                     assert new <= old + 2e-6  # both are rounded
 
 
-def test_tables_of_quality_are_those_of_what_was_measured(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.syspath_prepend(ROOT / "benchmarks")
-    script = importlib.import_module("quality_tables")
+def test_tables_of_quality_are_those_of_what_was_measured() -> None:
     rows = json.loads((ROOT / "benchmarks" / "quality.json").read_text())
     page = (ROOT / "docs" / "quality.md").read_text(encoding="utf-8")
-    parts = script.parts_of(rows)
+    parts = quality_tables.parts_of(rows)
     assert len(parts) == 2 * 5
     for mark, made in parts.items():
         assert f"<!-- {mark} -->\n\n{made}\n\n<!-- end {mark} -->" in page
     assert (ROOT / "docs" / "images" / "quality.png").exists()
     names = {row["name"] for row in rows}
-    explainers = importlib.import_module("explainers")
-    assert script.REFERENCE in names <= set(explainers.EXPLAINERS)
+    assert quality_tables.REFERENCE in names <= set(explainers.EXPLAINERS)
 
 
 class Gains:
@@ -305,12 +282,8 @@ class Gains:
         return bool(found.low <= 0 <= found.high)
 
 
-def test_what_is_said_of_quality_on_samples_is_what_was_measured(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.syspath_prepend(ROOT / "benchmarks")
-    script = importlib.import_module("quality_tables")
-    gain = Gains(script, script.SAMPLES)
+def test_what_is_said_of_quality_on_samples_is_what_was_measured() -> None:
+    gain = Gains(quality_tables, quality_tables.SAMPLES)
     is_open = gain.is_open
     inside = ("bi-attn", "legrad", "libra fullgrad+", "libra input x gradient")
     for name in (*inside, "caap", "tis", "vit-cx"):
@@ -348,12 +321,8 @@ def test_what_is_said_of_quality_on_samples_is_what_was_measured(
     assert 2.8 < totals["mda"] / totals["mda joint"] < 3.5
 
 
-def test_what_is_said_of_quality_on_photos_is_what_was_measured(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.syspath_prepend(ROOT / "benchmarks")
-    script = importlib.import_module("quality_tables")
-    gain = Gains(script, script.PHOTOS)
+def test_what_is_said_of_quality_on_photos_is_what_was_measured() -> None:
+    gain = Gains(quality_tables, quality_tables.PHOTOS)
     for metric in ("gaussian", "mean_colour"):
         assert gain("mda joint", metric).low > 0
         for name in ("bi-attn", "legrad", "libra fullgrad+", "caap", "tis", "vit-cx"):
@@ -416,7 +385,7 @@ def test_perturbation_methods_cost_less_than_published_code() -> None:
             assert rank >= row["rank_of_seeds"] - 0.02
 
 
-def test_a_failing_cell_says_what_is_wrong(table_script: ModuleType) -> None:
+def test_a_failing_cell_says_what_is_wrong() -> None:
     """The table's ticks mean something: bad maps and errors are told apart."""
     import torch
 
@@ -435,20 +404,20 @@ def test_a_failing_cell_says_what_is_wrong(table_script: ModuleType) -> None:
     infinite[1, 0, 0, 0] = torch.nan
     constant[1] = 3.0
     cases = {
-        table_script.TICK: good,
+        models_table.TICK: good,
         "not finite": infinite,
         "flat": constant,
         "shape [1, 1, 2, 2], not [2, 1, 2, 2]": good[:1],
         "ValueError: model: no": ValueError("model: no\nmore"),
     }
-    table_script.METHODS["bad"] = (Bad, {})
+    models_table.METHODS["bad"] = (Bad, {})
     try:
         for wanted, grid in cases.items():
             empty = torch.zeros(2)
-            got = table_script.cell("bad", grid, empty, empty, [2, 1, 2, 2])
+            got = models_table.cell("bad", grid, empty, empty, [2, 1, 2, 2])
             assert got == wanted
     finally:
-        del table_script.METHODS["bad"]
+        del models_table.METHODS["bad"]
 
 
 SHARED = {
@@ -481,10 +450,8 @@ def test_a_quantity_has_one_number_on_all_pages(kind: str) -> None:
 def test_photos_are_named_by_the_class_that_the_model_predicts(
     deit_tiny: nn.Module,
     oracle_maps: Mapping[str, np.ndarray],
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.syspath_prepend(ROOT / "benchmarks")
-    names = importlib.import_module("scoring").PHOTO_NAMES
+    names = PHOTO_NAMES
     described = timm.data.ImageNetInfo().index_to_description
     assert set(names) == {key.split("/")[0] for key in oracle_maps if key[0].isdigit()}
     for photo, name in names.items():
