@@ -18,17 +18,19 @@ import timm
 import torch
 from safetensors.torch import load_file
 
+from benchmarks.results import write
+from benchmarks.scoring import MODEL
 from captum_mda import blur_baseline, CausalActivationPatching, metrics
-from captum_mda._files import replacing
 
 SHIFTS = (0.0, -20.0)
 FIELDS = ("insertion", "deletion", "mas_insertion_deletion")
+MEASURED = {"model": MODEL, "shifts": SHIFTS, "fields": FIELDS}
 
 
 def measure(data: Path, n_photos: int | None) -> dict[str, list[float]]:
     """Score the maps: from "shift/subtract_blank/photo" to one number a field."""
-    model = timm.create_model("deit_tiny_patch16_224").eval()
-    model.load_state_dict(load_file(data / "models/deit_tiny_patch16_224.safetensors"))
+    model = timm.create_model(MODEL).eval()
+    model.load_state_dict(load_file(data / f"models/{MODEL}.safetensors"))
     images = np.load(data / "oracles/maps.npz")
     runs = json.loads((data / "oracles/mda_reference.json").read_text())
     bias = model.head.bias.detach().clone()
@@ -81,5 +83,4 @@ if __name__ == "__main__":
     scores = measure(Path(os.environ["CAPTUM_MDA_DATA"]), arguments.photos)
     report(scores)
     if arguments.out is not None:
-        with replacing(arguments.out) as path:
-            path.write_text(json.dumps(scores, indent=1) + "\n")
+        write(arguments.out, scores, MEASURED)

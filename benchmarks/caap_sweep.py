@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -33,6 +32,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
 
+from benchmarks.results import path_of, write
 from captum_mda import (
     AttentionRollout,
     BidirectionalAttention,
@@ -41,10 +41,10 @@ from captum_mda import (
     LeGrad,
     RawAttention,
 )
-from captum_mda._files import replacing
 
 BLANKS = ("zeros", "mean")
 MARGIN = 9  # pixels between two objects, about a patch
+MEASURED = {"margin": MARGIN}
 
 
 class Pictures(NamedTuple):
@@ -123,7 +123,7 @@ def halves(pictures: Pictures) -> tuple[Pictures, Pictures]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    default = Path(__file__).with_suffix(".json")
+    default = path_of(__file__)
     parser.add_argument("--out", type=Path, default=default)
     parser.add_argument("--samples", type=int, default=48, help="of each kind")
     parser.add_argument("--seed", type=int, default=7)
@@ -170,10 +170,9 @@ def main() -> None:
         print(f"{layers:>8} {row['support']:>14} {row['blank']:>6} {figures}")
     for name, found in held_out.items():
         print(f"{name:<22}", " ".join(f"{found[kind]:6.3f}" for kind in kinds))
-    report = {"samples": options.samples, "seed": options.seed, "best": best}
-    text = json.dumps(report | {"held_out": held_out, "settings": rows}, indent=1)
-    with replacing(options.out) as beside:
-        beside.write_text(text + "\n")
+    found = {"best": best, "held_out": held_out, "settings": rows}
+    asked = {"samples": options.samples, "seed": options.seed}
+    write(options.out, found, asked | MEASURED)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,6 @@ Weights are those of ``CAPTUM_MDA_DATA``'s folder ``models/``, or random.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import statistics
 import subprocess
@@ -37,6 +36,8 @@ import torch
 from safetensors.torch import load_file
 from torch import nn, Tensor
 
+from benchmarks.results import ROOT, write
+from benchmarks.scoring import MODEL
 from captum_mda import (
     AttentionGradCam,
     AttentionIntegratedGradients,
@@ -50,13 +51,11 @@ from captum_mda import (
     TransformerAttribution,
     TransitionAttention,
 )
-from captum_mda._files import replacing
 from captum_mda.vit import observe, resolve
 
-ROOT = Path(__file__).resolve().parents[1]
-NAME = "deit_tiny_patch16_224"
 BATCH = 8
 TARGET = 207
+MEASURED = {"model": MODEL, "batch": BATCH, "target": TARGET}
 PROCESS_STATUS = Path("/proc/self/status")
 LARGEST_RATIO = 1.6  # of capture to the explicit model's forward and backward
 METHODS: dict[str, Callable[[nn.Module], Any]] = {
@@ -77,10 +76,10 @@ UNDER_LIBRAGRAD = ("FullGradPlus", "TokenInputXGradient")
 def make_model(fused: bool) -> nn.Module:
     """Build the model, with the weights of the reference data where there are any."""
     torch.manual_seed(0)
-    model: nn.Module = timm.create_model(NAME, pretrained=False).eval()
+    model: nn.Module = timm.create_model(MODEL, pretrained=False).eval()
     data = os.environ.get("CAPTUM_MDA_DATA")
     if data:
-        model.load_state_dict(load_file(Path(data) / "models" / f"{NAME}.safetensors"))
+        model.load_state_dict(load_file(Path(data) / "models" / f"{MODEL}.safetensors"))
     for module in model.modules():
         if hasattr(module, "fused_attn"):
             module.fused_attn = fused
@@ -258,19 +257,16 @@ def main() -> None:
     if arguments.peak_of:
         print(own_peak_growth(arguments.peak_of))
         return
-    result: dict[str, Any] = {
-        "model": NAME,
-        "batch": BATCH,
+    settings = {
         "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
-        "timm": timm.__version__,
+        "repetitions": arguments.repetitions,
+        "method_repetitions": arguments.method_repetitions,
     }
-    result |= measure(arguments.repetitions, arguments.method_repetitions)
+    result = measure(arguments.repetitions, arguments.method_repetitions)
     ratio = result["passes"]["explicit, to inputs"]["ratio"]
     verdict = "within" if ratio <= LARGEST_RATIO else "ABOVE"
     print(f"\ncapture / explicit, to inputs: {ratio:.2f}, {verdict} {LARGEST_RATIO}")
-    with replacing(arguments.out) as beside:
-        beside.write_text(json.dumps(result, indent=1) + "\n")
+    write(arguments.out, result, MEASURED | settings)
 
 
 if __name__ == "__main__":

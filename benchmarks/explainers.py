@@ -46,6 +46,8 @@ from captum_mda.vit import resolve
 
 KERNEL = 31
 """The side of the blur of samples, in pixels."""
+SAMPLE_SEED = 77
+"""Of the generator of samples."""
 END_POINTS = 3
 """Forwards that each call of `MetricDrivenAttribution.explain` begins with."""
 
@@ -116,7 +118,7 @@ def photo(reference: Reference, name: str) -> Pictures:
 
 def samples(n: int) -> Pictures:
     """Return those of n samples that can be scored: above both of their baselines."""
-    images, labels, objects = demo.make_samples(n=n, seed=77)
+    images, labels, objects = demo.make_samples(n=n, seed=SAMPLE_SEED)
     model, blurred = demo.load_model(), blur_baseline(images, KERNEL)
     with torch.no_grad():
         full, *absent = (

@@ -15,7 +15,6 @@ only.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import time
 from collections.abc import Iterator
@@ -31,6 +30,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from benchmarks.mda_quality import Reference
+from benchmarks.results import path_of, read_rows, write
+from benchmarks.scoring import MODEL
 from captum_mda import (
     BidirectionalAttention,
     blur_baseline,
@@ -40,7 +41,6 @@ from captum_mda import (
     metrics,
     patch_feature_mask,
 )
-from captum_mda._files import replacing
 from captum_mda.magnitude import (
     align_density,
     aligned_difference,
@@ -53,7 +53,8 @@ from captum_mda.magnitude import (
     sparse_magnitudes,
 )
 
-HERE = Path(__file__).resolve().parent
+SEED, KERNEL = 77, 31  # of the samples, and the side of their blur in pixels
+MEASURED = {"model": MODEL, "seed": SEED, "blur": KERNEL}
 FIGURES = ("patch_penalty", "patch_mas", "pixel_penalty", "pixel_mas")
 
 
@@ -159,9 +160,9 @@ def moved(n_positions: int, n_steps: int) -> Tensor:
 
 def of_samples(n: int) -> dict[str, dict[str, list[float]]]:
     """Measure samples of the packaged model."""
-    images, labels, _ = demo.make_samples(n=n, seed=77)
+    images, labels, _ = demo.make_samples(n=n, seed=SEED)
     model, mask = demo.load_model(), patch_feature_mask(images, demo.PATCH_SIZE)
-    blurred = blur_baseline(images, 31)
+    blurred = blur_baseline(images, KERNEL)
     with torch.no_grad():
         at = torch.arange(n), labels
         gain = [
@@ -259,15 +260,15 @@ def speed() -> None:
 def main() -> None:
     """Run what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, default=HERE / "magnitudes.json")
+    parser.add_argument("--out", type=Path, default=path_of(__file__))
     parser.add_argument("--samples", type=int, default=60)
     options = parser.parse_args()
+    settings = MEASURED | {"samples": options.samples}
+    found = read_rows(options.out, settings, dict)
     speed()
-    found = json.loads(options.out.read_text()) if options.out.exists() else {}
 
     def keep() -> None:
-        with replacing(options.out) as beside:
-            beside.write_text(json.dumps(found, indent=1) + "\n")
+        write(options.out, found, settings, adds=True)
 
     if "samples" not in found:
         found["samples"] = of_samples(options.samples)

@@ -28,6 +28,8 @@ from safetensors.torch import load_file
 from scipy.stats import kendalltau
 from torch import Tensor
 
+from benchmarks.results import write
+from benchmarks.scoring import MODEL
 from captum_mda import (
     blur_baseline,
     curves,
@@ -36,9 +38,9 @@ from captum_mda import (
     metrics,
     patch_feature_mask,
 )
-from captum_mda._files import replacing
 from captum_mda.magnitude import fit_density, mean_response, resampled
 
+MEASURED = {"model": MODEL, "ordering": "paper"}
 SCORES = ("insertion", "deletion", "insertion_deletion", "mas_insertion_deletion")
 
 
@@ -47,8 +49,8 @@ class Reference:
 
     def __init__(self, folder: Path) -> None:
         """Load the model and open the oracles."""
-        self.model = timm.create_model("deit_tiny_patch16_224", pretrained=False).eval()
-        weights = load_file(folder / "models" / "deit_tiny_patch16_224.safetensors")
+        self.model = timm.create_model(MODEL, pretrained=False).eval()
+        weights = load_file(folder / "models" / f"{MODEL}.safetensors")
         self.model.load_state_dict(weights)
         self.mda = np.load(folder / "oracles" / "mda.npz")
         self.maps = np.load(folder / "oracles" / "maps.npz")
@@ -221,8 +223,7 @@ def main() -> None:
         for name in arguments.photos or list(reference.runs):
             rows.append(row(reference, name, partition, arguments.explanations))
             print(table(rows), end="\n\n", flush=True)
-            with replacing(arguments.out) as beside:
-                beside.write_text(json.dumps(rows, indent=1))
+            write(arguments.out, rows, MEASURED)
 
 
 if __name__ == "__main__":

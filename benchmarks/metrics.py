@@ -26,11 +26,12 @@ import timm
 import torch
 from torch import nn, Tensor
 
+from benchmarks.results import path_of, write
 from captum_mda import demo, metrics
-from captum_mda._files import replacing
 from captum_mda.perturbation.chunks import CPU_ROWS
 
 N_STEPS = 224
+MEASURED = {"n_steps": N_STEPS}
 # Each number's own sweep: mode, and whether the least important go first.
 SWEEPS = {
     "insertion": ("insertion", False),
@@ -177,19 +178,20 @@ def on_deit(repetitions: int) -> dict[str, float]:
 def main() -> None:
     """Run what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    default = Path(__file__).with_suffix(".json")
+    default = path_of(__file__)
     parser.add_argument("--out", type=Path, default=default)
     parser.add_argument("--repetitions", type=int, default=3)
     options = parser.parse_args()
-    result = {
+    settings = {
         "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
+        "repetitions": options.repetitions,
+    }
+    result = {
         "demo": on_demo(),
         "deit_tiny": on_deit(options.repetitions),
     }
     print(json.dumps(result, indent=1))
-    with replacing(options.out) as beside:
-        beside.write_text(json.dumps(result, indent=1) + "\n")
+    write(options.out, result, MEASURED | settings)
 
 
 if __name__ == "__main__":

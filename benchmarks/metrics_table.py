@@ -16,7 +16,6 @@ again; ``--workers`` says how many pictures are computed at a time.
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import os
 import warnings
@@ -31,7 +30,8 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from benchmarks.explainers import samples
+from benchmarks.explainers import KERNEL, SAMPLE_SEED, samples
+from benchmarks.results import DOCS, path_of, read_rows, write
 from benchmarks.scoring import (
     black,
     Column,
@@ -39,6 +39,7 @@ from benchmarks.scoring import (
     markdown,
     MASKED_COLUMNS,
     masked_scores,
+    MODEL,
     OBJECT_COLUMNS,
     object_scores,
     PHOTOS,
@@ -46,7 +47,6 @@ from benchmarks.scoring import (
     STEPS,
 )
 from captum_mda import metrics
-from captum_mda._files import replacing
 from captum_mda.evaluate import (
     build_method,
     Case,
@@ -57,8 +57,12 @@ from captum_mda.evaluate import (
 )
 from captum_mda.metrics import statistics
 
-ROOT = Path(__file__).resolve().parents[1]
-
+MEASURED = {
+    "model": MODEL,
+    "seed": SAMPLE_SEED,
+    "blur": KERNEL,
+    "patch_steps": STEPS,
+}
 TITLES = {name: method.title for name, method in METHODS.items()}
 
 COLUMNS = {
@@ -115,8 +119,10 @@ def score_maps(
     return scores
 
 
-def score_picture(task: tuple[str, int], names: Sequence[str]) -> dict[str, Any]:
-    """Compute and score all maps of one picture, in a process of its own."""
+def score_picture(
+    task: tuple[str, int], names: Sequence[str]
+) -> dict[str, dict[str, float]]:
+    """Compute and score maps of one picture, in a process of its own."""
     torch.set_num_threads(1)
     warnings.filterwarnings("ignore")
     kind, number = task
@@ -130,7 +136,10 @@ def score_picture(task: tuple[str, int], names: Sequence[str]) -> dict[str, Any]
         for name, values in maps.items():
             found = object_scores(values, objects)
             scores[name] |= {metric: float(each) for metric, each in found.items()}
-    return {"kind": kind, "number": number, "scores": scores}
+    return {
+        name: {metric: round(value, 5) for metric, value in row.items()}
+        for name, row in scores.items()
+    }
 
 
 def _case(kind: str, number: int) -> tuple[Case, Tensor | None]:
@@ -144,9 +153,8 @@ def _case(kind: str, number: int) -> tuple[Case, Tensor | None]:
         case = make_case(classifier, pictures.images[0], target, kernel_sizes=kernels)
         return case, pictures.objects
     data = Path(os.environ["CAPTUM_MDA_DATA"])
-    name = "deit_tiny_patch16_224"
-    weights = data / "models" / f"{name}.safetensors"
-    classifier = load_classifier(name, weights=weights, device="cpu")
+    weights = data / "models" / f"{MODEL}.safetensors"
+    classifier = load_classifier(MODEL, weights=weights, device="cpu")
     with np.load(data / "oracles" / "maps.npz") as stored:
         photo = _photos(stored.files)[number]
         image = torch.from_numpy(stored[f"{photo}/x"])
@@ -159,21 +167,30 @@ def _photos(files: Sequence[str]) -> list[str]:
 
 
 def compute(options: argparse.Namespace) -> list[dict[str, Any]]:
-    """Score all pictures that are not in the cache."""
+    """Score all pictures under all methods, but for what is in the cache."""
     options.cache.mkdir(parents=True, exist_ok=True)
     tasks = [(PHOTOS, number) for number in range(options.photos)]
     tasks += [(SAMPLES, number) for number in range(options.samples)]
     files = {task: options.cache / f"{task[0]}-{task[1]}.json" for task in tasks}
-    missing = [task for task in tasks if not files[task].exists()]
+    done = {task: read_rows(file, MEASURED, dict) for task, file in files.items()}
+    missing = {
+        task: [name for name in TITLES if name not in done[task]] for task in tasks
+    }
     context = get_context("spawn")
     with ProcessPoolExecutor(options.workers, mp_context=context) as pool:
         jobs = {
-            pool.submit(score_picture, task, list(TITLES)): task for task in missing
+            pool.submit(score_picture, task, names): task
+            for task, names in missing.items()
+            if names
         }
         for job in tqdm(as_completed(jobs), total=len(jobs), desc="pictures"):
-            with replacing(files[jobs[job]]) as beside:
-                beside.write_text(json.dumps(job.result()))
-    return [json.loads(file.read_text()) for file in files.values()]
+            task = jobs[job]
+            done[task] |= job.result()
+            write(files[task], done[task], MEASURED, adds=True)
+    return [
+        {"kind": kind, "number": number, "scores": done[kind, number]}
+        for kind, number in tasks
+    ]
 
 
 def table(pictures: Sequence[Mapping[str, Any]], kind: str) -> str:
@@ -230,19 +247,6 @@ def _values(
     ]
 
 
-def _compact(pictures: Sequence[Mapping[str, Any]]) -> str:
-    """Write one line for each picture, with five decimals."""
-    lines = [
-        json.dumps(json.loads(json.dumps(picture), parse_float=_rounded))
-        for picture in pictures
-    ]
-    return "[\n" + ",\n".join(lines) + "\n]"
-
-
-def _rounded(text: str) -> float:
-    return round(float(text), 5)
-
-
 def _all_nan(values: Sequence[float]) -> bool:
     return all(map(math.isnan, values))
 
@@ -265,14 +269,12 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=24)
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--cache", type=Path, default=Path("metrics_table_cache"))
-    parser.add_argument("--page", type=Path, default=ROOT / "docs/metrics_table.md")
+    parser.add_argument("--page", type=Path, default=DOCS / "metrics_table.md")
     options = parser.parse_args()
     pictures = compute(options)
     for kind in (PHOTOS, SAMPLES):
         print(f"\n{kind}\n\n{table(pictures, kind)}\n\n{verdicts(pictures, kind)}")
-    out = Path(__file__).with_suffix(".json")
-    with replacing(out) as beside:
-        beside.write_text(_compact(pictures) + "\n")
+    write(path_of(__file__), pictures, MEASURED)
     write_page(pictures, options.page)
 
 

@@ -15,7 +15,6 @@ samples of the packaged model instead, all in one batch, for which no data is ne
 from __future__ import annotations
 
 import argparse
-import json
 import os
 from pathlib import Path
 from statistics import mean
@@ -27,7 +26,8 @@ from tqdm import tqdm
 
 from benchmarks.mda_quality import Reference
 from benchmarks.quality_figure import draw, Point
-from benchmarks.scoring import fill_page, PHOTO_NAMES
+from benchmarks.results import DOCS, path_of, read, read_rows, write
+from benchmarks.scoring import fill_page, MODEL, PHOTO_NAMES
 from captum_mda import (
     BidirectionalAttention,
     blur_baseline,
@@ -36,7 +36,6 @@ from captum_mda import (
     metrics,
     patch_feature_mask,
 )
-from captum_mda._files import replacing
 from captum_mda.metrics.statistics import mean_interval
 from captum_mda.ordering import (
     FastOrdering,
@@ -50,9 +49,8 @@ from captum_mda.perturbation.precision import Precision, PRECISIONS
 
 SCORES = ("insertion_deletion", "mas_insertion_deletion")
 EXACT_FORWARDS = 5307
-HERE = Path(__file__).resolve().parent
-OUT = HERE / "ordering.json"
-DOCS = HERE.parent / "docs"
+PARTITION = "exact"
+MEASURED = {"model": MODEL, "partition": PARTITION}
 SETTINGS: dict[str, Ordering] = {
     "default": FastOrdering(),
     "joint": JointOrdering(),
@@ -77,7 +75,7 @@ NAMED = {"default": "fast", "relaxed": "relaxed", "joint": "joint"}
 def measured(reference: Reference, photo: str, ordering: Ordering) -> list[float]:
     """Explain a photo; tell the forwards and the scores."""
     mda = MetricDrivenAttribution(reference.model, ordering=ordering)
-    found = mda.explain(**reference.question(photo, "exact"))
+    found = mda.explain(**reference.question(photo, PARTITION))
     scores = reference.scores(photo, found.attributions())
     return [found.n_forwards, *(float(getattr(scores, name)) for name in SCORES)]
 
@@ -85,7 +83,7 @@ def measured(reference: Reference, photo: str, ordering: Ordering) -> list[float
 def main() -> None:
     """Run what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, default=OUT)
+    parser.add_argument("--out", type=Path, default=path_of(__file__))
     parser.add_argument("--settings", nargs="*", default=list(SETTINGS))
     parser.add_argument("--photos", nargs="*", help="some of them; all if not given")
     parser.add_argument("--samples", type=int, help="of the packaged model")
@@ -99,10 +97,10 @@ def main() -> None:
     reference = Reference(Path(os.environ["CAPTUM_MDA_DATA"]))
     exact = {
         row["photo"]: row
-        for row in json.loads((HERE / "mda_quality.json").read_text())
-        if row["partition"] == "exact"
+        for row in read("mda_quality").rows
+        if row["partition"] == PARTITION
     }
-    rows = json.loads(options.out.read_text()) if options.out.exists() else []
+    rows = read_rows(options.out, MEASURED, list)
     done = {(row["setting"], row["photo"]) for row in rows}
     for setting in options.settings:
         for photo in tqdm(options.photos or exact, desc=setting):
@@ -114,10 +112,9 @@ def main() -> None:
                 row[name] = round(score, 5)
                 row[f"{name}_gain"] = round(score - exact[photo][name], 5)
             rows.append(row)
-            with replacing(options.out) as beside:
-                beside.write_text(json.dumps(rows, indent=1) + "\n")
+            write(options.out, rows, MEASURED, adds=True)
     print(settings_table(rows))
-    if options.out != OUT:  # the page is about what is kept with it
+    if options.out != path_of(__file__):  # the page is about what is kept with it
         return
     parts = {"photos": photos_table(rows), "settings": settings_table(rows)}
     fill_page(DOCS / "attribution.md", parts)

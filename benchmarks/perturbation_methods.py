@@ -17,7 +17,6 @@ writes perturbation_methods.json beside itself.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import statistics
 import subprocess
@@ -33,15 +32,17 @@ from scipy.stats import spearmanr
 from torch import nn, Tensor
 from tqdm import tqdm
 
-from benchmarks.capture import make_model, peak_bytes, PROCESS_STATUS, ROOT
+from benchmarks.capture import make_model, peak_bytes, PROCESS_STATUS
+from benchmarks.results import path_of, ROOT, write
+from benchmarks.scoring import MODEL
 from captum_mda import CausalActivationPatching, TransformerInputSampling, VitCx
-from captum_mda._files import replacing
 
 METHODS: dict[str, Callable[[nn.Module], Any]] = {
     "TransformerInputSampling": TransformerInputSampling,
     "VitCx": VitCx,
     "CausalActivationPatching": CausalActivationPatching,
 }
+MEASURED = {"model": MODEL}
 STORED = {"TransformerInputSampling": "tis", "VitCx": "vit_cx"}
 # The published code's seconds for an image, and 5,900 forwards in 176 seconds, both on
 # one core of the machine that made the stored maps.
@@ -123,7 +124,7 @@ def measure() -> dict[str, Any]:
 def main() -> None:
     """Run what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    default = Path(__file__).with_suffix(".json")
+    default = path_of(__file__)
     parser.add_argument("--out", type=Path, default=default)
     parser.add_argument("--peak-of", choices=tuple(METHODS), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -153,8 +154,7 @@ def main() -> None:
             told["peak_megabytes"] = peak_growth(name)
         result["summary"][name] = told
         print(f"{name:<26}", "  ".join(f"{key} {told[key]:.0f}" for key in told))
-    with replacing(arguments.out) as beside:
-        beside.write_text(json.dumps(result, indent=1) + "\n")
+    write(arguments.out, result, MEASURED)
 
 
 if __name__ == "__main__":

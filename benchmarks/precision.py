@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import copy
-import json
 import os
 from pathlib import Path
 from statistics import mean
@@ -28,12 +27,13 @@ from torch.nn import functional
 from tqdm import tqdm
 
 from benchmarks.mda_quality import Reference
-from benchmarks.scoring import PHOTO_NAMES
+from benchmarks.results import path_of, write
+from benchmarks.scoring import MODEL, PHOTO_NAMES
 from captum_mda import MetricDrivenAttribution
-from captum_mda._files import replacing
 
-HERE = Path(__file__).resolve().parent
 BF16_COST = 33 / 83
+PARTITION = "exact"
+MEASURED = {"model": MODEL, "partition": PARTITION, "bf16_cost": BF16_COST}
 FORMATS = {"photo": "", "margin": ".3f", "Ins-Del": "+.3f"}
 
 
@@ -80,7 +80,7 @@ def rounded(values: Tensor) -> Tensor:
 def main() -> None:
     """Run what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, default=HERE / "precision.json")
+    parser.add_argument("--out", type=Path, default=path_of(__file__))
     parser.add_argument("--photos", nargs="*", default=list(PHOTO_NAMES))
     parser.add_argument("--real", action="store_true", help="do not emulate")
     options = parser.parse_args()
@@ -88,7 +88,7 @@ def main() -> None:
     model = reference.model if options.real else Emulated(reference.model)
     rows = []
     for photo in tqdm(options.photos):
-        question = reference.question(photo, "exact")
+        question = reference.question(photo, PARTITION)
         in_float32, screened = (
             MetricDrivenAttribution(
                 model, ordering="fast", precision=precision
@@ -112,8 +112,7 @@ def main() -> None:
                 "Ins-Del": round(areas[1] - areas[0], 4),
             }
         )
-        with replacing(options.out) as beside:
-            beside.write_text(json.dumps(rows, indent=1) + "\n")
+        write(options.out, rows, MEASURED | {"emulated": not options.real})
     print(table(rows))
 
 

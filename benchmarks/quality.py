@@ -31,7 +31,6 @@ samples only; ``--write`` computes nothing and makes page and figure of the JSON
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import os
 import warnings
@@ -43,16 +42,28 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from benchmarks.explainers import EXPLAINERS, Mda, photo, Pictures, samples
+from benchmarks.explainers import (
+    EXPLAINERS,
+    KERNEL,
+    Mda,
+    photo,
+    Pictures,
+    SAMPLE_SEED,
+    samples,
+)
 from benchmarks.mda_quality import Reference
 from benchmarks.quality_figure import draw
 from benchmarks.quality_tables import parts_of, points_of, Row, SEARCHED
-from benchmarks.scoring import fill_page, masked_scores, object_scores, STEPS
+from benchmarks.results import DOCS, path_of, read_rows, write
+from benchmarks.scoring import fill_page, masked_scores, MODEL, object_scores, STEPS
 from captum_mda import blur_baseline, metrics
-from captum_mda._files import replacing
 
-HERE = Path(__file__).resolve().parent
-DOCS = HERE.parent / "docs"
+MEASURED = {
+    "model": MODEL,
+    "seed": SAMPLE_SEED,
+    "blur": KERNEL,
+    "patch_steps": STEPS,
+}
 
 
 def score(
@@ -150,7 +161,7 @@ def compute(options: argparse.Namespace, rows: list[Row]) -> None:
                     if (name, row["example"]) not in done
                 ]
             rows.sort(key=place)
-            write(rows, options.out)
+            write(options.out, rows, MEASURED, adds=True)
 
 
 def place(row: Row) -> tuple[Any, ...]:
@@ -221,17 +232,10 @@ def rows_of(
     return rows
 
 
-def write(rows: Sequence[Row], out: Path) -> None:
-    """Write a line for each row, beside the file, which it then replaces."""
-    lines = ",\n".join(json.dumps(row) for row in rows)
-    with replacing(out) as beside:
-        beside.write_text(f"[\n{lines}\n]\n", encoding="utf-8")
-
-
 def main() -> None:
     """Run what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, default=HERE / "quality.json")
+    parser.add_argument("--out", type=Path, default=path_of(__file__))
     parser.add_argument("--samples", type=int, default=60, help="0: none")
     parser.add_argument(
         "--photos",
@@ -245,7 +249,7 @@ def main() -> None:
     parser.add_argument("--page", type=Path, default=DOCS / "quality.md")
     parser.add_argument("--figure", type=Path, default=DOCS / "images" / "quality.png")
     options = parser.parse_args()
-    rows = json.loads(options.out.read_text()) if options.out.exists() else []
+    rows = read_rows(options.out, MEASURED, list)
     forget(options.again, rows, options.explanations)
     # What cannot be scored is null in the rows.
     warnings.filterwarnings("ignore", category=UserWarning)

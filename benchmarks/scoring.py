@@ -13,6 +13,8 @@ from torch import nn, Tensor
 from captum_mda import metrics
 from captum_mda._files import replacing
 
+MODEL = "deit_tiny_patch16_224"
+"""The model of the reference photos."""
 PHOTOS, SAMPLES = "photos", "samples"
 STEPS = {PHOTOS: 28, SAMPLES: 32}
 """The steps of a sweep in which the model's patches are the features."""

@@ -19,7 +19,6 @@ disturb little.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import resource
 import time
@@ -35,7 +34,8 @@ from safetensors.torch import load_file
 from torch import nn, Tensor
 
 from benchmarks.explainers import counted, EXPLAINERS, Method
-from benchmarks.scoring import fill_page
+from benchmarks.results import DOCS, path_of, read_rows, write
+from benchmarks.scoring import fill_page, MODEL
 from benchmarks.speed_page import draw, table
 from captum_mda import (
     BidirectionalAttention,
@@ -45,13 +45,11 @@ from captum_mda import (
     metrics,
     patch_feature_mask,
 )
-from captum_mda._files import replacing
 from captum_mda.ordering import ORDERINGS
 
-MODEL = "deit_tiny_patch16_224"
+KERNEL, N_STEPS = 51, 224
+MEASURED = {"blur": KERNEL, "n_steps": N_STEPS}
 BATCHES = {"cpu": (4, 8, 16, 32), "cuda": (64, 128, 256, 512)}
-HERE = Path(__file__).resolve().parent
-DOCS = HERE.parent / "docs"
 METHODS = [name for name, each in EXPLAINERS.items() if isinstance(each, Method)]
 METRICS = "metrics"
 
@@ -123,7 +121,7 @@ def searched(bench: Bench, search: str, options: argparse.Namespace) -> dict[str
     seed = BidirectionalAttention(bench.model).attribute(
         bench.images, target=bench.target
     )
-    baseline = blur_baseline(bench.images, 51)
+    baseline = blur_baseline(bench.images, KERNEL)
     before = bench.seconds()
     explanation = MetricDrivenAttribution(
         bench.model, ordering=search, on_degenerate="zero"
@@ -148,6 +146,7 @@ def searched(bench: Bench, search: str, options: argparse.Namespace) -> dict[str
             explanation.attributions(),
             insertion_baselines=baseline,
             target=bench.target,
+            n_steps=N_STEPS,
             on_degenerate="nan",
         )
         for name in ("insertion_deletion", "mas_insertion_deletion"):
@@ -167,7 +166,7 @@ def explained(bench: Bench, name: str) -> dict[str, Any]:
 def scored(bench: Bench) -> dict[str, Any]:
     """Score a map by insertion, deletion and MAS, both in 224 steps."""
     maps = torch.rand(bench.images[:, :1].shape, generator=torch.Generator())
-    baseline = blur_baseline(bench.images, 51)
+    baseline = blur_baseline(bench.images, KERNEL)
     return timed(
         bench,
         lambda: metrics.perturbation_scores(
@@ -176,6 +175,7 @@ def scored(bench: Bench) -> dict[str, Any]:
             maps.to(bench.device),
             insertion_baselines=baseline,
             target=bench.target,
+            n_steps=N_STEPS,
             on_degenerate="nan",
         ),
     )
@@ -198,7 +198,7 @@ def timed(bench: Bench, task: Callable[[], object]) -> dict[str, Any]:
 def main() -> None:
     """Run what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, default=HERE / "speed.json")
+    parser.add_argument("--out", type=Path, default=path_of(__file__))
     parser.add_argument("--model", default=MODEL)
     tasks = ["paper", "fast", *METHODS, METRICS]
     parser.add_argument(
@@ -213,7 +213,7 @@ def main() -> None:
     parser.add_argument("--page", type=Path, default=DOCS / "speed.md")
     parser.add_argument("--figure", type=Path, default=DOCS / "images" / "speed.png")
     options = parser.parse_args()
-    rows = json.loads(options.out.read_text()) if options.out.exists() else []
+    rows = read_rows(options.out, MEASURED, list)
     if options.tasks:
         rows = with_measured(rows, options)
     fill_page(options.page, {"speed": table(rows)})
@@ -247,8 +247,7 @@ def with_measured(
         rows = [each for each in rows if identity(each) != identity(row)]
         rows.append({k: _rounded(v) for k, v in row.items()})
         print(table(rows[-1:]).splitlines()[-1])
-        with replacing(options.out) as beside:
-            beside.write_text(json.dumps(rows, indent=1) + "\n")
+        write(options.out, rows, MEASURED, adds=True)
     return rows
 
 

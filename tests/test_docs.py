@@ -8,7 +8,6 @@ begins with "not run:" is only compiled.
 from __future__ import annotations
 
 import doctest
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -31,6 +30,7 @@ from benchmarks import (
     quality_tables,
     speed_page,
 )
+from benchmarks.results import read
 from benchmarks.scoring import PHOTO_NAMES
 from captum_mda.metrics.statistics import mean_interval, MeanInterval
 
@@ -111,7 +111,7 @@ def test_page_of_models_shows_every_method_running_on_every_transformer() -> Non
 
 
 def test_stated_costs_are_those_that_were_measured() -> None:
-    measured = json.loads((ROOT / "benchmarks" / "capture.json").read_text())
+    measured = read("capture").rows
     page = (ROOT / "docs" / "attribution.md").read_text(encoding="utf-8")
     stated = {row[0].strip("`"): float(row[1]) for row in tables_of(page)[-1][1:]}
     methods = {name: row["ratio"] for name, row in measured["methods"].items()}
@@ -127,7 +127,7 @@ def test_stated_costs_are_those_that_were_measured() -> None:
 
 
 def test_stated_figures_of_caap_are_those_that_were_measured() -> None:
-    measured = json.loads((ROOT / "benchmarks" / "caap_sweep.json").read_text())
+    measured = read("caap_sweep").rows
     page = (ROOT / "docs" / "attribution.md").read_text(encoding="utf-8")
     stated = {
         row[0]: [float(cell.strip("*")) for cell in row[1:]]
@@ -146,7 +146,7 @@ def test_stated_figures_of_caap_are_those_that_were_measured() -> None:
 
 
 def test_stated_figures_of_the_searches_are_those_that_were_measured() -> None:
-    measured = json.loads((ROOT / "benchmarks" / "ordering.json").read_text())
+    measured = read("ordering").rows
     page = (ROOT / "docs" / "attribution.md").read_text(encoding="utf-8")
     assert ordering.photos_table(measured) in page
     assert ordering.settings_table(measured) in page
@@ -176,7 +176,7 @@ def test_stated_figures_of_the_searches_are_those_that_were_measured() -> None:
 
 
 def test_page_of_speed_says_what_was_measured() -> None:
-    measured = json.loads((ROOT / "benchmarks" / "speed.json").read_text())
+    measured = read("speed").rows
     page = (ROOT / "docs" / "speed.md").read_text(encoding="utf-8")
     assert (
         f"<!-- speed -->\n\n{speed_page.table(measured)}\n\n<!-- end speed -->" in page
@@ -205,7 +205,7 @@ def test_page_of_speed_says_what_was_measured() -> None:
 
 
 def test_stated_figures_of_screening_are_those_that_were_measured() -> None:
-    measured = json.loads((ROOT / "benchmarks" / "precision.json").read_text())
+    measured = read("precision").rows
     page = (ROOT / "docs" / "attribution.md").read_text(encoding="utf-8")
     assert precision.table(measured) in page
     assert len(measured) == 8
@@ -213,7 +213,7 @@ def test_stated_figures_of_screening_are_those_that_were_measured() -> None:
 
 
 def test_stated_figures_of_the_magnitudes_are_those_that_were_measured() -> None:
-    found = json.loads((ROOT / "benchmarks" / "magnitudes.json").read_text())
+    found = read("magnitudes").rows
     page = (ROOT / "docs" / "attribution.md").read_text(encoding="utf-8")
     groups = magnitudes.groups_of(found)
     assert list(groups) == ["8 photos", "59 samples"]
@@ -239,7 +239,7 @@ def test_stated_figures_of_the_magnitudes_are_those_that_were_measured() -> None
 
 
 def test_tables_of_quality_are_those_of_what_was_measured() -> None:
-    rows = json.loads((ROOT / "benchmarks" / "quality.json").read_text())
+    rows = read("quality").rows
     page = (ROOT / "docs" / "quality.md").read_text(encoding="utf-8")
     parts = quality_tables.parts_of(rows)
     assert len(parts) == 2 * 5
@@ -255,8 +255,7 @@ class Gains:
 
     def __init__(self, script: ModuleType, kind: str) -> None:
         self._script, self._kind = script, kind
-        path = ROOT / "benchmarks" / "quality.json"
-        self._rows = json.loads(path.read_text())
+        self._rows = read("quality").rows
 
     def values(self, metric: str) -> dict[str, dict[str, float]]:
         """Read a metric of each explainer's pictures."""
@@ -373,8 +372,7 @@ def test_what_is_said_of_quality_on_photos_is_what_was_measured() -> None:
 
 
 def test_perturbation_methods_cost_less_than_published_code() -> None:
-    path = ROOT / "benchmarks" / "perturbation_methods.json"
-    measured = json.loads(path.read_text())
+    measured = read("perturbation_methods").rows
     page = " ".join((ROOT / "docs" / "attribution.md").read_text("utf-8").split())
     for name, row in measured["summary"].items():
         assert re.search(rf"`{name}` (takes )?{row['forwards']:.0f} ", page)
@@ -430,10 +428,7 @@ SHARED = {
 
 @pytest.mark.parametrize("kind", ["photos", "samples"])
 def test_a_quantity_has_one_number_on_all_pages(kind: str) -> None:
-    table, quality = (
-        json.loads((ROOT / "benchmarks" / f"{name}.json").read_text())
-        for name in ("metrics_table", "quality")
-    )
+    table, quality = (read(name).rows for name in ("metrics_table", "quality"))
     for name, title in SHARED.items():
         ours = [each["scores"][name] for each in table if each["kind"] == kind]
         theirs = [row for row in quality if (row["data"], row["name"]) == (kind, title)]
