@@ -15,9 +15,11 @@ import json
 import platform
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from captum_mda import __version__
 from captum_mda._files import replacing
@@ -25,7 +27,6 @@ from captum_mda._files import replacing
 FOLDER = Path(__file__).resolve().parent
 ROOT = FOLDER.parent
 DOCS = ROOT / "docs"
-LIBRARIES = ("torch", "timm", "captum")
 KEYS = {"versions", "settings", "rows"}
 UNKNOWN = "not recorded"
 
@@ -46,13 +47,13 @@ def path_of(module: str) -> Path:
 
 def present_versions() -> dict[str, str | None]:
     """Read the versions that a measurement made now would have."""
-    found: dict[str, str | None] = {"python": platform.python_version()}
-    for name in LIBRARIES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = None
-    return found | {"captum_mda": __version__}
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,  # with its build
+        "timm": version("timm"),
+        "captum": version("captum"),
+        "captum_mda": __version__,
+    }
 
 
 def read(path: str | Path) -> Results:
