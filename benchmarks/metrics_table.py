@@ -34,13 +34,10 @@ from benchmarks.explainers import KERNEL, SAMPLE_SEED, samples
 from benchmarks.results import DOCS, path_of, read_rows, write
 from benchmarks.scoring import (
     black,
-    Column,
     fill_page,
     markdown,
-    MASKED_COLUMNS,
     masked_scores,
     MODEL,
-    OBJECT_COLUMNS,
     object_scores,
     PHOTOS,
     SAMPLES,
@@ -65,16 +62,32 @@ MEASURED = {
 }
 TITLES = {name: method.title for name, method in METHODS.items()}
 
-COLUMNS = {
-    "insertion": Column("Ins", True),
-    "deletion": Column("Del", False),
-    "mas_insertion_deletion": Column("MAS Ins-Del", True),
-    "monotonicity": Column("Monotonicity", True),
-    "aopc": Column("AOPC", True),
-    "symmetric_relevance_gain": Column("SRG", True),
-    **MASKED_COLUMNS,
-    **OBJECT_COLUMNS,
-}
+FIRST = (
+    "insertion",
+    "deletion",
+    "mas_insertion_deletion",
+    "monotonicity",
+    "aopc",
+    "symmetric_relevance_gain",
+    *MASKED,
+    *OBJECTS,
+)
+LEFT_OUT = (
+    # they follow from columns, or are parts of one
+    *("insertion_deletion", "mas_insertion", "mas_deletion", "token_relevance_gain"),
+    *("f1", "pixel_accuracy"),
+    # few methods' maps add up to the score; and what is sparse is not better
+    *("completeness_error", "sparseness"),
+)
+
+
+def columns() -> dict[str, AnyMetric]:
+    """Return the metrics that are shown: all of `METRICS` that are not left out."""
+    further = [name for name in METRICS if name not in (*FIRST, *LEFT_OUT)]
+    return {name: METRICS[name] for name in (*FIRST, *further)}
+
+
+COLUMNS = columns()
 
 
 def score_maps(

@@ -6,8 +6,7 @@ of the exact search, whose figures are read from mda_quality.json.
 
     OMP_NUM_THREADS=1 CAPTUM_MDA_DATA=DATA python -m benchmarks.ordering
 
-prints a table, writes ordering.json beside itself, fills the tables of
-docs/attribution.md and draws docs/images/ordering.png. Settings that are in the JSON
+prints a table, writes ordering.json beside itself and draws docs/images/ordering.png. Settings that are in the JSON
 already are not run again. With ``--samples 60`` it compares the searches on as many
 samples of the packaged model instead, all in one batch, for which no data is needed.
 """
@@ -16,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from itertools import starmap
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -27,7 +27,7 @@ from tqdm import tqdm
 from benchmarks.mda_quality import Reference
 from benchmarks.quality_figure import draw, Point
 from benchmarks.results import DOCS, path_of, read, read_rows, write
-from benchmarks.scoring import fill_page, MODEL, PHOTO_NAMES
+from benchmarks.scoring import markdown, MODEL, PHOTO_NAMES, short
 from captum_mda import (
     BidirectionalAttention,
     blur_baseline,
@@ -36,7 +36,7 @@ from captum_mda import (
     metrics,
     patch_feature_mask,
 )
-from captum_mda.metrics.statistics import mean_interval
+from captum_mda.evaluate.tables import Column
 from captum_mda.ordering import (
     FastOrdering,
     JointOrdering,
@@ -46,6 +46,7 @@ from captum_mda.ordering import (
     RelaxedOrdering,
 )
 from captum_mda.perturbation.precision import Precision, PRECISIONS
+from captum_mda.statistics import mean_interval
 
 SCORES = ("insertion_deletion", "mas_insertion_deletion")
 EXACT_FORWARDS = 5307
@@ -116,8 +117,6 @@ def main() -> None:
     print(settings_table(rows))
     if options.out != path_of(__file__):  # the page is about what is kept with it
         return
-    parts = {"photos": photos_table(rows), "settings": settings_table(rows)}
-    fill_page(DOCS / "attribution.md", parts)
     draw({"photos": points_of(rows)}, DOCS / "images" / "ordering.png")
 
 
@@ -181,28 +180,54 @@ def by_setting(rows: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
 
 def photos_table(rows: list[dict[str, Any]]) -> str:
     """Write what the named searches cost and gain on each photo."""
-    groups, heads = by_setting(rows), ["photo"]
-    for name in NAMED.values():
-        heads += [name, "Ins-Del", "MAS"]
-    lines = [f"| {' | '.join(heads)} |", f"|{' --- |' * len(heads)}"]
+    groups, lines = by_setting(rows), []
+    columns = [Column(name="photo")]
+    for setting, name in NAMED.items():
+        columns.append(Column(name=f"{setting} forwards", heading=name, format=","))
+        columns += [
+            Column(name=f"{setting} {score}", heading=head, format="+.3f")
+            for score, head in zip(SCORES, ("Ins-Del", "MAS"), strict=True)
+        ]
     for alike in zip(*(groups[setting] for setting in NAMED), strict=True):
-        cells = [PHOTO_NAMES[alike[0]["photo"]]]
+        cells: dict[str, Any] = {"photo": PHOTO_NAMES[alike[0]["photo"]]}
         for row in alike:
-            gains = [f"{row[f'{name}_gain']:+.3f}" for name in SCORES]
-            cells += [f"{row['forwards']:,}", *gains]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+            cells[f"{row['setting']} forwards"] = row["forwards"]
+            for score in SCORES:
+                cells[f"{row['setting']} {score}"] = row[f"{score}_gain"]
+        lines.append(cells)
+    return markdown(columns, lines)
 
 
 def settings_table(rows: list[dict[str, Any]]) -> str:
     """Write what each setting costs and gains, on average and at worst."""
-    return "\n".join(
-        [
-            "| setting | forwards | most | Ins-Del | worst | MAS Ins-Del | worst |",
-            "| --- | --- | --- | --- | --- | --- | --- |",
-            *(line(setting, group) for setting, group in by_setting(rows).items()),
-        ]
-    )
+    columns = [
+        Column(name="setting"),
+        Column(name="forwards", format=",.0f"),
+        Column(name="most", format=",.0f"),
+    ]
+    for score, head in zip(SCORES, ("Ins-Del", "MAS Ins-Del"), strict=True):
+        columns.append(Column(name=score, heading=head, format="+.4f"))
+        columns.append(Column(name=f"worst {score}", heading="worst", format="+.4f"))
+    return markdown(columns, starmap(line, by_setting(rows).items()))
+
+
+def figures(rows: list[dict[str, Any]]) -> dict[str, str]:
+    """Make what the pages say of the rows."""
+    groups = by_setting(rows)
+    gains = {
+        setting: mean(row["insertion_deletion_gain"] for row in group)
+        for setting, group in groups.items()
+    }
+    worth = {
+        setting: short(gains["default"] - gains[setting])
+        for setting in ("insertion alone in front", "no farther than tau")
+    }
+    return {
+        "photos": photos_table(rows),
+        "settings": settings_table(rows),
+        "worth-of-checks": worth["insertion alone in front"],
+        "worth-of-patience": worth["no farther than tau"],
+    }
 
 
 def points_of(rows: list[dict[str, Any]]) -> dict[str, list[Point]]:
@@ -218,14 +243,14 @@ def points_of(rows: list[dict[str, Any]]) -> dict[str, list[Point]]:
     return found
 
 
-def line(setting: str, rows: list[dict[str, Any]]) -> str:
-    """Write a row of the table: forwards, and gains over the exact search."""
+def line(setting: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Make a row of the table: forwards, and gains over the exact search."""
     forwards = [row["forwards"] for row in rows]
-    cells = [setting, f"{mean(forwards):,.0f}", f"{max(forwards):,.0f}"]
-    for name in SCORES:
-        gains = [row[f"{name}_gain"] for row in rows]
-        cells += [f"{mean(gains):+.4f}", f"{min(gains):+.4f}"]
-    return f"| {' | '.join(cells)} |"
+    cells = {"setting": setting, "forwards": mean(forwards), "most": max(forwards)}
+    for score in SCORES:
+        gains = [row[f"{score}_gain"] for row in rows]
+        cells |= {score: mean(gains), f"worst {score}": min(gains)}
+    return cells
 
 
 if __name__ == "__main__":

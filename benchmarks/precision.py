@@ -28,8 +28,9 @@ from tqdm import tqdm
 
 from benchmarks.mda_quality import Reference
 from benchmarks.results import path_of, write
-from benchmarks.scoring import MODEL, PHOTO_NAMES
+from benchmarks.scoring import markdown, MODEL, PHOTO_NAMES, short
 from captum_mda import MetricDrivenAttribution
+from captum_mda.evaluate.tables import Column
 
 BF16_COST = 33 / 83
 PARTITION = "exact"
@@ -119,13 +120,16 @@ def main() -> None:
 def table(rows: list[dict[str, Any]]) -> str:
     """Write the rows and their means."""
     names = list(rows[0])
-    lines = [f"| {' | '.join(names)} |", f"|{' --- |' * len(names)}"]
+    columns = [Column(name=name, format=FORMATS.get(name, ".0f")) for name in names]
     means = {name: mean(float(row[name]) for row in rows) for name in names}
     named = [row | {"photo": PHOTO_NAMES[row["photo"]]} for row in rows]
-    for row in [*named, means | {"photo": "mean"}]:
-        cells = [format(row[name], FORMATS.get(name, ".0f")) for name in names]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+    return markdown(columns, [*named, means | {"photo": "mean"}])
+
+
+def figures(rows: list[dict[str, Any]]) -> dict[str, str]:
+    """Make what the pages say of the rows."""
+    loss = -min(row["Ins-Del"] for row in rows)
+    return {"table": table(rows), "most-loss": short(loss, 2)}
 
 
 if __name__ == "__main__":

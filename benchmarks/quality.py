@@ -53,9 +53,9 @@ from benchmarks.explainers import (
 )
 from benchmarks.mda_quality import Reference
 from benchmarks.quality_figure import draw
-from benchmarks.quality_tables import parts_of, points_of, Row, SEARCHED
+from benchmarks.quality_tables import points_of, Row, SEARCHED, tables_of
 from benchmarks.results import DOCS, path_of, read_rows, write
-from benchmarks.scoring import fill_page, masked_scores, MODEL, object_scores, STEPS
+from benchmarks.scoring import masked_scores, MODEL, object_scores, STEPS
 from captum_mda import blur_baseline, metrics
 
 MEASURED = {
@@ -246,7 +246,6 @@ def main() -> None:
     parser.add_argument("--again", nargs="*", default=[], help="names to do anew")
     parser.add_argument("--write", action="store_true", help="compute nothing")
     parser.add_argument("--explanations", type=Path, default=Path("quality_explained"))
-    parser.add_argument("--page", type=Path, default=DOCS / "quality.md")
     parser.add_argument("--figure", type=Path, default=DOCS / "images" / "quality.png")
     options = parser.parse_args()
     rows = read_rows(options.out, MEASURED, list)
@@ -255,10 +254,8 @@ def main() -> None:
     warnings.filterwarnings("ignore", category=UserWarning)
     if not options.write:
         compute(options, rows)
-    parts = parts_of(rows)
-    for mark, made in parts.items():
-        print(f"\n{mark}\n\n{made}")
-    fill_page(options.page, parts)
+    for name, made in tables_of(rows).items():
+        print(f"\n{name}\n\n{made}")
     draw(points_of(rows), options.figure)
 
 

@@ -35,7 +35,7 @@ from torch import nn, Tensor
 
 from benchmarks.explainers import counted, EXPLAINERS, Method
 from benchmarks.results import DOCS, path_of, read_rows, write
-from benchmarks.scoring import fill_page, MODEL
+from benchmarks.scoring import MODEL
 from benchmarks.speed_page import draw, table
 from captum_mda import (
     BidirectionalAttention,
@@ -210,13 +210,11 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--random", action="store_true", help="weights and images")
     parser.add_argument("--scores", action="store_true", help="score the maps, too")
-    parser.add_argument("--page", type=Path, default=DOCS / "speed.md")
     parser.add_argument("--figure", type=Path, default=DOCS / "images" / "speed.png")
     options = parser.parse_args()
     rows = read_rows(options.out, MEASURED, list)
     if options.tasks:
         rows = with_measured(rows, options)
-    fill_page(options.page, {"speed": table(rows)})
     draw(rows, options.figure)
 
 
