@@ -8,8 +8,7 @@ The other metrics move the model's patches, in 28 steps on photos and 32 on samp
 
     OMP_NUM_THREADS=1 CAPTUM_MDA_DATA=DATA python -m benchmarks.metrics_table
 
-prints the tables, fills them into docs/metrics_table.md, and writes metrics_table.json
-beside itself. Scores of finished pictures are kept in ``--cache`` and not computed
+prints the tables and writes metrics_table.json beside itself. Scores of finished pictures are kept in ``--cache`` and not computed
 again; ``--workers`` says how many pictures are computed at a time.
 """
 
@@ -19,10 +18,11 @@ import argparse
 import math
 import os
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import as_completed, ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -31,16 +31,19 @@ from torch import Tensor
 from tqdm import tqdm
 
 from benchmarks.explainers import KERNEL, SAMPLE_SEED, samples
-from benchmarks.results import DOCS, path_of, read_rows, write
+from benchmarks.results import path_of, read_rows, write
 from benchmarks.scoring import (
     black,
-    fill_page,
     markdown,
+    MASKED,
     masked_scores,
     MODEL,
     object_scores,
+    OBJECTS,
     PHOTOS,
     SAMPLES,
+    short,
+    shown_for,
     STEPS,
 )
 from captum_mda import metrics
@@ -51,8 +54,12 @@ from captum_mda.evaluate import (
     load_classifier,
     make_case,
     METHODS,
+    Metric,
+    METRICS,
 )
-from captum_mda.metrics import statistics
+from captum_mda.evaluate.metrics import Evaluation
+from captum_mda.evaluate.tables import score_table
+from captum_mda.statistics import compare
 
 MEASURED = {
     "model": MODEL,
@@ -60,8 +67,6 @@ MEASURED = {
     "blur": KERNEL,
     "patch_steps": STEPS,
 }
-TITLES = {name: method.title for name, method in METHODS.items()}
-
 FIRST = (
     "insertion",
     "deletion",
@@ -81,13 +86,10 @@ LEFT_OUT = (
 )
 
 
-def columns() -> dict[str, AnyMetric]:
-    """Return the metrics that are shown: all of `METRICS` that are not left out."""
+def columns(kind: str) -> dict[str, Metric]:
+    """Return what is shown of a set: the metrics of `METRICS` but those left out."""
     further = [name for name in METRICS if name not in (*FIRST, *LEFT_OUT)]
-    return {name: METRICS[name] for name in (*FIRST, *further)}
-
-
-COLUMNS = columns()
+    return shown_for(kind, {name: METRICS[name] for name in (*FIRST, *further)})
 
 
 def score_maps(
@@ -132,6 +134,28 @@ def score_maps(
     return scores
 
 
+def score_further(
+    case: Case, maps: Mapping[str, Tensor], objects: Tensor | None, names: Sequence[str]
+) -> dict[str, dict[str, float]]:
+    """Score all maps of one picture by metrics that are only in `METRICS`."""
+    evaluation = Evaluation(
+        forward_func=case.classifier.model,
+        inputs=case.images,
+        maps=maps,
+        target=case.target,
+        insertion_baselines=case.blurred,
+        deletion_baselines=case.deleted,
+        feature_mask=case.mask,
+        masks=objects,
+        on_degenerate="nan",
+    )
+    found: dict[str, dict[str, float]] = {name: {} for name in maps}
+    for metric in names:
+        for name, scored in METRICS[metric].run(evaluation, [metric])[metric].items():
+            found[name][metric] = float(scored.values)
+    return found
+
+
 def score_picture(
     task: tuple[str, int], names: Sequence[str]
 ) -> dict[str, dict[str, float]]:
@@ -145,9 +169,11 @@ def score_picture(
         for name in names
     }
     scores = score_maps(case, maps, STEPS[kind])
-    if objects is not None:
-        for name, values in maps.items():
-            found = object_scores(values, objects)
+    further = [name for name in columns(kind) if name not in FIRST]
+    for name, row in score_further(case, maps, objects, further).items():
+        scores[name] |= row
+        if objects is not None:
+            found = object_scores(maps[name], objects)
             scores[name] |= {metric: float(each) for metric, each in found.items()}
     return {
         name: {metric: round(value, 5) for metric, value in row.items()}
@@ -187,7 +213,12 @@ def compute(options: argparse.Namespace) -> list[dict[str, Any]]:
     files = {task: options.cache / f"{task[0]}-{task[1]}.json" for task in tasks}
     done = {task: read_rows(file, MEASURED, dict) for task, file in files.items()}
     missing = {
-        task: [name for name in TITLES if name not in done[task]] for task in tasks
+        task: [
+            name
+            for name in METHODS
+            if not set(columns(task[0])) <= set(done[task].get(name, ()))
+        ]
+        for task in tasks
     }
     context = get_context("spawn")
     with ProcessPoolExecutor(options.workers, mp_context=context) as pool:
@@ -206,73 +237,67 @@ def compute(options: argparse.Namespace) -> list[dict[str, Any]]:
     ]
 
 
+def scores_of(
+    pictures: Sequence[Mapping[str, Any]], kind: str
+) -> dict[str, dict[str, list[float]]]:
+    """Gather the scores of a set: by metric and method, NaN where there is none."""
+    rows = [picture["scores"] for picture in pictures if picture["kind"] == kind]
+    return {
+        metric: {
+            name: [float(row.get(name, {}).get(metric, math.nan)) for row in rows]
+            for name in METHODS
+        }
+        for metric in columns(kind)
+    }
+
+
 def table(pictures: Sequence[Mapping[str, Any]], kind: str) -> str:
     """Write the means of all metrics, the best bold, those as good marked."""
-    columns = {name: c for name, c in COLUMNS.items() if kind in c.sets}
-    cells: dict[str, list[str]] = {name: [TITLES[name]] for name in TITLES}
-    for metric, column in columns.items():
-        values = {name: _values(pictures, kind, name, metric) for name in TITLES}
-        known = {name: each for name, each in values.items() if not _all_nan(each)}
-        found = statistics.compare(known, column.higher_is_better, metric=metric)
-        best = found[0].reference
-        same = {each.method for each in found if not each.distinguishable}
-        for name in TITLES:
-            if name not in known:
-                cells[name].append("n/a")
-                continue
-            mean = statistics.mean_interval(known[name])
-            text = f"{mean.mean:.3f}"
-            text = f"**{text}**" if name == best else text
-            text = f"{text}\N{ASTERISK OPERATOR}" if name in same else text
-            cells[name].append(f"{text} [{mean.low:.2f}, {mean.high:.2f}]")
-    heads = ["method", *(column.head for column in columns.values())]
-    return markdown([heads, *cells.values()])
+    made = score_table(
+        scores_of(pictures, kind),
+        titles={name: method.title for name, method in METHODS.items()},
+        format=".3f [.2f]",
+    )
+    return markdown(made.columns, made.rows)
 
 
 def verdicts(pictures: Sequence[Mapping[str, Any]], kind: str) -> str:
     """Say in words, for each metric, which methods are worse than the best."""
-    lines = []
-    for metric, column in COLUMNS.items():
-        if kind not in column.sets:
+    lines, titles = [], {name: method.title for name, method in METHODS.items()}
+    for metric, of in scores_of(pictures, kind).items():
+        known = {name: each for name, each in of.items() if not _all_nan(each)}
+        heading = f"- **{METRICS[metric].heading}**"
+        if len(known) < 2:
+            lines.append(f"{heading}: not measured yet.")
             continue
-        values = {name: _values(pictures, kind, name, metric) for name in TITLES}
-        known = {name: each for name, each in values.items() if not _all_nan(each)}
-        found = statistics.compare(known, column.higher_is_better, metric=metric)
-        best = found[0].reference
-        worse = [TITLES[each.method] for each in found if each.outcome == "worse"]
+        found = compare(known, METRICS[metric].higher_is_better, metric=metric)
+        worse = [titles[each.method] for each in found if each.outcome == "worse"]
         told = f"worse: {'; '.join(worse)}" if worse else "no other can be told from it"
         if all(each.smallest_p_value >= 0.05 for each in found):
             n = found[0].n_comparisons
             told += (
                 f", and none could be, with {n} comparisons of {found[0].n} pictures"
             )
-        lines.append(f"- **{column.heading}**: best {TITLES[best]}; {told}.")
+        lines.append(f"{heading}: best {titles[found[0].reference]}; {told}.")
     return "\n".join(lines)
-
-
-def _values(
-    pictures: Sequence[Mapping[str, Any]], kind: str, method: str, metric: str
-) -> list[float]:
-    return [
-        float(picture["scores"][method].get(metric, math.nan))
-        for picture in pictures
-        if picture["kind"] == kind
-    ]
 
 
 def _all_nan(values: Sequence[float]) -> bool:
     return all(map(math.isnan, values))
 
 
-def write_page(pictures: Sequence[Mapping[str, Any]], page: Path) -> None:
-    """Fill in the tables between the page's marks; what is said of them stays."""
-    parts: dict[str, Callable[..., str]] = {"table": table, "verdicts": verdicts}
-    made = {
-        f"{kind} {part}": write(pictures, kind)
-        for kind in (PHOTOS, SAMPLES)
-        for part, write in parts.items()
-    }
-    fill_page(page, made)
+def figures(pictures: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Make what the pages say of the rows; means as ``photos.mda.deletion``."""
+    found = {}
+    for kind in (PHOTOS, SAMPLES):
+        found[f"{kind}.table"] = table(pictures, kind)
+        found[f"{kind}.verdicts"] = verdicts(pictures, kind)
+        for metric, of in scores_of(pictures, kind).items():
+            for name, values in of.items():
+                known = [value for value in values if not math.isnan(value)]
+                if known:
+                    found[f"{kind}.{name}.{metric}"] = short(fmean(known))
+    return found
 
 
 def main() -> None:
@@ -282,13 +307,11 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=24)
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--cache", type=Path, default=Path("metrics_table_cache"))
-    parser.add_argument("--page", type=Path, default=DOCS / "metrics_table.md")
     options = parser.parse_args()
     pictures = compute(options)
     for kind in (PHOTOS, SAMPLES):
         print(f"\n{kind}\n\n{table(pictures, kind)}\n\n{verdicts(pictures, kind)}")
     write(path_of(__file__), pictures, MEASURED)
-    write_page(pictures, options.page)
 
 
 if __name__ == "__main__":

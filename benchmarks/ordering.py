@@ -6,9 +6,10 @@ of the exact search, whose figures are read from mda_quality.json.
 
     OMP_NUM_THREADS=1 CAPTUM_MDA_DATA=DATA python -m benchmarks.ordering
 
-prints a table, writes ordering.json beside itself and draws docs/images/ordering.png. Settings that are in the JSON
-already are not run again. With ``--samples 60`` it compares the searches on as many
-samples of the packaged model instead, all in one batch, for which no data is needed.
+prints a table, writes ordering.json beside itself and draws docs/images/ordering.png.
+Settings that are in the JSON already are not run again. With ``--samples 60`` it
+compares the searches on as many samples of the packaged model instead, all in one
+batch, for which no data is needed.
 """
 
 from __future__ import annotations

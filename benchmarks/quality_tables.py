@@ -83,9 +83,10 @@ def means(rows: Sequence[Row], kind: str, group: str) -> str:
             if of
         }
         pick = max if shown.higher_is_better else min
-        best = pick((round(value, 3) for value in found.values()), default=None)
+        best = pick(found.values(), default=0.0)
         for name, value in found.items():
-            cells[name][metric] = Cell(value, bold=round(value, 3) == best)
+            same = f"{value:.3f}" == f"{best:.3f}"
+            cells[name][metric] = Cell(value, bold=same)
     return markdown(columns, cells.values())
 
 
@@ -135,9 +136,9 @@ def tables_of(rows: Sequence[Row]) -> dict[str, str]:
 def figures(rows: Sequence[Row]) -> dict[str, str]:
     """Make what the pages say of the rows: tables, forwards and gains on `REFERENCE`.
 
-    ``photos.mda-joint.gaussian`` is a gain, ``.low``, ``.high`` and ``.least`` behind it
-    the ends of its interval and the worst picture's. What ``refined`` adds to a search
-    is its gain on the search, such as ``photos.mda-fast-refined.more-forwards``.
+    ``photos.mda-joint.gaussian`` is a gain, with ``.low`` and ``.high`` behind it the
+    ends of its interval. ``photos.mda-fast-refined.more-forwards`` and ``.gain`` are
+    what local moves add to a search.
     """
     found = tables_of(rows)
     for kind in (SAMPLES, PHOTOS):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import torch
 from torch import nn, Tensor
@@ -60,9 +60,10 @@ class OwnMetric:
 
 
 AnyMetric: TypeAlias = Metric | OwnMetric
+M = TypeVar("M", bound=AnyMetric)
 
 
-def shown_for(kind: str, columns: Mapping[str, AnyMetric]) -> dict[str, AnyMetric]:
+def shown_for(kind: str, columns: Mapping[str, M]) -> dict[str, M]:
     """Leave out the metrics that need masks where there are none."""
     return {
         name: metric
