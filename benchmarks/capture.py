@@ -8,7 +8,7 @@ Three measurements of a DeiT-Tiny in float32, batch 8, on the CPU:
   back to the inputs and back to the parameters;
 - memory: the bytes of the maps and of their gradients, computed, and, on Linux, by how
   much a process grows at its peak;
-- the ten methods, in units of a bare forward of the same batch.
+- the methods of a few passes, in units of a bare forward of the same batch.
 
     OMP_NUM_THREADS=1 python -m benchmarks.capture --out benchmarks/capture.json
 
@@ -27,7 +27,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -38,19 +37,8 @@ from torch import nn, Tensor
 
 from benchmarks.results import ROOT, write
 from benchmarks.scoring import MODEL
-from captum_mda import (
-    AttentionGradCam,
-    AttentionIntegratedGradients,
-    AttentionRollout,
-    BidirectionalAttention,
-    FullGradPlus,
-    LeGrad,
-    LibraGrad,
-    RawAttention,
-    TokenInputXGradient,
-    TransformerAttribution,
-    TransitionAttention,
-)
+from benchmarks.white_box import balanced, build, class_of, white_box
+from captum_mda.evaluate import Method
 from captum_mda.vit import observe, resolve
 
 BATCH = 8
@@ -58,19 +46,6 @@ TARGET = 207
 MEASURED = {"model": MODEL, "batch": BATCH, "target": TARGET}
 PROCESS_STATUS = Path("/proc/self/status")
 LARGEST_RATIO = 1.6  # of capture to the explicit model's forward and backward
-METHODS: dict[str, Callable[[nn.Module], Any]] = {
-    "RawAttention": RawAttention,
-    "AttentionRollout": AttentionRollout,
-    "AttentionGradCam": AttentionGradCam,
-    "AttentionIntegratedGradients": AttentionIntegratedGradients,
-    "TransitionAttention": TransitionAttention,
-    "BidirectionalAttention": BidirectionalAttention,
-    "TransformerAttribution": TransformerAttribution,
-    "LeGrad": LeGrad,
-    "FullGradPlus": FullGradPlus,
-    "TokenInputXGradient": TokenInputXGradient,
-}
-UNDER_LIBRAGRAD = ("FullGradPlus", "TokenInputXGradient")
 
 
 def make_model(fused: bool) -> nn.Module:
@@ -144,16 +119,19 @@ def method_jobs() -> dict[str, Callable[[], Any]]:
     """Each method's maps of the same batch."""
     model, images = make_model(fused=True), make_images()
 
-    def job(name: str) -> Callable[[], Tensor]:
-        method = METHODS[name](model)
+    def job(method: Method) -> Callable[[], Tensor]:
+        attribution = build(method, model)
 
         def run() -> Tensor:
-            with LibraGrad(model) if name in UNDER_LIBRAGRAD else nullcontext():
-                return method.attribute(images, TARGET, interpolate_mode=None)
+            with balanced(method, model):
+                return attribution.attribute(images, TARGET, interpolate_mode=None)
 
         return run
 
-    return {name: job(name) for name in METHODS}
+    jobs: dict[str, Callable[[], Any]] = {}
+    for method in white_box().values():
+        jobs.setdefault(class_of(method).__name__, job(method))
+    return jobs
 
 
 def timed(

@@ -8,8 +8,9 @@ The other metrics move the model's patches, in 28 steps on photos and 32 on samp
 
     OMP_NUM_THREADS=1 CAPTUM_MDA_DATA=DATA python -m benchmarks.metrics_table
 
-prints the tables and writes metrics_table.json beside itself. Scores of finished pictures are kept in ``--cache`` and not computed
-again; ``--workers`` says how many pictures are computed at a time.
+prints the tables and writes metrics_table.json beside itself. Scores of finished
+pictures are kept in ``--cache`` and not computed again; ``--workers`` says how many
+pictures are computed at a time.
 """
 
 from __future__ import annotations

@@ -22,7 +22,6 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -35,13 +34,10 @@ from tqdm import tqdm
 from benchmarks.capture import make_model, peak_bytes, PROCESS_STATUS
 from benchmarks.results import path_of, ROOT, write
 from benchmarks.scoring import MODEL
-from captum_mda import CausalActivationPatching, TransformerInputSampling, VitCx
+from benchmarks.white_box import build, class_of, PERTURBING
+from captum_mda.evaluate import METHODS
 
-METHODS: dict[str, Callable[[nn.Module], Any]] = {
-    "TransformerInputSampling": TransformerInputSampling,
-    "VitCx": VitCx,
-    "CausalActivationPatching": CausalActivationPatching,
-}
+NAMES = {class_of(METHODS[name]).__name__: name for name in PERTURBING}
 MEASURED = {"model": MODEL}
 STORED = {"TransformerInputSampling": "tis", "VitCx": "vit_cx"}
 # The published code's seconds for an image, and 5,900 forwards in 176 seconds, both on
@@ -90,7 +86,7 @@ def peak_growth(name: str) -> float:
 
 def own_peak_growth(name: str) -> float:
     x, target, _ = next(iter(load_photos().values()))
-    method = METHODS[name](make_model(fused=True))
+    method = build(METHODS[NAMES[name]], make_model(fused=True))
     before = peak_bytes()
     method.attribute(x, target)
     return (peak_bytes() - before) / 1e6
@@ -99,7 +95,7 @@ def own_peak_growth(name: str) -> float:
 def measure() -> dict[str, Any]:
     """Measure every method on every photo."""
     model = make_model(fused=True)
-    methods = {name: make(model) for name, make in METHODS.items()}
+    methods = {each: build(METHODS[name], model) for each, name in NAMES.items()}
     rows = []
     for photo, (x, target, stored) in tqdm(load_photos().items(), desc="photos"):
         unit = forward_seconds(model)
@@ -126,7 +122,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     default = path_of(__file__)
     parser.add_argument("--out", type=Path, default=default)
-    parser.add_argument("--peak-of", choices=tuple(METHODS), help=argparse.SUPPRESS)
+    parser.add_argument("--peak-of", choices=tuple(NAMES), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.peak_of:
         print(own_peak_growth(arguments.peak_of))
@@ -142,7 +138,7 @@ def main() -> None:
         cells = "  ".join(f"{value:.3f}" for value in ranks)
         print(f"{row['photo']:>6} {row['method']:<26}{row['forwards']:9.0f}  {cells}")
     result["summary"] = {}
-    for name in METHODS:
+    for name in NAMES:
         costs = [row["forwards"] for row in result["rows"] if row["method"] == name]
         told = {
             "forwards": statistics.median(costs),
