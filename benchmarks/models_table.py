@@ -61,7 +61,7 @@ def table(rows: Sequence[Mapping[str, Any]], missing: str = "") -> str:
 
 
 def runs_table(rows: Sequence[Row]) -> tuple[str, list[str]]:
-    """Write what runs; return what does not, too, which the table counts in brackets."""
+    """Write what runs; return what does not, too, by the numbers in the table."""
     failures: list[str] = []
 
     def mark(row: Row, head: str) -> str:

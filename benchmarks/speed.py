@@ -8,10 +8,10 @@ that of as many forwards as were counted.
     OMP_NUM_THREADS=1 CAPTUM_MDA_DATA=DATA python -m benchmarks.speed
 
 adds rows to speed.json beside itself, where they replace those of the same task, and
-fills docs/speed.md with its figure. ``--resolution 448`` explains at 784 patches of 16
+draws the figure of docs/speed.md. ``--resolution 448`` explains at 784 patches of 16
 pixels, ``--patch-size 8`` at as many of 8 pixels, ``--patch-size 32`` at 49.
 ``--tasks`` says what to measure: searches, methods, "metrics"; with none of them the
-page is written of what was measured. ``--random`` needs no data: random weights and
+figure is drawn of what was measured. ``--random`` needs no data: random weights and
 images, for speed alone. On a CPU times are processor seconds, so that other programs
 disturb little.
 """
@@ -23,7 +23,6 @@ import os
 import resource
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -33,25 +32,26 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch import nn, Tensor
 
-from benchmarks.explainers import counted, EXPLAINERS, Method
+from benchmarks.explainers import EXPLAINERS, Inside
 from benchmarks.results import DOCS, path_of, read_rows, write
 from benchmarks.scoring import MODEL
 from benchmarks.speed_page import draw, table
+from benchmarks.white_box import balanced, build
 from captum_mda import (
     BidirectionalAttention,
     blur_baseline,
-    LibraGrad,
     MetricDrivenAttribution,
     metrics,
     patch_feature_mask,
 )
+from captum_mda.evaluate import counted, METHODS
 from captum_mda.ordering import ORDERINGS
 
 KERNEL, N_STEPS = 51, 224
 MEASURED = {"blur": KERNEL, "n_steps": N_STEPS}
 BATCHES = {"cpu": (4, 8, 16, 32), "cuda": (64, 128, 256, 512)}
-METHODS = [name for name, each in EXPLAINERS.items() if isinstance(each, Method)]
-METRICS = "metrics"
+EXPLAINED = [name for name, each in EXPLAINERS.items() if isinstance(each, Inside)]
+SCORED = "metrics"
 
 
 class Bench:
@@ -157,10 +157,11 @@ def searched(bench: Bench, search: str, options: argparse.Namespace) -> dict[str
 def explained(bench: Bench, name: str) -> dict[str, Any]:
     """Explain the images by a method that looks inside the model."""
     entry = EXPLAINERS[name]
-    assert isinstance(entry, Method)
-    method = entry.make(bench.model)
-    with LibraGrad(bench.model) if entry.libra else nullcontext():
-        return timed(bench, lambda: method.attribute(bench.images, bench.target))
+    assert isinstance(entry, Inside)
+    method = METHODS[entry.name]
+    attribution = build(method, bench.model)
+    with balanced(method, bench.model):
+        return timed(bench, lambda: attribution.attribute(bench.images, bench.target))
 
 
 def scored(bench: Bench) -> dict[str, Any]:
@@ -183,15 +184,14 @@ def scored(bench: Bench) -> dict[str, Any]:
 
 def timed(bench: Bench, task: Callable[[], object]) -> dict[str, Any]:
     """Count a task's forwards, and time it; both for one image."""
-    with counted(bench.model, bench.images) as forwards:
+    with counted(bench.model, bench.images) as cost:
         task()
-        n_forwards = forwards()
     before = bench.seconds()
     task()
     return {
         "seconds": (bench.seconds() - before) / len(bench.images),
         "features": None,
-        "forwards": n_forwards / len(bench.images),
+        "forwards": cost.forwards / len(bench.images),
     }
 
 
@@ -200,9 +200,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=path_of(__file__))
     parser.add_argument("--model", default=MODEL)
-    tasks = ["paper", "fast", *METHODS, METRICS]
+    tasks = ["paper", "fast", *EXPLAINED, SCORED]
     parser.add_argument(
-        "--tasks", nargs="*", default=tasks, choices=[*ORDERINGS, *METHODS, METRICS]
+        "--tasks", nargs="*", default=tasks, choices=[*ORDERINGS, *EXPLAINED, SCORED]
     )
     parser.add_argument("--resolution", type=int, default=224)
     parser.add_argument("--patch-size", type=int, default=16)
@@ -228,7 +228,7 @@ def with_measured(
         if task in ORDERINGS:
             row = searched(bench, task, options)
         else:
-            row = scored(bench) if task == METRICS else explained(bench, task)
+            row = scored(bench) if task == SCORED else explained(bench, task)
         bare = (before + bench.bare()[0]) / 2  # machines change their pace
         row = {"task": task} | row
         row |= {

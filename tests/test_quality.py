@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from benchmarks import explainers, quality_figure
-from captum_mda import LeGrad, MetricDrivenAttribution
+from captum_mda import MetricDrivenAttribution
 
 
 @pytest.mark.parametrize("steps", ["patch", "pixel"])
@@ -37,22 +37,6 @@ def test_magnitudes_from_a_kept_search_are_those_of_a_search_of_their_own(
         )
     }
     assert 20 < seed < 40  # Bi-Attn integrates over 20 steps
-
-
-def test_forwards_are_counted_by_block_and_token() -> None:
-    pictures = explainers.samples(2)
-    with explainers.counted(pictures.model, pictures.images) as forwards:
-        with torch.no_grad():
-            pictures.model(pictures.images)
-        assert forwards() == 2
-        with torch.no_grad():
-            pictures.model.blocks[0](torch.zeros(1, 13, 128))
-        assert forwards() == pytest.approx(2 + 13 / (65 * 5))
-    method = LeGrad(pictures.model)
-    with explainers.counted(pictures.model, pictures.images) as forwards:
-        method.attribute(pictures.images, pictures.targets)
-    assert 2 < forwards() <= 4  # a forward and a backward for each picture
-    assert not pictures.model.blocks[0]._forward_hooks
 
 
 def test_orderings_with_other_settings_are_kept_apart() -> None:

@@ -12,6 +12,7 @@ from typing import Any, TYPE_CHECKING
 
 if TYPE_CHECKING:
     from captum_mda.evaluate.case import Case, make_case
+    from captum_mda.evaluate.cost import Cost, counted
     from captum_mda.evaluate.images import (
         demo_samples,
         find_images,
@@ -41,6 +42,7 @@ _HOMES = {
     "Case": "case",
     "Classifier": "models",
     "ComputedMap": "maps",
+    "Cost": "cost",
     "ImageSource": "images",
     "METHODS": "methods",
     "METRICS": "metrics",
@@ -48,6 +50,7 @@ _HOMES = {
     "Metric": "metrics",
     "build_method": "maps",
     "compute_map": "maps",
+    "counted": "cost",
     "demo_samples": "images",
     "find_images": "images",
     "get_method": "methods",
@@ -68,11 +71,13 @@ __all__ = [
     "Case",
     "Classifier",
     "ComputedMap",
+    "Cost",
     "ImageSource",
     "Method",
     "Metric",
     "build_method",
     "compute_map",
+    "counted",
     "demo_samples",
     "find_images",
     "get_method",
