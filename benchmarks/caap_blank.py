@@ -19,8 +19,9 @@ import torch
 from safetensors.torch import load_file
 
 from benchmarks.results import write
-from benchmarks.scoring import MODEL
+from benchmarks.scoring import MODEL, short
 from captum_mda import blur_baseline, CausalActivationPatching, metrics
+from captum_mda.statistics import mean_interval
 
 SHIFTS = (0.0, -20.0)
 FIELDS = ("insertion", "deletion", "mas_insertion_deletion")
@@ -72,7 +73,27 @@ def report(found: dict[str, list[float]]) -> None:
             print(f"logits {shift:+g}, subtract_blank={subtract}: {means}")
         gains = torch.from_numpy((rows[True] - rows[False])[:, -1])
         if len(gains) > 1:
-            print("  gain of MAS:", metrics.statistics.mean_interval(gains))
+            print("  gain of MAS:", mean_interval(gains))
+
+
+def figures(found: dict[str, list[float]]) -> dict[str, str]:
+    """Make what the pages say of the rows: means such as ``-20.kept.insertion``."""
+    told = {}
+    for shift in SHIFTS:
+        kept, subtracted = (
+            np.array(
+                [v for k, v in found.items() if k.startswith(f"{shift:g}/{each}/")]
+            )
+            for each in (False, True)
+        )
+        for name, values in (("kept", kept), ("subtracted", subtracted)):
+            for field, mean in zip(FIELDS, values.mean(axis=0), strict=True):
+                told[f"{shift:g}.{name}.{field}"] = short(mean)
+        gain = mean_interval(torch.from_numpy((subtracted - kept)[:, -1]))
+        told[f"{shift:g}.gain"] = (
+            f"{short(gain.mean, sign='+')} [{short(gain.low)}, {short(gain.high)}]"
+        )
+    return told
 
 
 if __name__ == "__main__":

@@ -33,6 +33,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from benchmarks.results import path_of, write
+from benchmarks.scoring import markdown, short
 from captum_mda import (
     AttentionRollout,
     BidirectionalAttention,
@@ -41,6 +42,7 @@ from captum_mda import (
     LeGrad,
     RawAttention,
 )
+from captum_mda.evaluate.tables import Cell, Column
 
 BLANKS = ("zeros", "mean")
 MARGIN = 9  # pixels between two objects, about a patch
@@ -173,6 +175,29 @@ def main() -> None:
     found = {"best": best, "held_out": held_out, "settings": rows}
     asked = {"samples": options.samples, "seed": options.seed}
     write(options.out, found, asked | MEASURED)
+
+
+def figures(found: dict[str, Any]) -> dict[str, str]:
+    """Make what the pages say of the rows.
+
+    ``best.cross`` is the best setting with that support, ``best.from-3`` the best of a
+    range that begins at block 3.
+    """
+    held_out, kinds = found["held_out"], ("one object", "two objects")
+    best = {kind: max(of[kind] for of in held_out.values()) for kind in kinds}
+    rows = [
+        {"method": name}
+        | {kind: Cell(short(of[kind]), bold=of[kind] == best[kind]) for kind in kinds}
+        for name, of in held_out.items()
+    ]
+    columns = [Column(name=name) for name in ("method", *kinds)]
+    told = {"table": markdown(columns, rows), "n": f"{len(found['settings'])}"}
+    groups = {name.replace(" ", "-"): ("support", name) for name in SUPPORTS}
+    for name, (key, value) in groups.items():
+        first = next(row for row in found["settings"] if row[key] == value)
+        told |= {f"best.{name}.{kind[:3]}": short(first[kind], 2) for kind in kinds}
+    late = next(row for row in found["settings"] if row["layers"][0] == 3)
+    return told | {f"best.from-3.{kind[:3]}": short(late[kind], 2) for kind in kinds}
 
 
 if __name__ == "__main__":

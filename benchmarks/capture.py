@@ -36,9 +36,10 @@ from safetensors.torch import load_file
 from torch import nn, Tensor
 
 from benchmarks.results import ROOT, write
-from benchmarks.scoring import MODEL
+from benchmarks.scoring import markdown, MODEL
 from benchmarks.white_box import balanced, build, class_of, white_box
 from captum_mda.evaluate import Method
+from captum_mda.evaluate.tables import Cell, Column
 from captum_mda.vit import observe, resolve
 
 BATCH = 8
@@ -245,6 +246,24 @@ def main() -> None:
     verdict = "within" if ratio <= LARGEST_RATIO else "ABOVE"
     print(f"\ncapture / explicit, to inputs: {ratio:.2f}, {verdict} {LARGEST_RATIO}")
     write(arguments.out, result, MEASURED | settings)
+
+
+def figures(found: dict[str, Any]) -> dict[str, str]:
+    """Make what the pages say of the rows."""
+    columns = (Column(name="method"), Column(name="forwards", format=".1f"))
+    rows = [
+        {"method": Cell(name, code=True), "forwards": row["ratio"]}
+        for name, row in found["methods"].items()
+    ]
+    told = {"table": markdown(columns, rows)}
+    for name, row in found["passes"].items():
+        told[name.replace(", ", "-").replace(" ", "-")] = f"{row['ratio']:.2f}"
+    memory = found["megabytes_per_image"]
+    told["map-megabytes"] = f"{memory['maps']:.1f}"
+    for name in ("capture", "explicit, to inputs"):
+        key = name.replace(", ", "-").replace(" ", "-")
+        told[f"peak-{key}"] = f"{memory[f'peak, {name}']:.0f}"
+    return told
 
 
 if __name__ == "__main__":

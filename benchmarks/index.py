@@ -67,12 +67,16 @@ SCRIPTS = (
 PARTS = (
     "explainers",
     "index",
+    "model_families",
     "model_kinds",
+    "models_run",
+    "pages",
     "quality_figure",
     "quality_tables",
     "results",
     "scoring",
     "speed_page",
+    "white_box",
 )
 """Modules that measure nothing by themselves."""
 

@@ -19,6 +19,7 @@ import os
 import time
 from dataclasses import replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -224,6 +225,33 @@ def main() -> None:
             rows.append(row(reference, name, partition, arguments.explanations))
             print(table(rows), end="\n\n", flush=True)
             write(arguments.out, rows, MEASURED)
+
+
+def figures(rows: list[dict[str, Any]]) -> dict[str, str]:
+    """Make what the pages say of the rows."""
+    groups = {
+        partition: [row for row in rows if row["partition"] == partition]
+        for partition in ("shifted", "exact")
+    }
+    told = {}
+    for partition, group in groups.items():
+        for field, value in group[0].items():
+            if not isinstance(value, str) and all(field in row for row in group):
+                mean = fmean(row[field] for row in group)
+                digits = ",.0f" if field.endswith("forwards") else ".4f"
+                told[f"{partition}.{field}"] = format(mean, digits)
+    shifted, exact = groups.values()
+    for field in ("mas_insertion_deletion", "pixel_mas_insertion_deletion"):
+        gains = [row[field] - row["authors_mas_insertion_deletion"] for row in shifted]
+        told[f"least.{field}"] = f"{min(gains):+.3f}"
+        told[f"most.{field}"] = f"{max(gains):+.3f}"
+    moved = [
+        one["insertion_deletion"] - other["insertion_deletion"]
+        for one, other in zip(exact, shifted, strict=True)
+    ]
+    told |= {"least.moved": f"{min(moved):+.2f}", "most.moved": f"{max(moved):+.2f}"}
+    tau = min(row["kendall_tau"] for row in shifted)
+    return told | {"kendall-tau": f"{tau:.3f}"}
 
 
 if __name__ == "__main__":

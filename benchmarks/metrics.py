@@ -194,5 +194,19 @@ def main() -> None:
     write(options.out, result, MEASURED | settings)
 
 
+def figures(found: dict[str, Any]) -> dict[str, str]:
+    """Make what the pages say of the rows."""
+    demo = found["demo"]
+    more = demo["loop: forwards"] / demo["ours: forwards"]
+    share = "share of the bare throughput"
+    return {
+        "demo-share": f"{demo[share]:.0%}".replace("%", " %"),
+        "deit-share": f"{found['deit_tiny'][share]:.0%}".replace("%", " %"),
+        "loop-forwards": f"{more:.1f}",
+        "times-per-forward": f"{demo['times as fast, forwards']:.1f}",
+        "times": f"{demo['times as fast, numbers']:.1f}",
+    }
+
+
 if __name__ == "__main__":
     main()

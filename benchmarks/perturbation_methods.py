@@ -33,7 +33,7 @@ from tqdm import tqdm
 
 from benchmarks.capture import make_model, peak_bytes, PROCESS_STATUS
 from benchmarks.results import path_of, ROOT, write
-from benchmarks.scoring import MODEL
+from benchmarks.scoring import MODEL, short
 from benchmarks.white_box import build, class_of, PERTURBING
 from captum_mda.evaluate import METHODS
 
@@ -151,6 +151,24 @@ def main() -> None:
         result["summary"][name] = told
         print(f"{name:<26}", "  ".join(f"{key} {told[key]:.0f}" for key in told))
     write(arguments.out, result, MEASURED)
+
+
+def figures(found: dict[str, Any]) -> dict[str, str]:
+    """Make what the pages say of the rows, by method: ``tis.forwards``."""
+    told = {}
+    for title, of in found["summary"].items():
+        name = NAMES[title]
+        told |= {f"{name}.{key}": f"{value:.0f}" for key, value in of.items()}
+        rows = [row for row in found["rows"] if row["method"] == title]
+        ranks = {
+            "rank": [rank for row in rows for rank in row.get("rank_with_seeds", ())],
+            "seeds": [row["rank_of_seeds"] for row in rows if "rank_of_seeds" in row],
+        }
+        for key, values in ranks.items():
+            if values:
+                told[f"{name}.least-{key}"] = short(min(values))
+                told[f"{name}.most-{key}"] = short(max(values))
+    return told
 
 
 if __name__ == "__main__":

@@ -24,12 +24,13 @@ from torch import nn
 from benchmarks import (
     explainers,
     magnitudes,
-    models_table,
+    models_run,
     ordering,
     precision,
     quality_tables,
     speed_page,
 )
+from benchmarks.model_families import MODELS
 from benchmarks.results import read
 from benchmarks.scoring import PHOTO_NAMES
 from captum_mda.metrics.statistics import mean_interval, MeanInterval
@@ -89,11 +90,8 @@ def table_about(column: str, page: str) -> list[list[str]]:
 def test_page_of_models_is_that_of_the_script() -> None:
     page = (ROOT / "docs" / "models.md").read_text(encoding="utf-8")
     runs, errors = (table for table in tables_of(page) if "family" in table[0])
-    names = [
-        [model.library, model.family, f"`{model.name}`"]
-        for model in models_table.MODELS
-    ]
-    assert runs[0][5:] == list(models_table.METHODS)
+    names = [[model.library, model.family, f"`{model.name}`"] for model in MODELS]
+    assert runs[0][5:] == list(models_run.columns())
     assert [row[:3] for row in runs[1:]] == names
     assert [row[:3] for row in errors[1:]] == names
 
@@ -102,8 +100,8 @@ def test_page_of_models_shows_every_method_running_on_every_transformer() -> Non
     page = (ROOT / "docs" / "models.md").read_text(encoding="utf-8")
     runs, errors = (table for table in tables_of(page) if "family" in table[0])
     for row in runs[1:]:
-        mark = "-" if row[1] in ("MLP-Mixer", "Swin") else models_table.TICK
-        assert row[5:] == [mark] * len(models_table.METHODS), row[:3]
+        mark = "-" if row[1] in ("MLP-Mixer", "Swin") else models_run.TICK
+        assert row[5:] == [mark] * len(models_run.columns()), row[:3]
     for row in errors[1:]:
         libra, plain, relevance = map(float, row[4:])
         assert libra < 1e-12 < 1e-2 < plain, row[:3]
@@ -381,41 +379,6 @@ def test_perturbation_methods_cost_less_than_published_code() -> None:
     for row in measured["rows"]:
         for rank in row.get("rank_with_seeds", ()):
             assert rank >= row["rank_of_seeds"] - 0.02
-
-
-def test_a_failing_cell_says_what_is_wrong() -> None:
-    """The table's ticks mean something: bad maps and errors are told apart."""
-    import torch
-
-    class Bad:
-        def __init__(self, model: object) -> None:
-            self.grid = model
-
-        def attribute(self, *args: object, **kwargs: object) -> torch.Tensor:
-            if isinstance(self.grid, Exception):
-                raise self.grid
-            assert isinstance(self.grid, torch.Tensor)
-            return self.grid
-
-    good = torch.arange(8.0).view(2, 1, 2, 2)
-    infinite, constant = good.clone(), good.clone()
-    infinite[1, 0, 0, 0] = torch.nan
-    constant[1] = 3.0
-    cases = {
-        models_table.TICK: good,
-        "not finite": infinite,
-        "flat": constant,
-        "shape [1, 1, 2, 2], not [2, 1, 2, 2]": good[:1],
-        "ValueError: model: no": ValueError("model: no\nmore"),
-    }
-    models_table.METHODS["bad"] = (Bad, {})
-    try:
-        for wanted, grid in cases.items():
-            empty = torch.zeros(2)
-            got = models_table.cell("bad", grid, empty, empty, [2, 1, 2, 2])
-            assert got == wanted
-    finally:
-        del models_table.METHODS["bad"]
 
 
 SHARED = {
