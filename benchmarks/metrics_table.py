@@ -245,11 +245,21 @@ def scores_of(
     rows = [picture["scores"] for picture in pictures if picture["kind"] == kind]
     return {
         metric: {
-            name: [float(row.get(name, {}).get(metric, math.nan)) for row in rows]
+            name: [_score(row.get(name, {}), metric) for row in rows]
             for name in METHODS
         }
         for metric in columns(kind)
     }
+
+
+def _score(row: Mapping[str, float], metric: str) -> float:
+    """Read a score; what was a ninth before it was rounded for the file is one again.
+
+    Intervals depend on which resampled means are equal.
+    """
+    value = float(row.get(metric, math.nan))
+    ninths = metric in ("mif_deletion", "lif_deletion") and not math.isnan(value)
+    return round(9 * value) / 9 if ninths else value
 
 
 def table(pictures: Sequence[Mapping[str, Any]], kind: str) -> str:

@@ -8,9 +8,8 @@ What stands between two marks is made of the results that the first one names::
 
     <!-- end -->
 
-and within a line ``takes <!-- from benchmarks: speed.metrics-forwards -->449<!-- end -->
-forwards``. The name of a JSON file comes first; what follows is a key of the ``figures``
-of its script.
+and within a line ``<!-- from benchmarks: speed.metrics-forwards -->449<!-- end -->``.
+The name of a JSON file comes first; what follows is a key of its script's ``figures``.
 
     python -m benchmarks.pages --write
 
@@ -25,6 +24,7 @@ from collections.abc import Callable, Mapping
 from functools import cache
 from importlib import import_module
 from pathlib import Path
+from typing import TypeAlias
 
 from benchmarks.index import write_or_check
 from benchmarks.results import DOCS, read, read_rows, ROOT
@@ -36,6 +36,8 @@ MAKERS = {"metrics_two_threads": "metrics", "quality": "quality_tables"} | {
 """The modules that have ``figures`` where these are not named like the results."""
 SCRIPTS = {"metrics_two_threads": "metrics"}
 """The scripts that measure, where these are not named like the results."""
+Figure: TypeAlias = str | Callable[[], str]
+"""A text, or what makes it where that takes time."""
 _MARKED = re.compile(
     r"(?P<begin><!-- from benchmarks: (?P<name>\w+)\.(?P<key>[^ ]+) -->)"
     r"(?P<space>\n\n)?.*?(?P=space)?(?P<end><!-- end -->)",
@@ -44,7 +46,7 @@ _MARKED = re.compile(
 
 
 @cache
-def figures(name: str) -> Mapping[str, str]:
+def figures(name: str) -> Mapping[str, Figure]:
     """Make what can be said of a file of results, which has the present settings.
 
     Raises:
@@ -52,7 +54,7 @@ def figures(name: str) -> Mapping[str, str]:
     """
     measured = import_module(f"benchmarks.{SCRIPTS.get(name, name)}").MEASURED
     rows = read_rows(name, {**read(name).settings, **measured})
-    make: Callable[..., Mapping[str, str]] = import_module(
+    make: Callable[..., Mapping[str, Figure]] = import_module(
         f"benchmarks.{MAKERS.get(name, name)}"
     ).figures
     return make(rows)
@@ -68,9 +70,10 @@ def filled(page: str) -> str:
                 f"{found['name']}.{key}: there is no such figure, takes one of "
                 f"{', '.join(made)}"
             )
-        block = "\n" in made[key]
-        space = "\n\n" if block or found["space"] else ""
-        return f"{found['begin']}{space}{made[key]}{space}{found['end']}"
+        figure = made[key]
+        text = figure if isinstance(figure, str) else figure()
+        space = "\n\n" if "\n" in text or found["space"] else ""
+        return f"{found['begin']}{space}{text}{space}{found['end']}"
 
     return _MARKED.sub(fill, page)
 

@@ -5,7 +5,8 @@ Everything follows from the JSON, so that the page can be checked against it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from statistics import fmean
 from typing import Any
 
@@ -133,24 +134,25 @@ def tables_of(rows: Sequence[Row]) -> dict[str, str]:
     return parts
 
 
-def figures(rows: Sequence[Row]) -> dict[str, str]:
+def figures(rows: Sequence[Row]) -> dict[str, str | Callable[[], str]]:
     """Make what the pages say of the rows: tables, forwards and gains on `REFERENCE`.
 
     ``photos.mda-joint.gaussian`` is a gain, with ``.low`` and ``.high`` behind it the
     ends of its interval. ``photos.mda-fast-refined.more-forwards`` and ``.gain`` are
-    what local moves add to a search.
+    what local moves add to a search, ``.gain4`` with four digits.
     """
-    found = tables_of(rows)
+    found: dict[str, str | Callable[[], str]] = {**tables_of(rows)}
     for kind in (SAMPLES, PHOTOS):
         forwards = values_of(rows, kind, "forwards")
         for name, of in forwards.items():
             found[f"{kind}.{_key(name)}.forwards"] = f"{fmean(of.values()):,.0f}"
-        for metric in (*SEARCHED, *COLUMNS["other"]):
+        for metric in shown_for(kind, {**SEARCHED, **COLUMNS["other"]}):
             values = values_of(rows, kind, metric)
             for name, of in values.items():
                 pairs = pairs_of(of, values[REFERENCE])
-                if name.startswith("mda ") or name == "mda, mas":
-                    found |= _gain(f"{kind}.{_key(name)}.{metric}", pairs)
+                for end in ("mean", "low", "high"):
+                    key = f"{kind}.{_key(name)}.{metric}.{end}".removesuffix(".mean")
+                    found[key] = partial(_gain, pairs, end)
         found |= _refined(rows, kind)
     return found
 
@@ -159,12 +161,8 @@ def _key(name: str) -> str:
     return name.replace(",", "").replace(" ", "-")
 
 
-def _gain(key: str, pairs: Sequence[float]) -> dict[str, str]:
-    if not any(pairs):
-        return {}
-    found = mean_interval(pairs)
-    ends = {"": found.mean, ".low": found.low, ".high": found.high}
-    return {f"{key}{end}": short(value) for end, value in ends.items()}
+def _gain(pairs: Sequence[float], end: str) -> str:
+    return short(getattr(mean_interval(pairs), end))
 
 
 def _refined(rows: Sequence[Row], kind: str) -> dict[str, str]:
@@ -181,6 +179,7 @@ def _refined(rows: Sequence[Row], kind: str) -> dict[str, str]:
             gain = fmean(pairs_of(scores[name], scores[search]))
             found[f"{key}.more-forwards"] = f"{more:,.0f}"
             found[f"{key}.gain"] = short(gain)
+            found[f"{key}.gain4"] = short(gain, 4)
     return found
 
 
