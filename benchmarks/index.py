@@ -86,9 +86,12 @@ INTRODUCTION = """\
 Run a script from the root of the repository, as `python -m benchmarks.speed`; `--help`
 lists its options. CAPTUM_MDA_DATA names the folder of the reference photos where a
 script needs them. Minutes are those on one core of a CPU. Versions are those that the
-JSON was measured with.
+JSON was measured with. Rows that were measured with other settings than those of the
+script are refused.
 
-This page is written by `python -m benchmarks.index --write`.
+A script writes its JSON; `python -m benchmarks.pages --write` then fills the marks in
+the pages, and this page is written by `python -m benchmarks.index --write`. Tests check
+both.
 """
 
 

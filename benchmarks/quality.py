@@ -20,12 +20,12 @@ explains one class should not serve another: lower is better.
 
     OMP_NUM_THREADS=1 CAPTUM_MDA_DATA=DATA python -m benchmarks.quality
 
-writes quality.json beside itself, fills the tables of docs/quality.md and draws
-docs/images/quality.png. What is in the JSON already is not computed again, and what MDA
-finds is kept in ``--explanations``, so that an interrupted run goes on; ``--again``
-names what is to be explained and scored anew. A map of a photo costs some 710 forwards
-to score, less where maps share their order. Without ``CAPTUM_MDA_DATA`` there are
-samples only; ``--write`` computes nothing and makes page and figure of the JSON.
+writes quality.json beside itself and draws docs/images/quality.png. What is in the JSON
+already is not computed again, and what MDA finds is kept in ``--explanations``, so that
+an interrupted run goes on; ``--again`` names what is to be explained and scored anew. A
+map of a photo costs some 710 forwards to score, less where maps share their order.
+Without ``CAPTUM_MDA_DATA`` there are samples only; ``--write`` computes nothing and
+draws the figure of the JSON.
 """
 
 from __future__ import annotations
