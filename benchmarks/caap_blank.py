@@ -3,7 +3,7 @@
 The model is DeiT-Tiny as it is, and with all its logits lower by a constant, which
 changes no probability. DATA is the folder of the photos, weights and stored baselines:
 
-    CAPTUM_MDA_DATA=DATA python benchmarks/caap_blank.py --out caap_blank.json
+    CAPTUM_MDA_DATA=DATA python -m benchmarks.caap_blank --out caap_blank.json
 """
 
 from __future__ import annotations
@@ -18,17 +18,20 @@ import timm
 import torch
 from safetensors.torch import load_file
 
+from benchmarks.results import write
+from benchmarks.scoring import MODEL, short
 from captum_mda import blur_baseline, CausalActivationPatching, metrics
-from captum_mda._files import replacing
+from captum_mda.statistics import mean_interval
 
 SHIFTS = (0.0, -20.0)
 FIELDS = ("insertion", "deletion", "mas_insertion_deletion")
+MEASURED = {"model": MODEL, "shifts": SHIFTS, "fields": FIELDS}
 
 
 def measure(data: Path, n_photos: int | None) -> dict[str, list[float]]:
     """Score the maps: from "shift/subtract_blank/photo" to one number a field."""
-    model = timm.create_model("deit_tiny_patch16_224").eval()
-    model.load_state_dict(load_file(data / "models/deit_tiny_patch16_224.safetensors"))
+    model = timm.create_model(MODEL).eval()
+    model.load_state_dict(load_file(data / f"models/{MODEL}.safetensors"))
     images = np.load(data / "oracles/maps.npz")
     runs = json.loads((data / "oracles/mda_reference.json").read_text())
     bias = model.head.bias.detach().clone()
@@ -70,7 +73,27 @@ def report(found: dict[str, list[float]]) -> None:
             print(f"logits {shift:+g}, subtract_blank={subtract}: {means}")
         gains = torch.from_numpy((rows[True] - rows[False])[:, -1])
         if len(gains) > 1:
-            print("  gain of MAS:", metrics.statistics.mean_interval(gains))
+            print("  gain of MAS:", mean_interval(gains))
+
+
+def figures(found: dict[str, list[float]]) -> dict[str, str]:
+    """Make what the pages say of the rows: means such as ``-20.kept.insertion``."""
+    told = {}
+    for shift in SHIFTS:
+        kept, subtracted = (
+            np.array(
+                [v for k, v in found.items() if k.startswith(f"{shift:g}/{each}/")]
+            )
+            for each in (False, True)
+        )
+        for name, values in (("kept", kept), ("subtracted", subtracted)):
+            for field, mean in zip(FIELDS, values.mean(axis=0), strict=True):
+                told[f"{shift:g}.{name}.{field}"] = short(mean)
+        gain = mean_interval(torch.from_numpy((subtracted - kept)[:, -1]))
+        told[f"{shift:g}.gain"] = (
+            f"{short(gain.mean, sign='+')} [{short(gain.low)}, {short(gain.high)}]"
+        )
+    return told
 
 
 if __name__ == "__main__":
@@ -81,5 +104,4 @@ if __name__ == "__main__":
     scores = measure(Path(os.environ["CAPTUM_MDA_DATA"]), arguments.photos)
     report(scores)
     if arguments.out is not None:
-        with replacing(arguments.out) as path:
-            path.write_text(json.dumps(scores, indent=1) + "\n")
+        write(arguments.out, scores, MEASURED)

@@ -9,7 +9,7 @@ over pictures; higher is better, in [0, 1]. Two kinds of pictures:
 - two objects of different classes, one pasted beside the other. Each is asked for in
   turn, so that a map that only tells objects from background is right half the time.
 
-    python benchmarks/caap_sweep.py
+    python -m benchmarks.caap_sweep
 
 writes caap_sweep.json beside itself, in ten minutes on one core.
 
@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -33,6 +32,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
 
+from benchmarks.results import path_of, write
+from benchmarks.scoring import markdown, short
 from captum_mda import (
     AttentionRollout,
     BidirectionalAttention,
@@ -41,10 +42,11 @@ from captum_mda import (
     LeGrad,
     RawAttention,
 )
-from captum_mda._files import replacing
+from captum_mda.evaluate.tables import Cell, Column
 
 BLANKS = ("zeros", "mean")
 MARGIN = 9  # pixels between two objects, about a patch
+MEASURED = {"margin": MARGIN}
 
 
 class Pictures(NamedTuple):
@@ -123,7 +125,7 @@ def halves(pictures: Pictures) -> tuple[Pictures, Pictures]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    default = Path(__file__).with_suffix(".json")
+    default = path_of(__file__)
     parser.add_argument("--out", type=Path, default=default)
     parser.add_argument("--samples", type=int, default=48, help="of each kind")
     parser.add_argument("--seed", type=int, default=7)
@@ -170,10 +172,32 @@ def main() -> None:
         print(f"{layers:>8} {row['support']:>14} {row['blank']:>6} {figures}")
     for name, found in held_out.items():
         print(f"{name:<22}", " ".join(f"{found[kind]:6.3f}" for kind in kinds))
-    report = {"samples": options.samples, "seed": options.seed, "best": best}
-    text = json.dumps(report | {"held_out": held_out, "settings": rows}, indent=1)
-    with replacing(options.out) as beside:
-        beside.write_text(text + "\n")
+    found = {"best": best, "held_out": held_out, "settings": rows}
+    asked = {"samples": options.samples, "seed": options.seed}
+    write(options.out, found, asked | MEASURED)
+
+
+def figures(found: dict[str, Any]) -> dict[str, str]:
+    """Make what the pages say of the rows.
+
+    ``best.cross`` is the best setting with that support, ``best.from-3`` the best of a
+    range that begins at block 3.
+    """
+    held_out, kinds = found["held_out"], ("one object", "two objects")
+    best = {kind: max(of[kind] for of in held_out.values()) for kind in kinds}
+    rows = [
+        {"method": name}
+        | {kind: Cell(short(of[kind]), bold=of[kind] == best[kind]) for kind in kinds}
+        for name, of in held_out.items()
+    ]
+    columns = [Column(name=name) for name in ("method", *kinds)]
+    told = {"table": markdown(columns, rows), "n": f"{len(found['settings'])}"}
+    groups = {name.replace(" ", "-"): ("support", name) for name in SUPPORTS}
+    for name, (key, value) in groups.items():
+        first = next(row for row in found["settings"] if row[key] == value)
+        told |= {f"best.{name}.{kind[:3]}": short(first[kind], 2) for kind in kinds}
+    late = next(row for row in found["settings"] if row["layers"][0] == 3)
+    return told | {f"best.from-3.{kind[:3]}": short(late[kind], 2) for kind in kinds}
 
 
 if __name__ == "__main__":

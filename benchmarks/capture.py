@@ -8,9 +8,9 @@ Three measurements of a DeiT-Tiny in float32, batch 8, on the CPU:
   back to the inputs and back to the parameters;
 - memory: the bytes of the maps and of their gradients, computed, and, on Linux, by how
   much a process grows at its peak;
-- the ten methods, in units of a bare forward of the same batch.
+- the methods of a few passes, in units of a bare forward of the same batch.
 
-    OMP_NUM_THREADS=1 python benchmarks/capture.py --out benchmarks/capture.json
+    OMP_NUM_THREADS=1 python -m benchmarks.capture --out benchmarks/capture.json
 
 Prints tables and writes JSON. Times are processor seconds of the process, so that other
 programs on the machine disturb little; with one thread and an idle machine they are
@@ -21,14 +21,12 @@ Weights are those of ``CAPTUM_MDA_DATA``'s folder ``models/``, or random.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -37,49 +35,27 @@ import torch
 from safetensors.torch import load_file
 from torch import nn, Tensor
 
-from captum_mda import (
-    AttentionGradCam,
-    AttentionIntegratedGradients,
-    AttentionRollout,
-    BidirectionalAttention,
-    FullGradPlus,
-    LeGrad,
-    LibraGrad,
-    RawAttention,
-    TokenInputXGradient,
-    TransformerAttribution,
-    TransitionAttention,
-)
-from captum_mda._files import replacing
+from benchmarks.results import ROOT, write
+from benchmarks.scoring import markdown, MODEL
+from benchmarks.white_box import balanced, build, class_of, white_box
+from captum_mda.evaluate import Method
+from captum_mda.evaluate.tables import Cell, Column
 from captum_mda.vit import observe, resolve
 
-NAME = "deit_tiny_patch16_224"
 BATCH = 8
 TARGET = 207
+MEASURED = {"model": MODEL, "batch": BATCH, "target": TARGET}
 PROCESS_STATUS = Path("/proc/self/status")
 LARGEST_RATIO = 1.6  # of capture to the explicit model's forward and backward
-METHODS: dict[str, Callable[[nn.Module], Any]] = {
-    "RawAttention": RawAttention,
-    "AttentionRollout": AttentionRollout,
-    "AttentionGradCam": AttentionGradCam,
-    "AttentionIntegratedGradients": AttentionIntegratedGradients,
-    "TransitionAttention": TransitionAttention,
-    "BidirectionalAttention": BidirectionalAttention,
-    "TransformerAttribution": TransformerAttribution,
-    "LeGrad": LeGrad,
-    "FullGradPlus": FullGradPlus,
-    "TokenInputXGradient": TokenInputXGradient,
-}
-UNDER_LIBRAGRAD = ("FullGradPlus", "TokenInputXGradient")
 
 
 def make_model(fused: bool) -> nn.Module:
     """Build the model, with the weights of the reference data where there are any."""
     torch.manual_seed(0)
-    model: nn.Module = timm.create_model(NAME, pretrained=False).eval()
+    model: nn.Module = timm.create_model(MODEL, pretrained=False).eval()
     data = os.environ.get("CAPTUM_MDA_DATA")
     if data:
-        model.load_state_dict(load_file(Path(data) / "models" / f"{NAME}.safetensors"))
+        model.load_state_dict(load_file(Path(data) / "models" / f"{MODEL}.safetensors"))
     for module in model.modules():
         if hasattr(module, "fused_attn"):
             module.fused_attn = fused
@@ -144,16 +120,19 @@ def method_jobs() -> dict[str, Callable[[], Any]]:
     """Each method's maps of the same batch."""
     model, images = make_model(fused=True), make_images()
 
-    def job(name: str) -> Callable[[], Tensor]:
-        method = METHODS[name](model)
+    def job(method: Method) -> Callable[[], Tensor]:
+        attribution = build(method, model)
 
         def run() -> Tensor:
-            with LibraGrad(model) if name in UNDER_LIBRAGRAD else nullcontext():
-                return method.attribute(images, TARGET, interpolate_mode=None)
+            with balanced(method, model):
+                return attribution.attribute(images, TARGET, interpolate_mode=None)
 
         return run
 
-    return {name: job(name) for name in METHODS}
+    jobs: dict[str, Callable[[], Any]] = {}
+    for method in white_box().values():
+        jobs.setdefault(class_of(method).__name__, job(method))
+    return jobs
 
 
 def timed(
@@ -184,8 +163,8 @@ def summary(seconds: list[float], unit: float) -> dict[str, float]:
 
 def peak_growth(name: str) -> float:
     """Run one job in a process of its own; tell by how many MB it grew per image."""
-    command = [sys.executable, __file__, "--peak-of", name]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    command = [sys.executable, "-m", "benchmarks.capture", "--peak-of", name]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     return float(done.stdout)
 
 
@@ -257,19 +236,34 @@ def main() -> None:
     if arguments.peak_of:
         print(own_peak_growth(arguments.peak_of))
         return
-    result: dict[str, Any] = {
-        "model": NAME,
-        "batch": BATCH,
+    settings = {
         "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
-        "timm": timm.__version__,
+        "repetitions": arguments.repetitions,
+        "method_repetitions": arguments.method_repetitions,
     }
-    result |= measure(arguments.repetitions, arguments.method_repetitions)
+    result = measure(arguments.repetitions, arguments.method_repetitions)
     ratio = result["passes"]["explicit, to inputs"]["ratio"]
     verdict = "within" if ratio <= LARGEST_RATIO else "ABOVE"
     print(f"\ncapture / explicit, to inputs: {ratio:.2f}, {verdict} {LARGEST_RATIO}")
-    with replacing(arguments.out) as beside:
-        beside.write_text(json.dumps(result, indent=1) + "\n")
+    write(arguments.out, result, MEASURED | settings)
+
+
+def figures(found: dict[str, Any]) -> dict[str, str]:
+    """Make what the pages say of the rows."""
+    columns = (Column(name="method"), Column(name="forwards", format=".1f"))
+    rows = [
+        {"method": Cell(name, code=True), "forwards": row["ratio"]}
+        for name, row in found["methods"].items()
+    ]
+    told = {"table": markdown(columns, rows)}
+    for name, row in found["passes"].items():
+        told[name.replace(", ", "-").replace(" ", "-")] = f"{row['ratio']:.2f}"
+    memory = found["megabytes_per_image"]
+    told["map-megabytes"] = f"{memory['maps']:.1f}"
+    for name in ("capture", "explicit, to inputs"):
+        key = name.replace(", ", "-").replace(" ", "-")
+        told[f"peak-{key}"] = f"{memory[f'peak, {name}']:.0f}"
+    return told
 
 
 if __name__ == "__main__":

@@ -6,33 +6,27 @@ A new one is a line in `EXPLAINERS`.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import timm
 import torch
-from mda_quality import Reference
-from scoring import black, PHOTOS, SAMPLES
 from torch import nn, Tensor
 
+from benchmarks.mda_quality import Reference
+from benchmarks.scoring import black, PHOTOS, SAMPLES
+from benchmarks.white_box import balanced, build
 from captum_mda import (
     BidirectionalAttention,
     blur_baseline,
-    CausalActivationPatching,
     demo,
-    FullGradPlus,
-    LeGrad,
-    LibraGrad,
     MDAExplanation,
     MetricDrivenAttribution,
     patch_feature_mask,
-    TokenInputXGradient,
-    TransformerInputSampling,
-    VitCx,
 )
+from captum_mda.evaluate import counted, METHODS
 from captum_mda.ordering import (
     FastOrdering,
     JointOrdering,
@@ -42,10 +36,11 @@ from captum_mda.ordering import (
     SearchResult,
     SearchTask,
 )
-from captum_mda.vit import resolve
 
 KERNEL = 31
 """The side of the blur of samples, in pixels."""
+SAMPLE_SEED = 77
+"""Of the generator of samples."""
 END_POINTS = 3
 """Forwards that each call of `MetricDrivenAttribution.explain` begins with."""
 
@@ -116,7 +111,7 @@ def photo(reference: Reference, name: str) -> Pictures:
 
 def samples(n: int) -> Pictures:
     """Return those of n samples that can be scored: above both of their baselines."""
-    images, labels, objects = demo.make_samples(n=n, seed=77)
+    images, labels, objects = demo.make_samples(n=n, seed=SAMPLE_SEED)
     model, blurred = demo.load_model(), blur_baseline(images, KERNEL)
     with torch.no_grad():
         full, *absent = (
@@ -151,66 +146,25 @@ class Explained:
     forwards: list[float]
 
 
-class Cost:
-    """What passes through a model's blocks: see `counted`."""
-
-    def __init__(self) -> None:
-        """Begin at nothing."""
-        self.tokens = 0
-
-    def note(self, tokens: Tensor) -> None:
-        """Count a forward, and a backward where one will come by."""
-        self.tokens += tokens.shape[0] * tokens.shape[1]
-        if tokens.requires_grad:
-            tokens.register_hook(self._note_gradient)
-
-    def _note_gradient(self, gradient: Tensor) -> None:
-        self.tokens += gradient.shape[-3:-1].numel()
-
-
-@contextmanager
-def counted(model: nn.Module, images: Tensor) -> Iterator[Callable[[], float]]:
-    """Count forwards of one image, with what methods save or add inside the model.
-
-    Each block counts for its share of the depth and each token for its share of an
-    image's tokens, so that dropped tokens and runs from a later block on are cheaper;
-    a gradient that comes back through a block counts as the block.
-    """
-    adapter, cost = resolve(model), Cost()
-    height, width = adapter.patch_grid(images)
-    n_tokens = adapter.n_prefix_tokens + height * width
-
-    def note(block: nn.Module, args: Any, output: Any) -> None:
-        cost.note(output[0] if isinstance(output, tuple) else output)
-
-    hooks = [block.register_forward_hook(note) for block in adapter.blocks]
-    try:
-        yield lambda: cost.tokens / (n_tokens * adapter.depth)
-    finally:
-        for hook in hooks:
-            hook.remove()
-
-
 @dataclass(frozen=True)
-class Method:
-    """A method that looks inside the model, with the options of its paper."""
+class Inside:
+    """A method of the package's table, which looks inside the model."""
 
-    make: Callable[[nn.Module], Any]
-    libra: bool = False
+    name: str
 
     def __call__(self, pictures: Pictures, folder: Path) -> Explained:
         """Explain each picture alone: what is drawn at random is the same for each."""
-        model = pictures.model
-        method = self.make(model)  # which tries the model out, once for all pictures
+        model, method = pictures.model, METHODS[self.name]
+        attribution = build(method, model)  # which tries the model out, once for all
         maps, spent = [], []
         for image, target in zip(
             pictures.images.split(1), pictures.targets.split(1), strict=True
         ):
-            with torch.random.fork_rng([]), counted(model, image) as forwards:
+            with torch.random.fork_rng([]), counted(model, image) as cost:
                 torch.manual_seed(0)
-                with LibraGrad(model) if self.libra else nullcontext():
-                    maps.append(method.attribute(image, target).detach())
-                spent.append(forwards())
+                with balanced(method, model):
+                    maps.append(attribution.attribute(image, target).detach())
+                spent.append(cost.forwards)
         return Explained(torch.cat(maps), spent)
 
 
@@ -318,13 +272,13 @@ EXPLAINERS: Mapping[str, Callable[[Pictures, Path], Explained]] = {
     "mda joint, mas by pixels": Mda("joint", magnitude="mas", mean_steps="pixel"),
     "mda relaxed": Mda("relaxed"),
     "mda relaxed, mas": Mda("relaxed", magnitude="mas"),
-    "bi-attn": Method(BidirectionalAttention),
-    "legrad": Method(LeGrad),
-    "libra fullgrad+": Method(FullGradPlus, libra=True),
-    "libra input x gradient": Method(TokenInputXGradient, libra=True),
-    "caap": Method(CausalActivationPatching),
-    "tis": Method(TransformerInputSampling),
-    "vit-cx": Method(VitCx),
+    "bi-attn": Inside("bi-attn"),
+    "legrad": Inside("legrad"),
+    "libra fullgrad+": Inside("libra-fullgrad"),
+    "libra input x gradient": Inside("libra-ixg"),
+    "caap": Inside("caap"),
+    "tis": Inside("tis"),
+    "vit-cx": Inside("vit-cx"),
 }
 """From pictures, and a folder for what is worth keeping, to maps.
 

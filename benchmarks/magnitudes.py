@@ -5,7 +5,7 @@ DeiT-Tiny and on samples of the packaged model, and gives each of them the magni
 every rule, fitted to curves of patches and of single positions ("pixel"). "least
 penalty" is the linear programme that minimises the alignment penalty alone.
 
-    OMP_NUM_THREADS=1 CAPTUM_MDA_DATA=DATA python benchmarks/magnitudes.py
+    OMP_NUM_THREADS=1 CAPTUM_MDA_DATA=DATA python -m benchmarks.magnitudes
 
 prints tables and writes magnitudes.json beside itself. What is in it already is not run
 again. ``--samples 60`` is the default; without ``CAPTUM_MDA_DATA`` there are samples
@@ -15,22 +15,22 @@ only.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from mda_quality import Reference
 from numpy.typing import NDArray
 from scipy.optimize import linprog
 from torch import Tensor
 from tqdm import tqdm
 
+from benchmarks.mda_quality import Reference
+from benchmarks.results import path_of, read_rows, write
+from benchmarks.scoring import markdown, MODEL, short
 from captum_mda import (
     BidirectionalAttention,
     blur_baseline,
@@ -40,7 +40,7 @@ from captum_mda import (
     metrics,
     patch_feature_mask,
 )
-from captum_mda._files import replacing
+from captum_mda.evaluate.tables import Column
 from captum_mda.magnitude import (
     align_density,
     aligned_difference,
@@ -53,7 +53,8 @@ from captum_mda.magnitude import (
     sparse_magnitudes,
 )
 
-HERE = Path(__file__).resolve().parent
+SEED, KERNEL = 77, 31  # of the samples, and the side of their blur in pixels
+MEASURED = {"model": MODEL, "seed": SEED, "blur": KERNEL}
 FIGURES = ("patch_penalty", "patch_mas", "pixel_penalty", "pixel_mas")
 
 
@@ -159,9 +160,9 @@ def moved(n_positions: int, n_steps: int) -> Tensor:
 
 def of_samples(n: int) -> dict[str, dict[str, list[float]]]:
     """Measure samples of the packaged model."""
-    images, labels, _ = demo.make_samples(n=n, seed=77)
+    images, labels, _ = demo.make_samples(n=n, seed=SEED)
     model, mask = demo.load_model(), patch_feature_mask(images, demo.PATCH_SIZE)
-    blurred = blur_baseline(images, 31)
+    blurred = blur_baseline(images, KERNEL)
     with torch.no_grad():
         at = torch.arange(n), labels
         gain = [
@@ -206,36 +207,64 @@ def groups_of(found: dict[str, Any]) -> dict[str, dict[str, dict[str, list[float
     return groups | {f"{n_samples} samples": found["samples"]}
 
 
-def table(title: str, of: dict[str, dict[str, list[float]]]) -> Iterator[str]:
+def table(title: str, of: dict[str, dict[str, list[float]]], by: str = "pixel") -> str:
     """Lay out the means, and what "mas" changes against each rule.
 
-    Penalties are those of the steps that a rule was fitted to, MAS that of the metric.
+    Penalties are those of the steps that a rule was fitted to, MAS that of the steps
+    ``by``: "pixel", the metric's own, or "patch", which need no forward and show the
+    rules that were fitted to them.
     """
-    yield f"| {title} | penalty | change | most | MAS | gain | least | in |"
-    yield f"|{' --- |' * 8}"
-    yield from (row(name, of, "pixel") for name in of)
+    columns = (
+        Column(name="rule", heading=title),
+        Column(name="penalty", format=".4f"),
+        Column(name="change", format="+.4f"),
+        Column(name="most", format="+.6f"),
+        Column(name="MAS", format=".4f"),
+        Column(name="gain", format="+.4f"),
+        Column(name="least", format="+.4f"),
+        Column(name="in"),
+    )
+    names = [name for name in of if by == "pixel" or name.endswith(by)]
+    return markdown(columns, (row(name, of, by) for name in names))
 
 
-def row(name: str, of: dict[str, dict[str, list[float]]], scored_by: str) -> str:
+def row(
+    name: str, of: dict[str, dict[str, list[float]]], scored_by: str
+) -> dict[str, Any]:
     """Compare a rule: mean penalty, its mean and highest change; MAS, alike."""
     steps = name[-5:]
     mas, other = of[f"mas, {steps}"], of[name]
     penalty, score = f"{steps}_penalty", f"{scored_by}_mas"
+    cells = {
+        "rule": name,
+        "penalty": np.mean(other[penalty]),
+        "MAS": np.mean(other[score]),
+    }
+    if name.startswith("mas"):
+        return cells
     changes = np.subtract(mas[penalty], other[penalty])
     gains = np.subtract(mas[score], other[score])
-    cells = [name, f"{np.mean(other[penalty]):.4f}"]
-    cells += [f"{changes.mean():+.4f}", f"{changes.max():+.6f}"]
-    cells += [f"{np.mean(other[score]):.4f}"]
-    cells += [f"{gains.mean():+.4f}", f"{gains.min():+.4f}"]
-    cells += [f"{(gains > 1e-6).sum()} of {len(gains)}"]
-    if name.startswith("mas"):
-        cells[2:] = ["", "", cells[4], "", "", ""]
-    return f"| {' | '.join(cells)} |"
+    return cells | {
+        "change": changes.mean(),
+        "most": changes.max(),
+        "gain": gains.mean(),
+        "least": gains.min(),
+        "in": f"{(gains > 1e-6).sum()} of {len(gains)}",
+    }
 
 
-def by_patches(of: dict[str, dict[str, list[float]]]) -> Iterator[str]:
-    """Tell what is gained in steps of a patch, which need no forward."""
-    yield from (row(name, of, "patch") for name in of if name.endswith("patch"))
+def figures(found: dict[str, Any]) -> dict[str, str]:
+    """Make what the pages say of the results."""
+    groups = groups_of(found)
+    photos, samples = groups.items()
+    gains = np.subtract(
+        photos[1]["mas, patch"]["patch_mas"], photos[1]["reference, patch"]["patch_mas"]
+    )
+    return {
+        "photos": table(*photos),
+        "samples": table(*samples),
+        "patch-gain": short(gains.mean()),
+    }
 
 
 def speed() -> None:
@@ -259,15 +288,15 @@ def speed() -> None:
 def main() -> None:
     """Run what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, default=HERE / "magnitudes.json")
+    parser.add_argument("--out", type=Path, default=path_of(__file__))
     parser.add_argument("--samples", type=int, default=60)
     options = parser.parse_args()
+    settings = MEASURED | {"samples": options.samples}
+    found = read_rows(options.out, settings, dict)
     speed()
-    found = json.loads(options.out.read_text()) if options.out.exists() else {}
 
     def keep() -> None:
-        with replacing(options.out) as beside:
-            beside.write_text(json.dumps(found, indent=1) + "\n")
+        write(options.out, found, settings, adds=True)
 
     if "samples" not in found:
         found["samples"] = of_samples(options.samples)
@@ -281,7 +310,9 @@ def main() -> None:
                 photos[name] = of_photo(reference, name)
                 keep()
     for title, of in groups_of(found).items():
-        print(*table(title, of), "the same, MAS by patches", *by_patches(of), sep="\n")
+        print(
+            table(title, of), table(f"{title}, MAS by patches", of, "patch"), sep="\n\n"
+        )
 
 
 if __name__ == "__main__":

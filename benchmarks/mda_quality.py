@@ -5,7 +5,7 @@ float32, once on the authors' shifted partition, where the result must be theirs
 once on the exact patch grid. Both maps, ours and the authors', are scored by the same
 metric; the column ``pixel_mas_insertion_deletion`` is that of ``mean_steps="pixel"``.
 
-    CAPTUM_MDA_DATA=DATA python benchmarks/mda_quality.py --out results.json
+    CAPTUM_MDA_DATA=DATA python -m benchmarks.mda_quality --out results.json
 
 Prints a table and writes it as JSON. Explanations are kept in ``--explanations`` and
 reused, so an interrupted run goes on where it stopped.
@@ -19,6 +19,7 @@ import os
 import time
 from dataclasses import replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,8 @@ from safetensors.torch import load_file
 from scipy.stats import kendalltau
 from torch import Tensor
 
+from benchmarks.results import write
+from benchmarks.scoring import MODEL
 from captum_mda import (
     blur_baseline,
     curves,
@@ -36,9 +39,9 @@ from captum_mda import (
     metrics,
     patch_feature_mask,
 )
-from captum_mda._files import replacing
 from captum_mda.magnitude import fit_density, mean_response, resampled
 
+MEASURED = {"model": MODEL, "ordering": "paper"}
 SCORES = ("insertion", "deletion", "insertion_deletion", "mas_insertion_deletion")
 
 
@@ -47,8 +50,8 @@ class Reference:
 
     def __init__(self, folder: Path) -> None:
         """Load the model and open the oracles."""
-        self.model = timm.create_model("deit_tiny_patch16_224", pretrained=False).eval()
-        weights = load_file(folder / "models" / "deit_tiny_patch16_224.safetensors")
+        self.model = timm.create_model(MODEL, pretrained=False).eval()
+        weights = load_file(folder / "models" / f"{MODEL}.safetensors")
         self.model.load_state_dict(weights)
         self.mda = np.load(folder / "oracles" / "mda.npz")
         self.maps = np.load(folder / "oracles" / "maps.npz")
@@ -221,8 +224,34 @@ def main() -> None:
         for name in arguments.photos or list(reference.runs):
             rows.append(row(reference, name, partition, arguments.explanations))
             print(table(rows), end="\n\n", flush=True)
-            with replacing(arguments.out) as beside:
-                beside.write_text(json.dumps(rows, indent=1))
+            write(arguments.out, rows, MEASURED)
+
+
+def figures(rows: list[dict[str, Any]]) -> dict[str, str]:
+    """Make what the pages say of the rows."""
+    groups = {
+        partition: [row for row in rows if row["partition"] == partition]
+        for partition in ("shifted", "exact")
+    }
+    told = {}
+    for partition, group in groups.items():
+        for field, value in group[0].items():
+            if not isinstance(value, str) and all(field in row for row in group):
+                mean = fmean(row[field] for row in group)
+                digits = ",.0f" if field.endswith("forwards") else ".4f"
+                told[f"{partition}.{field}"] = format(mean, digits)
+    shifted, exact = groups.values()
+    for field in ("mas_insertion_deletion", "pixel_mas_insertion_deletion"):
+        gains = [row[field] - row["authors_mas_insertion_deletion"] for row in shifted]
+        told[f"least.{field}"] = f"{min(gains):+.3f}"
+        told[f"most.{field}"] = f"{max(gains):+.3f}"
+    moved = [
+        one["insertion_deletion"] - other["insertion_deletion"]
+        for one, other in zip(exact, shifted, strict=True)
+    ]
+    told |= {"least.moved": f"{min(moved):+.2f}", "most.moved": f"{max(moved):+.2f}"}
+    tau = min(row["kendall_tau"] for row in shifted)
+    return told | {"kendall-tau": f"{tau:.3f}"}
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@
 - On DeiT-Tiny (random weights cost the same): rows scored per second by
   `perturbation_scores`, in units of the bare model on batches of as many rows.
 
-    OMP_NUM_THREADS=1 python benchmarks/metrics.py
+    OMP_NUM_THREADS=1 python -m benchmarks.metrics
 
 prints both and writes metrics.json beside itself. Times are processor seconds, the
 least of some runs that take turns, so that other programs disturb little.
@@ -26,11 +26,12 @@ import timm
 import torch
 from torch import nn, Tensor
 
+from benchmarks.results import path_of, write
 from captum_mda import demo, metrics
-from captum_mda._files import replacing
 from captum_mda.perturbation.chunks import CPU_ROWS
 
 N_STEPS = 224
+MEASURED = {"n_steps": N_STEPS}
 # Each number's own sweep: mode, and whether the least important go first.
 SWEEPS = {
     "insertion": ("insertion", False),
@@ -177,19 +178,34 @@ def on_deit(repetitions: int) -> dict[str, float]:
 def main() -> None:
     """Run what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    default = Path(__file__).with_suffix(".json")
+    default = path_of(__file__)
     parser.add_argument("--out", type=Path, default=default)
     parser.add_argument("--repetitions", type=int, default=3)
     options = parser.parse_args()
-    result = {
+    settings = {
         "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
+        "repetitions": options.repetitions,
+    }
+    result = {
         "demo": on_demo(),
         "deit_tiny": on_deit(options.repetitions),
     }
     print(json.dumps(result, indent=1))
-    with replacing(options.out) as beside:
-        beside.write_text(json.dumps(result, indent=1) + "\n")
+    write(options.out, result, MEASURED | settings)
+
+
+def figures(found: dict[str, Any]) -> dict[str, str]:
+    """Make what the pages say of the rows."""
+    demo = found["demo"]
+    more = demo["loop: forwards"] / demo["ours: forwards"]
+    share = "share of the bare throughput"
+    return {
+        "demo-share": f"{demo[share]:.0%}".replace("%", " %"),
+        "deit-share": f"{found['deit_tiny'][share]:.0%}".replace("%", " %"),
+        "loop-forwards": f"{more:.1f}",
+        "times-per-forward": f"{demo['times as fast, forwards']:.1f}",
+        "times": f"{demo['times as fast, numbers']:.1f}",
+    }
 
 
 if __name__ == "__main__":

@@ -6,47 +6,49 @@ whose objects have exact masks. Insertion, deletion, MAS and monotonicity are th
 the MDA tables, in 224 steps of single positions, as in mda_quality.py and quality.py.
 The other metrics move the model's patches, in 28 steps on photos and 32 on samples.
 
-    OMP_NUM_THREADS=1 CAPTUM_MDA_DATA=DATA python benchmarks/metrics_table.py
+    OMP_NUM_THREADS=1 CAPTUM_MDA_DATA=DATA python -m benchmarks.metrics_table
 
-prints the tables, fills them into docs/metrics_table.md, and writes metrics_table.json
-beside itself. Scores of finished pictures are kept in ``--cache`` and not computed
-again; ``--workers`` says how many pictures are computed at a time.
+prints the tables and writes metrics_table.json beside itself. Scores of finished
+pictures are kept in ``--cache`` and not computed again; ``--workers`` says how many
+pictures are computed at a time.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import as_completed, ProcessPoolExecutor
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import numpy as np
 import torch
-from explainers import samples
-from scoring import (
-    black,
-    Column,
-    fill_page,
-    markdown,
-    MASKED_COLUMNS,
-    masked_scores,
-    OBJECT_COLUMNS,
-    object_scores,
-    PHOTOS,
-    SAMPLES,
-    STEPS,
-)
 from torch import Tensor
 from tqdm import tqdm
 
+from benchmarks.explainers import KERNEL, SAMPLE_SEED, samples
+from benchmarks.results import path_of, read_rows, write
+from benchmarks.scoring import (
+    black,
+    markdown,
+    MASKED,
+    masked_scores,
+    MODEL,
+    object_scores,
+    OBJECTS,
+    PHOTOS,
+    SAMPLES,
+    short,
+    shown_for,
+    STEPS,
+)
 from captum_mda import metrics
-from captum_mda._files import replacing
 from captum_mda.evaluate import (
     build_method,
     Case,
@@ -54,23 +56,42 @@ from captum_mda.evaluate import (
     load_classifier,
     make_case,
     METHODS,
+    Metric,
+    METRICS,
 )
-from captum_mda.metrics import statistics
+from captum_mda.evaluate.metrics import Evaluation
+from captum_mda.evaluate.tables import score_table
+from captum_mda.statistics import compare
 
-ROOT = Path(__file__).resolve().parents[1]
-
-TITLES = {name: method.title for name, method in METHODS.items()}
-
-COLUMNS = {
-    "insertion": Column("Ins", True),
-    "deletion": Column("Del", False),
-    "mas_insertion_deletion": Column("MAS Ins-Del", True),
-    "monotonicity": Column("Monotonicity", True),
-    "aopc": Column("AOPC", True),
-    "symmetric_relevance_gain": Column("SRG", True),
-    **MASKED_COLUMNS,
-    **OBJECT_COLUMNS,
+MEASURED = {
+    "model": MODEL,
+    "seed": SAMPLE_SEED,
+    "blur": KERNEL,
+    "patch_steps": STEPS,
 }
+FIRST = (
+    "insertion",
+    "deletion",
+    "mas_insertion_deletion",
+    "monotonicity",
+    "aopc",
+    "symmetric_relevance_gain",
+    *MASKED,
+    *OBJECTS,
+)
+LEFT_OUT = (
+    # they follow from columns, or are parts of one
+    *("insertion_deletion", "mas_insertion", "mas_deletion", "token_relevance_gain"),
+    *("f1", "pixel_accuracy"),
+    # few methods' maps add up to the score; and what is sparse is not better
+    *("completeness_error", "sparseness"),
+)
+
+
+def columns(kind: str) -> dict[str, Metric]:
+    """Return what is shown of a set: the metrics of `METRICS` but those left out."""
+    further = [name for name in METRICS if name not in (*FIRST, *LEFT_OUT)]
+    return shown_for(kind, {name: METRICS[name] for name in (*FIRST, *further)})
 
 
 def score_maps(
@@ -115,8 +136,32 @@ def score_maps(
     return scores
 
 
-def score_picture(task: tuple[str, int], names: Sequence[str]) -> dict[str, Any]:
-    """Compute and score all maps of one picture, in a process of its own."""
+def score_further(
+    case: Case, maps: Mapping[str, Tensor], objects: Tensor | None, names: Sequence[str]
+) -> dict[str, dict[str, float]]:
+    """Score all maps of one picture by metrics that are only in `METRICS`."""
+    evaluation = Evaluation(
+        forward_func=case.classifier.model,
+        inputs=case.images,
+        maps=maps,
+        target=case.target,
+        insertion_baselines=case.blurred,
+        deletion_baselines=case.deleted,
+        feature_mask=case.mask,
+        masks=objects,
+        on_degenerate="nan",
+    )
+    found: dict[str, dict[str, float]] = {name: {} for name in maps}
+    for metric in names:
+        for name, scored in METRICS[metric].run(evaluation, [metric])[metric].items():
+            found[name][metric] = float(scored.values)
+    return found
+
+
+def score_picture(
+    task: tuple[str, int], names: Sequence[str]
+) -> dict[str, dict[str, float]]:
+    """Compute and score maps of one picture, in a process of its own."""
     torch.set_num_threads(1)
     warnings.filterwarnings("ignore")
     kind, number = task
@@ -126,11 +171,16 @@ def score_picture(task: tuple[str, int], names: Sequence[str]) -> dict[str, Any]
         for name in names
     }
     scores = score_maps(case, maps, STEPS[kind])
-    if objects is not None:
-        for name, values in maps.items():
-            found = object_scores(values, objects)
+    further = [name for name in columns(kind) if name not in FIRST]
+    for name, row in score_further(case, maps, objects, further).items():
+        scores[name] |= row
+        if objects is not None:
+            found = object_scores(maps[name], objects)
             scores[name] |= {metric: float(each) for metric, each in found.items()}
-    return {"kind": kind, "number": number, "scores": scores}
+    return {
+        name: {metric: round(value, 5) for metric, value in row.items()}
+        for name, row in scores.items()
+    }
 
 
 def _case(kind: str, number: int) -> tuple[Case, Tensor | None]:
@@ -144,9 +194,8 @@ def _case(kind: str, number: int) -> tuple[Case, Tensor | None]:
         case = make_case(classifier, pictures.images[0], target, kernel_sizes=kernels)
         return case, pictures.objects
     data = Path(os.environ["CAPTUM_MDA_DATA"])
-    name = "deit_tiny_patch16_224"
-    weights = data / "models" / f"{name}.safetensors"
-    classifier = load_classifier(name, weights=weights, device="cpu")
+    weights = data / "models" / f"{MODEL}.safetensors"
+    classifier = load_classifier(MODEL, weights=weights, device="cpu")
     with np.load(data / "oracles" / "maps.npz") as stored:
         photo = _photos(stored.files)[number]
         image = torch.from_numpy(stored[f"{photo}/x"])
@@ -159,103 +208,113 @@ def _photos(files: Sequence[str]) -> list[str]:
 
 
 def compute(options: argparse.Namespace) -> list[dict[str, Any]]:
-    """Score all pictures that are not in the cache."""
+    """Score all pictures under all methods, but for what is in the cache."""
     options.cache.mkdir(parents=True, exist_ok=True)
     tasks = [(PHOTOS, number) for number in range(options.photos)]
     tasks += [(SAMPLES, number) for number in range(options.samples)]
     files = {task: options.cache / f"{task[0]}-{task[1]}.json" for task in tasks}
-    missing = [task for task in tasks if not files[task].exists()]
+    done = {task: read_rows(file, MEASURED, dict) for task, file in files.items()}
+    missing = {
+        task: [
+            name
+            for name in METHODS
+            if not set(columns(task[0])) <= set(done[task].get(name, ()))
+        ]
+        for task in tasks
+    }
     context = get_context("spawn")
     with ProcessPoolExecutor(options.workers, mp_context=context) as pool:
         jobs = {
-            pool.submit(score_picture, task, list(TITLES)): task for task in missing
+            pool.submit(score_picture, task, names): task
+            for task, names in missing.items()
+            if names
         }
         for job in tqdm(as_completed(jobs), total=len(jobs), desc="pictures"):
-            with replacing(files[jobs[job]]) as beside:
-                beside.write_text(json.dumps(job.result()))
-    return [json.loads(file.read_text()) for file in files.values()]
+            task = jobs[job]
+            done[task] |= job.result()
+            write(files[task], done[task], MEASURED, adds=True)
+    return [
+        {"kind": kind, "number": number, "scores": done[kind, number]}
+        for kind, number in tasks
+    ]
+
+
+def scores_of(
+    pictures: Sequence[Mapping[str, Any]], kind: str
+) -> dict[str, dict[str, list[float]]]:
+    """Gather the scores of a set: by metric and method, NaN where there is none."""
+    rows = [picture["scores"] for picture in pictures if picture["kind"] == kind]
+    return {
+        metric: {
+            name: [_score(row.get(name, {}), metric) for row in rows]
+            for name in METHODS
+        }
+        for metric in columns(kind)
+    }
+
+
+def _score(row: Mapping[str, float], metric: str) -> float:
+    """Read a score; what was a ninth before it was rounded for the file is one again.
+
+    Intervals depend on which resampled means are equal.
+    """
+    value = float(row.get(metric, math.nan))
+    ninths = metric in ("mif_deletion", "lif_deletion") and not math.isnan(value)
+    return round(9 * value) / 9 if ninths else value
 
 
 def table(pictures: Sequence[Mapping[str, Any]], kind: str) -> str:
     """Write the means of all metrics, the best bold, those as good marked."""
-    columns = {name: c for name, c in COLUMNS.items() if kind in c.sets}
-    cells: dict[str, list[str]] = {name: [TITLES[name]] for name in TITLES}
-    for metric, column in columns.items():
-        values = {name: _values(pictures, kind, name, metric) for name in TITLES}
-        known = {name: each for name, each in values.items() if not _all_nan(each)}
-        found = statistics.compare(known, column.higher_is_better, metric=metric)
-        best = found[0].reference
-        same = {each.method for each in found if not each.distinguishable}
-        for name in TITLES:
-            if name not in known:
-                cells[name].append("n/a")
-                continue
-            mean = statistics.mean_interval(known[name])
-            text = f"{mean.mean:.3f}"
-            text = f"**{text}**" if name == best else text
-            text = f"{text}\N{ASTERISK OPERATOR}" if name in same else text
-            cells[name].append(f"{text} [{mean.low:.2f}, {mean.high:.2f}]")
-    heads = ["method", *(column.head for column in columns.values())]
-    return markdown([heads, *cells.values()])
+    made = score_table(
+        scores_of(pictures, kind),
+        titles={name: method.title for name, method in METHODS.items()},
+        format=".3f [.2f]",
+    )
+    return markdown(made.columns, made.rows)
 
 
 def verdicts(pictures: Sequence[Mapping[str, Any]], kind: str) -> str:
     """Say in words, for each metric, which methods are worse than the best."""
-    lines = []
-    for metric, column in COLUMNS.items():
-        if kind not in column.sets:
+    lines, titles = [], {name: method.title for name, method in METHODS.items()}
+    for metric, of in scores_of(pictures, kind).items():
+        known = {name: each for name, each in of.items() if not _all_nan(each)}
+        heading = f"- **{METRICS[metric].heading}**"
+        if len(known) < 2:
+            lines.append(f"{heading}: not measured yet.")
             continue
-        values = {name: _values(pictures, kind, name, metric) for name in TITLES}
-        known = {name: each for name, each in values.items() if not _all_nan(each)}
-        found = statistics.compare(known, column.higher_is_better, metric=metric)
-        best = found[0].reference
-        worse = [TITLES[each.method] for each in found if each.outcome == "worse"]
+        # Words follow the tests; intervals, which take the time, are not told here.
+        found = compare(
+            known, METRICS[metric].higher_is_better, metric=metric, n_resamples=99
+        )
+        worse = [titles[each.method] for each in found if each.outcome == "worse"]
         told = f"worse: {'; '.join(worse)}" if worse else "no other can be told from it"
         if all(each.smallest_p_value >= 0.05 for each in found):
             n = found[0].n_comparisons
             told += (
                 f", and none could be, with {n} comparisons of {found[0].n} pictures"
             )
-        lines.append(f"- **{column.heading}**: best {TITLES[best]}; {told}.")
+        lines.append(f"{heading}: best {titles[found[0].reference]}; {told}.")
     return "\n".join(lines)
-
-
-def _values(
-    pictures: Sequence[Mapping[str, Any]], kind: str, method: str, metric: str
-) -> list[float]:
-    return [
-        float(picture["scores"][method].get(metric, math.nan))
-        for picture in pictures
-        if picture["kind"] == kind
-    ]
-
-
-def _compact(pictures: Sequence[Mapping[str, Any]]) -> str:
-    """Write one line for each picture, with five decimals."""
-    lines = [
-        json.dumps(json.loads(json.dumps(picture), parse_float=_rounded))
-        for picture in pictures
-    ]
-    return "[\n" + ",\n".join(lines) + "\n]"
-
-
-def _rounded(text: str) -> float:
-    return round(float(text), 5)
 
 
 def _all_nan(values: Sequence[float]) -> bool:
     return all(map(math.isnan, values))
 
 
-def write_page(pictures: Sequence[Mapping[str, Any]], page: Path) -> None:
-    """Fill in the tables between the page's marks; what is said of them stays."""
-    parts: dict[str, Callable[..., str]] = {"table": table, "verdicts": verdicts}
-    made = {
-        f"{kind} {part}": write(pictures, kind)
-        for kind in (PHOTOS, SAMPLES)
-        for part, write in parts.items()
-    }
-    fill_page(page, made)
+def figures(
+    pictures: Sequence[Mapping[str, Any]],
+) -> dict[str, str | Callable[[], str]]:
+    """Make what the pages say of the rows; means as ``photos.mda.deletion``."""
+    found: dict[str, str | Callable[[], str]] = {}
+    for kind in (PHOTOS, SAMPLES):
+        found[f"{kind}.table"] = partial(table, pictures, kind)
+        found[f"{kind}.verdicts"] = partial(verdicts, pictures, kind)
+        for metric, of in scores_of(pictures, kind).items():
+            for name, values in of.items():
+                known = [value for value in values if not math.isnan(value)]
+                if known:
+                    found[f"{kind}.{name}.{metric}"] = short(fmean(known))
+    return found
 
 
 def main() -> None:
@@ -265,15 +324,11 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=24)
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--cache", type=Path, default=Path("metrics_table_cache"))
-    parser.add_argument("--page", type=Path, default=ROOT / "docs/metrics_table.md")
     options = parser.parse_args()
     pictures = compute(options)
     for kind in (PHOTOS, SAMPLES):
         print(f"\n{kind}\n\n{table(pictures, kind)}\n\n{verdicts(pictures, kind)}")
-    out = Path(__file__).with_suffix(".json")
-    with replacing(out) as beside:
-        beside.write_text(_compact(pictures) + "\n")
-    write_page(pictures, options.page)
+    write(path_of(__file__), pictures, MEASURED)
 
 
 if __name__ == "__main__":

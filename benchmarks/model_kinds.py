@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from benchmarks.scoring import markdown
+from captum_mda.evaluate.tables import Cell, Column
+
 LINE = "LeGrad(model).attribute(images, target=1)"
 
 PREAMBLE = """\
@@ -277,18 +280,23 @@ KINDS = tuple(kind for kinds in GROUPS.values() for kind in kinds)
 
 def section() -> str:
     """Write the section of docs/models.md."""
-    tables: list[str] = []
+    columns = [Column(name=name) for name in ("kind", "model", "explained by")]
+    tables = []
     for title, kinds in GROUPS.items():
-        tables += ["", f"### {title}", "", "| kind | model | explained by |"]
-        tables.append("| --- | --- | --- |")
-        for kind in kinds:
-            given = f"`{kind.line}`"
-            if kind.images:
-                given += f" for `images = {kind.images}`"
-            tables.append(f"| {kind.name} | `model = {kind.model}` | {given} |")
+        tables += ["", f"### {title}", "", markdown(columns, map(_row, kinds))]
     return "\n".join(
         [INTRODUCTION.format(n=len(KINDS)), f"```python\n{PREAMBLE}```", *tables, ""]
     )
+
+
+def _row(kind: Kind) -> dict[str, str | Cell]:
+    # A cell of two pieces of code, with words between.
+    given = f"{kind.line}` for `images = {kind.images}" if kind.images else kind.line
+    return {
+        "kind": kind.name,
+        "model": Cell(f"model = {kind.model}", code=True),
+        "explained by": Cell(given, code=True),
+    }
 
 
 INTRODUCTION = """\

@@ -4,30 +4,31 @@ Runs them with several settings on the eight photos of the reference data with
 DeiT-Tiny, on the exact patch grid, and scores their maps as mda_quality.py scores those
 of the exact search, whose figures are read from mda_quality.json.
 
-    OMP_NUM_THREADS=1 CAPTUM_MDA_DATA=DATA python benchmarks/ordering.py
+    OMP_NUM_THREADS=1 CAPTUM_MDA_DATA=DATA python -m benchmarks.ordering
 
-prints a table, writes ordering.json beside itself, fills the tables of
-docs/attribution.md and draws docs/images/ordering.png. Settings that are in the JSON
-already are not run again. With ``--samples 60`` it compares the searches on as many
-samples of the packaged model instead, all in one batch, for which no data is needed.
+prints a table, writes ordering.json beside itself and draws docs/images/ordering.png.
+Settings that are in the JSON already are not run again. With ``--samples 60`` it
+compares the searches on as many samples of the packaged model instead, all in one
+batch, for which no data is needed.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
+from itertools import starmap
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
 import torch
-from mda_quality import Reference
-from quality_figure import draw, Point
-from scoring import fill_page, PHOTO_NAMES
 from torch import Tensor
 from tqdm import tqdm
 
+from benchmarks.mda_quality import Reference
+from benchmarks.quality_figure import draw, Point
+from benchmarks.results import DOCS, path_of, read, read_rows, write
+from benchmarks.scoring import markdown, MODEL, PHOTO_NAMES, short
 from captum_mda import (
     BidirectionalAttention,
     blur_baseline,
@@ -36,8 +37,7 @@ from captum_mda import (
     metrics,
     patch_feature_mask,
 )
-from captum_mda._files import replacing
-from captum_mda.metrics.statistics import mean_interval
+from captum_mda.evaluate.tables import Column
 from captum_mda.ordering import (
     FastOrdering,
     JointOrdering,
@@ -47,12 +47,12 @@ from captum_mda.ordering import (
     RelaxedOrdering,
 )
 from captum_mda.perturbation.precision import Precision, PRECISIONS
+from captum_mda.statistics import mean_interval
 
 SCORES = ("insertion_deletion", "mas_insertion_deletion")
 EXACT_FORWARDS = 5307
-HERE = Path(__file__).resolve().parent
-OUT = HERE / "ordering.json"
-DOCS = HERE.parent / "docs"
+PARTITION = "exact"
+MEASURED = {"model": MODEL, "partition": PARTITION}
 SETTINGS: dict[str, Ordering] = {
     "default": FastOrdering(),
     "joint": JointOrdering(),
@@ -77,7 +77,7 @@ NAMED = {"default": "fast", "relaxed": "relaxed", "joint": "joint"}
 def measured(reference: Reference, photo: str, ordering: Ordering) -> list[float]:
     """Explain a photo; tell the forwards and the scores."""
     mda = MetricDrivenAttribution(reference.model, ordering=ordering)
-    found = mda.explain(**reference.question(photo, "exact"))
+    found = mda.explain(**reference.question(photo, PARTITION))
     scores = reference.scores(photo, found.attributions())
     return [found.n_forwards, *(float(getattr(scores, name)) for name in SCORES)]
 
@@ -85,7 +85,7 @@ def measured(reference: Reference, photo: str, ordering: Ordering) -> list[float
 def main() -> None:
     """Run what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, default=OUT)
+    parser.add_argument("--out", type=Path, default=path_of(__file__))
     parser.add_argument("--settings", nargs="*", default=list(SETTINGS))
     parser.add_argument("--photos", nargs="*", help="some of them; all if not given")
     parser.add_argument("--samples", type=int, help="of the packaged model")
@@ -99,10 +99,10 @@ def main() -> None:
     reference = Reference(Path(os.environ["CAPTUM_MDA_DATA"]))
     exact = {
         row["photo"]: row
-        for row in json.loads((HERE / "mda_quality.json").read_text())
-        if row["partition"] == "exact"
+        for row in read("mda_quality").rows
+        if row["partition"] == PARTITION
     }
-    rows = json.loads(options.out.read_text()) if options.out.exists() else []
+    rows = read_rows(options.out, MEASURED, list)
     done = {(row["setting"], row["photo"]) for row in rows}
     for setting in options.settings:
         for photo in tqdm(options.photos or exact, desc=setting):
@@ -114,13 +114,10 @@ def main() -> None:
                 row[name] = round(score, 5)
                 row[f"{name}_gain"] = round(score - exact[photo][name], 5)
             rows.append(row)
-            with replacing(options.out) as beside:
-                beside.write_text(json.dumps(rows, indent=1) + "\n")
+            write(options.out, rows, MEASURED, adds=True)
     print(settings_table(rows))
-    if options.out != OUT:  # the page is about what is kept with it
+    if options.out != path_of(__file__):  # the page is about what is kept with it
         return
-    parts = {"photos": photos_table(rows), "settings": settings_table(rows)}
-    fill_page(DOCS / "attribution.md", parts)
     draw({"photos": points_of(rows)}, DOCS / "images" / "ordering.png")
 
 
@@ -184,28 +181,54 @@ def by_setting(rows: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
 
 def photos_table(rows: list[dict[str, Any]]) -> str:
     """Write what the named searches cost and gain on each photo."""
-    groups, heads = by_setting(rows), ["photo"]
-    for name in NAMED.values():
-        heads += [name, "Ins-Del", "MAS"]
-    lines = [f"| {' | '.join(heads)} |", f"|{' --- |' * len(heads)}"]
+    groups, lines = by_setting(rows), []
+    columns = [Column(name="photo")]
+    for setting, name in NAMED.items():
+        columns.append(Column(name=f"{setting} forwards", heading=name, format=","))
+        columns += [
+            Column(name=f"{setting} {score}", heading=head, format="+.3f")
+            for score, head in zip(SCORES, ("Ins-Del", "MAS"), strict=True)
+        ]
     for alike in zip(*(groups[setting] for setting in NAMED), strict=True):
-        cells = [PHOTO_NAMES[alike[0]["photo"]]]
+        cells: dict[str, Any] = {"photo": PHOTO_NAMES[alike[0]["photo"]]}
         for row in alike:
-            gains = [f"{row[f'{name}_gain']:+.3f}" for name in SCORES]
-            cells += [f"{row['forwards']:,}", *gains]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+            cells[f"{row['setting']} forwards"] = row["forwards"]
+            for score in SCORES:
+                cells[f"{row['setting']} {score}"] = row[f"{score}_gain"]
+        lines.append(cells)
+    return markdown(columns, lines)
 
 
 def settings_table(rows: list[dict[str, Any]]) -> str:
     """Write what each setting costs and gains, on average and at worst."""
-    return "\n".join(
-        [
-            "| setting | forwards | most | Ins-Del | worst | MAS Ins-Del | worst |",
-            "| --- | --- | --- | --- | --- | --- | --- |",
-            *(line(setting, group) for setting, group in by_setting(rows).items()),
-        ]
-    )
+    columns = [
+        Column(name="setting"),
+        Column(name="forwards", format=",.0f"),
+        Column(name="most", format=",.0f"),
+    ]
+    for score, head in zip(SCORES, ("Ins-Del", "MAS Ins-Del"), strict=True):
+        columns.append(Column(name=score, heading=head, format="+.4f"))
+        columns.append(Column(name=f"worst {score}", heading="worst", format="+.4f"))
+    return markdown(columns, starmap(line, by_setting(rows).items()))
+
+
+def figures(rows: list[dict[str, Any]]) -> dict[str, str]:
+    """Make what the pages say of the rows."""
+    groups = by_setting(rows)
+    gains = {
+        setting: mean(row["insertion_deletion_gain"] for row in group)
+        for setting, group in groups.items()
+    }
+    worth = {
+        setting: short(gains["default"] - gains[setting])
+        for setting in ("insertion alone in front", "no farther than tau")
+    }
+    return {
+        "photos": photos_table(rows),
+        "settings": settings_table(rows),
+        "worth-of-checks": worth["insertion alone in front"],
+        "worth-of-patience": worth["no farther than tau"],
+    }
 
 
 def points_of(rows: list[dict[str, Any]]) -> dict[str, list[Point]]:
@@ -221,14 +244,14 @@ def points_of(rows: list[dict[str, Any]]) -> dict[str, list[Point]]:
     return found
 
 
-def line(setting: str, rows: list[dict[str, Any]]) -> str:
-    """Write a row of the table: forwards, and gains over the exact search."""
+def line(setting: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Make a row of the table: forwards, and gains over the exact search."""
     forwards = [row["forwards"] for row in rows]
-    cells = [setting, f"{mean(forwards):,.0f}", f"{max(forwards):,.0f}"]
-    for name in SCORES:
-        gains = [row[f"{name}_gain"] for row in rows]
-        cells += [f"{mean(gains):+.4f}", f"{min(gains):+.4f}"]
-    return f"| {' | '.join(cells)} |"
+    cells = {"setting": setting, "forwards": mean(forwards), "most": max(forwards)}
+    for score in SCORES:
+        gains = [row[f"{score}_gain"] for row in rows]
+        cells |= {score: mean(gains), f"worst {score}": min(gains)}
+    return cells
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ For each photo of ``CAPTUM_MDA_DATA`` and DeiT-Tiny in float32 on the CPU:
   the same unit on the machine that made them;
 - memory: by how much a process that explains one photo grows at its peak (Linux).
 
-    OMP_NUM_THREADS=1 CAPTUM_MDA_DATA=DATA python benchmarks/perturbation_methods.py
+    OMP_NUM_THREADS=1 CAPTUM_MDA_DATA=DATA python -m benchmarks.perturbation_methods
 
 writes perturbation_methods.json beside itself.
 """
@@ -17,31 +17,28 @@ writes perturbation_methods.json beside itself.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from capture import make_model, peak_bytes, PROCESS_STATUS
 from scipy.stats import spearmanr
 from torch import nn, Tensor
 from tqdm import tqdm
 
-from captum_mda import CausalActivationPatching, TransformerInputSampling, VitCx
-from captum_mda._files import replacing
+from benchmarks.capture import make_model, peak_bytes, PROCESS_STATUS
+from benchmarks.results import path_of, ROOT, write
+from benchmarks.scoring import MODEL, short
+from benchmarks.white_box import build, class_of, PERTURBING
+from captum_mda.evaluate import METHODS
 
-METHODS: dict[str, Callable[[nn.Module], Any]] = {
-    "TransformerInputSampling": TransformerInputSampling,
-    "VitCx": VitCx,
-    "CausalActivationPatching": CausalActivationPatching,
-}
+NAMES = {class_of(METHODS[name]).__name__: name for name in PERTURBING}
+MEASURED = {"model": MODEL}
 STORED = {"TransformerInputSampling": "tis", "VitCx": "vit_cx"}
 # The published code's seconds for an image, and 5,900 forwards in 176 seconds, both on
 # one core of the machine that made the stored maps.
@@ -81,14 +78,15 @@ def forward_seconds(model: nn.Module) -> float:
 
 def peak_growth(name: str) -> float:
     """Explain one photo in a process of its own: MB it grew by at its peak."""
-    command = [sys.executable, __file__, "--peak-of", name]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    module = "benchmarks.perturbation_methods"
+    command = [sys.executable, "-m", module, "--peak-of", name]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     return float(done.stdout.split()[-1])
 
 
 def own_peak_growth(name: str) -> float:
     x, target, _ = next(iter(load_photos().values()))
-    method = METHODS[name](make_model(fused=True))
+    method = build(METHODS[NAMES[name]], make_model(fused=True))
     before = peak_bytes()
     method.attribute(x, target)
     return (peak_bytes() - before) / 1e6
@@ -97,7 +95,7 @@ def own_peak_growth(name: str) -> float:
 def measure() -> dict[str, Any]:
     """Measure every method on every photo."""
     model = make_model(fused=True)
-    methods = {name: make(model) for name, make in METHODS.items()}
+    methods = {each: build(METHODS[name], model) for each, name in NAMES.items()}
     rows = []
     for photo, (x, target, stored) in tqdm(load_photos().items(), desc="photos"):
         unit = forward_seconds(model)
@@ -122,9 +120,9 @@ def measure() -> dict[str, Any]:
 def main() -> None:
     """Run what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    default = Path(__file__).with_suffix(".json")
+    default = path_of(__file__)
     parser.add_argument("--out", type=Path, default=default)
-    parser.add_argument("--peak-of", choices=tuple(METHODS), help=argparse.SUPPRESS)
+    parser.add_argument("--peak-of", choices=tuple(NAMES), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.peak_of:
         print(own_peak_growth(arguments.peak_of))
@@ -140,7 +138,7 @@ def main() -> None:
         cells = "  ".join(f"{value:.3f}" for value in ranks)
         print(f"{row['photo']:>6} {row['method']:<26}{row['forwards']:9.0f}  {cells}")
     result["summary"] = {}
-    for name in METHODS:
+    for name in NAMES:
         costs = [row["forwards"] for row in result["rows"] if row["method"] == name]
         told = {
             "forwards": statistics.median(costs),
@@ -152,8 +150,25 @@ def main() -> None:
             told["peak_megabytes"] = peak_growth(name)
         result["summary"][name] = told
         print(f"{name:<26}", "  ".join(f"{key} {told[key]:.0f}" for key in told))
-    with replacing(arguments.out) as beside:
-        beside.write_text(json.dumps(result, indent=1) + "\n")
+    write(arguments.out, result, MEASURED)
+
+
+def figures(found: dict[str, Any]) -> dict[str, str]:
+    """Make what the pages say of the rows, by method: ``tis.forwards``."""
+    told = {}
+    for title, of in found["summary"].items():
+        name = NAMES[title]
+        told |= {f"{name}.{key}": f"{value:.0f}" for key, value in of.items()}
+        rows = [row for row in found["rows"] if row["method"] == title]
+        ranks = {
+            "rank": [rank for row in rows for rank in row.get("rank_with_seeds", ())],
+            "seeds": [row["rank_of_seeds"] for row in rows if "rank_of_seeds" in row],
+        }
+        for key, values in ranks.items():
+            if values:
+                told[f"{name}.least-{key}"] = short(min(values))
+                told[f"{name}.most-{key}"] = short(max(values))
+    return told
 
 
 if __name__ == "__main__":

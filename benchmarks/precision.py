@@ -3,7 +3,7 @@
 Explains photos with DeiT-Tiny by the fast search, once in float32 and once with
 ``precision="bf16"``, on the exact patch grid as mda_quality.py does.
 
-    OMP_NUM_THREADS=1 CAPTUM_MDA_DATA=DATA python benchmarks/precision.py
+    OMP_NUM_THREADS=1 CAPTUM_MDA_DATA=DATA python -m benchmarks.precision
 
 prints a table and writes precision.json beside itself. Forwards in bfloat16 count as
 33/83 of one in float32, the ratio of a CPU that computes in bfloat16 (AVX512-BF16). On
@@ -16,24 +16,25 @@ from __future__ import annotations
 
 import argparse
 import copy
-import json
 import os
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
 import torch
-from mda_quality import Reference
-from scoring import PHOTO_NAMES
 from torch import nn, Tensor
 from torch.nn import functional
 from tqdm import tqdm
 
+from benchmarks.mda_quality import Reference
+from benchmarks.results import path_of, write
+from benchmarks.scoring import markdown, MODEL, PHOTO_NAMES, short
 from captum_mda import MetricDrivenAttribution
-from captum_mda._files import replacing
+from captum_mda.evaluate.tables import Column
 
-HERE = Path(__file__).resolve().parent
 BF16_COST = 33 / 83
+PARTITION = "exact"
+MEASURED = {"model": MODEL, "partition": PARTITION, "bf16_cost": BF16_COST}
 FORMATS = {"photo": "", "margin": ".3f", "Ins-Del": "+.3f"}
 
 
@@ -80,7 +81,7 @@ def rounded(values: Tensor) -> Tensor:
 def main() -> None:
     """Run what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, default=HERE / "precision.json")
+    parser.add_argument("--out", type=Path, default=path_of(__file__))
     parser.add_argument("--photos", nargs="*", default=list(PHOTO_NAMES))
     parser.add_argument("--real", action="store_true", help="do not emulate")
     options = parser.parse_args()
@@ -88,7 +89,7 @@ def main() -> None:
     model = reference.model if options.real else Emulated(reference.model)
     rows = []
     for photo in tqdm(options.photos):
-        question = reference.question(photo, "exact")
+        question = reference.question(photo, PARTITION)
         in_float32, screened = (
             MetricDrivenAttribution(
                 model, ordering="fast", precision=precision
@@ -112,21 +113,23 @@ def main() -> None:
                 "Ins-Del": round(areas[1] - areas[0], 4),
             }
         )
-        with replacing(options.out) as beside:
-            beside.write_text(json.dumps(rows, indent=1) + "\n")
+        write(options.out, rows, MEASURED | {"emulated": not options.real})
     print(table(rows))
 
 
 def table(rows: list[dict[str, Any]]) -> str:
     """Write the rows and their means."""
     names = list(rows[0])
-    lines = [f"| {' | '.join(names)} |", f"|{' --- |' * len(names)}"]
+    columns = [Column(name=name, format=FORMATS.get(name, ".0f")) for name in names]
     means = {name: mean(float(row[name]) for row in rows) for name in names}
     named = [row | {"photo": PHOTO_NAMES[row["photo"]]} for row in rows]
-    for row in [*named, means | {"photo": "mean"}]:
-        cells = [format(row[name], FORMATS.get(name, ".0f")) for name in names]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+    return markdown(columns, [*named, means | {"photo": "mean"}])
+
+
+def figures(rows: list[dict[str, Any]]) -> dict[str, str]:
+    """Make what the pages say of the rows."""
+    loss = -min(row["Ins-Del"] for row in rows)
+    return {"table": table(rows), "most-loss": short(loss, 2)}
 
 
 if __name__ == "__main__":

@@ -18,20 +18,19 @@ probability, area under insertion less area under deletion, in the probability's
 no normalisation is defined for a class that the picture hardly shows. A map that
 explains one class should not serve another: lower is better.
 
-    OMP_NUM_THREADS=1 CAPTUM_MDA_DATA=DATA python benchmarks/quality.py
+    OMP_NUM_THREADS=1 CAPTUM_MDA_DATA=DATA python -m benchmarks.quality
 
-writes quality.json beside itself, fills the tables of docs/quality.md and draws
-docs/images/quality.png. What is in the JSON already is not computed again, and what MDA
-finds is kept in ``--explanations``, so that an interrupted run goes on; ``--again``
-names what is to be explained and scored anew. A map of a photo costs some 710 forwards
-to score, less where maps share their order. Without ``CAPTUM_MDA_DATA`` there are
-samples only; ``--write`` computes nothing and makes page and figure of the JSON.
+writes quality.json beside itself and draws docs/images/quality.png. What is in the JSON
+already is not computed again, and what MDA finds is kept in ``--explanations``, so that
+an interrupted run goes on; ``--again`` names what is to be explained and scored anew. A
+map of a photo costs some 710 forwards to score, less where maps share their order.
+Without ``CAPTUM_MDA_DATA`` there are samples only; ``--write`` computes nothing and
+draws the figure of the JSON.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import os
 import warnings
@@ -40,19 +39,31 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from explainers import EXPLAINERS, Mda, photo, Pictures, samples
-from mda_quality import Reference
-from quality_figure import draw
-from quality_tables import parts_of, points_of, Row, SEARCHED
-from scoring import fill_page, masked_scores, object_scores, STEPS
 from torch import Tensor
 from tqdm import tqdm
 
+from benchmarks.explainers import (
+    EXPLAINERS,
+    KERNEL,
+    Mda,
+    photo,
+    Pictures,
+    SAMPLE_SEED,
+    samples,
+)
+from benchmarks.mda_quality import Reference
+from benchmarks.quality_figure import draw
+from benchmarks.quality_tables import points_of, Row, SEARCHED, tables_of
+from benchmarks.results import DOCS, path_of, read_rows, write
+from benchmarks.scoring import masked_scores, MODEL, object_scores, STEPS
 from captum_mda import blur_baseline, metrics
-from captum_mda._files import replacing
 
-HERE = Path(__file__).resolve().parent
-DOCS = HERE.parent / "docs"
+MEASURED = {
+    "model": MODEL,
+    "seed": SAMPLE_SEED,
+    "blur": KERNEL,
+    "patch_steps": STEPS,
+}
 
 
 def score(
@@ -150,7 +161,7 @@ def compute(options: argparse.Namespace, rows: list[Row]) -> None:
                     if (name, row["example"]) not in done
                 ]
             rows.sort(key=place)
-            write(rows, options.out)
+            write(options.out, rows, MEASURED, adds=True)
 
 
 def place(row: Row) -> tuple[Any, ...]:
@@ -221,17 +232,10 @@ def rows_of(
     return rows
 
 
-def write(rows: Sequence[Row], out: Path) -> None:
-    """Write a line for each row, beside the file, which it then replaces."""
-    lines = ",\n".join(json.dumps(row) for row in rows)
-    with replacing(out) as beside:
-        beside.write_text(f"[\n{lines}\n]\n", encoding="utf-8")
-
-
 def main() -> None:
     """Run what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, default=HERE / "quality.json")
+    parser.add_argument("--out", type=Path, default=path_of(__file__))
     parser.add_argument("--samples", type=int, default=60, help="0: none")
     parser.add_argument(
         "--photos",
@@ -242,19 +246,16 @@ def main() -> None:
     parser.add_argument("--again", nargs="*", default=[], help="names to do anew")
     parser.add_argument("--write", action="store_true", help="compute nothing")
     parser.add_argument("--explanations", type=Path, default=Path("quality_explained"))
-    parser.add_argument("--page", type=Path, default=DOCS / "quality.md")
     parser.add_argument("--figure", type=Path, default=DOCS / "images" / "quality.png")
     options = parser.parse_args()
-    rows = json.loads(options.out.read_text()) if options.out.exists() else []
+    rows = read_rows(options.out, MEASURED, list)
     forget(options.again, rows, options.explanations)
     # What cannot be scored is null in the rows.
     warnings.filterwarnings("ignore", category=UserWarning)
     if not options.write:
         compute(options, rows)
-    parts = parts_of(rows)
-    for mark, made in parts.items():
-        print(f"\n{mark}\n\n{made}")
-    fill_page(options.page, parts)
+    for name, made in tables_of(rows).items():
+        print(f"\n{name}\n\n{made}")
     draw(points_of(rows), options.figure)
 
 

@@ -1,18 +1,22 @@
-"""What the tables of scores share: columns, coarse metrics, names, pages with marks."""
+"""What the tables of scores share: columns, coarse metrics, names, how cells look."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias, TypeVar
 
 import torch
 from torch import nn, Tensor
 
 from captum_mda import metrics
-from captum_mda._files import replacing
+from captum_mda.evaluate import Metric
+from captum_mda.evaluate.tables import Column, Table
+from captum_mda.statistics.table import DOWN, UP
 
+MODEL = "deit_tiny_patch16_224"
+"""The model of the reference photos."""
 PHOTOS, SAMPLES = "photos", "samples"
 STEPS = {PHOTOS: 28, SAMPLES: 32}
 """The steps of a sweep in which the model's patches are the features."""
@@ -31,34 +35,41 @@ PHOTO_NAMES = {
 DeiT-Tiny predicts, for which it is explained. They are the same but for 291, a lion
 that the model takes for a baboon."""
 
-ARROWS = {True: "\N{UPWARDS ARROW}", False: "\N{DOWNWARDS ARROW}"}
+MASKED = (
+    "positive_perturbation",
+    "negative_perturbation",
+    "mif_deletion",
+    "lif_deletion",
+)
+OBJECTS = ("average_precision", "iou", "pointing_game")
+"""Metrics of the package's table, in the order of the pages' columns."""
 
 
 @dataclass(frozen=True)
-class Column:
-    """A metric: its heading, whether higher is better, and where it applies."""
+class OwnMetric:
+    """A metric of the benchmarks alone, with what columns show of a `Metric`."""
 
     heading: str
     higher_is_better: bool
-    sets: tuple[str, ...] = (PHOTOS, SAMPLES)
+    needs: str | None = None
 
     @property
     def head(self) -> str:
-        """The heading, with the direction that is better."""
-        return f"{self.heading} {ARROWS[self.higher_is_better]}"
+        """The heading with an arrow towards better scores."""
+        return f"{self.heading} {UP if self.higher_is_better else DOWN}"
 
 
-MASKED_COLUMNS = {
-    "positive_perturbation": Column("Positive", False),
-    "negative_perturbation": Column("Negative", True),
-    "mif_deletion": Column("MIF", False),
-    "lif_deletion": Column("LIF", True),
-}
-OBJECT_COLUMNS = {
-    "average_precision": Column("AP", True, (SAMPLES,)),
-    "iou": Column("IoU", True, (SAMPLES,)),
-    "pointing_game": Column("Pointing", True, (SAMPLES,)),
-}
+AnyMetric: TypeAlias = Metric | OwnMetric
+M = TypeVar("M", bound=AnyMetric)
+
+
+def shown_for(kind: str, columns: Mapping[str, M]) -> dict[str, M]:
+    """Leave out the metrics that need masks where there are none."""
+    return {
+        name: metric
+        for name, metric in columns.items()
+        if kind == SAMPLES or metric.needs != "masks"
+    }
 
 
 def black(mean: Sequence[float], std: Sequence[float]) -> Tensor:
@@ -108,19 +119,12 @@ def object_scores(attributions: Tensor, objects: Tensor) -> dict[str, Tensor]:
     }
 
 
-def markdown(rows: Sequence[Sequence[str]]) -> str:
-    """Write rows of cells, the header first, as a table."""
-    ruled = [rows[0], ["---"] * len(rows[0]), *rows[1:]]
-    return "\n".join(f"| {' | '.join(row)} |" for row in ruled)
+def markdown(columns: Sequence[Column], rows: Iterable[Mapping[str, Any]]) -> str:
+    """Write a table whose columns are all flush left."""
+    flush = tuple(replace(column, align="left") for column in columns)
+    return Table(columns=flush, rows=tuple(rows)).to_markdown()
 
 
-def fill_page(page: Path, parts: Mapping[str, str]) -> None:
-    """Fill in what stands between the page's marks; what is said of it stays."""
-    text = page.read_text(encoding="utf-8")
-    for mark, made in parts.items():
-        begin, end = f"<!-- {mark} -->", f"<!-- end {mark} -->"
-        before, rest = text.split(begin)
-        _, after = rest.split(end)
-        text = f"{before}{begin}\n\n{made}\n\n{end}{after}"
-    with replacing(page) as beside:
-        beside.write_text(text, encoding="utf-8")
+def short(value: float, digits: int = 3, sign: str = "") -> str:
+    """Write a number for prose, without a 0 before the point: ``.022``."""
+    return re.sub(r"^([+-]?)0\.", r"\1.", format(value, f"{sign}.{digits}f"))

@@ -5,13 +5,13 @@ explainers.py, and scores a map. A forward-equivalent is the time of one image i
 bare model, float32, at its best batch, in the same run; "overhead" is the time over
 that of as many forwards as were counted.
 
-    OMP_NUM_THREADS=1 CAPTUM_MDA_DATA=DATA python benchmarks/speed.py
+    OMP_NUM_THREADS=1 CAPTUM_MDA_DATA=DATA python -m benchmarks.speed
 
 adds rows to speed.json beside itself, where they replace those of the same task, and
-fills docs/speed.md with its figure. ``--resolution 448`` explains at 784 patches of 16
+draws the figure of docs/speed.md. ``--resolution 448`` explains at 784 patches of 16
 pixels, ``--patch-size 8`` at as many of 8 pixels, ``--patch-size 32`` at 49.
 ``--tasks`` says what to measure: searches, methods, "metrics"; with none of them the
-page is written of what was measured. ``--random`` needs no data: random weights and
+figure is drawn of what was measured. ``--random`` needs no data: random weights and
 images, for speed alone. On a CPU times are processor seconds, so that other programs
 disturb little.
 """
@@ -19,41 +19,39 @@ disturb little.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import resource
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import timm
 import torch
-from explainers import counted, EXPLAINERS, Method
 from PIL import Image
 from safetensors.torch import load_file
-from scoring import fill_page
-from speed_page import draw, table
 from torch import nn, Tensor
 
+from benchmarks.explainers import EXPLAINERS, Inside
+from benchmarks.results import DOCS, path_of, read_rows, write
+from benchmarks.scoring import MODEL
+from benchmarks.speed_page import draw, table
+from benchmarks.white_box import balanced, build
 from captum_mda import (
     BidirectionalAttention,
     blur_baseline,
-    LibraGrad,
     MetricDrivenAttribution,
     metrics,
     patch_feature_mask,
 )
-from captum_mda._files import replacing
+from captum_mda.evaluate import counted, METHODS
 from captum_mda.ordering import ORDERINGS
 
-MODEL = "deit_tiny_patch16_224"
+KERNEL, N_STEPS = 51, 224
+MEASURED = {"blur": KERNEL, "n_steps": N_STEPS}
 BATCHES = {"cpu": (4, 8, 16, 32), "cuda": (64, 128, 256, 512)}
-HERE = Path(__file__).resolve().parent
-DOCS = HERE.parent / "docs"
-METHODS = [name for name, each in EXPLAINERS.items() if isinstance(each, Method)]
-METRICS = "metrics"
+EXPLAINED = [name for name, each in EXPLAINERS.items() if isinstance(each, Inside)]
+SCORED = "metrics"
 
 
 class Bench:
@@ -123,7 +121,7 @@ def searched(bench: Bench, search: str, options: argparse.Namespace) -> dict[str
     seed = BidirectionalAttention(bench.model).attribute(
         bench.images, target=bench.target
     )
-    baseline = blur_baseline(bench.images, 51)
+    baseline = blur_baseline(bench.images, KERNEL)
     before = bench.seconds()
     explanation = MetricDrivenAttribution(
         bench.model, ordering=search, on_degenerate="zero"
@@ -148,6 +146,7 @@ def searched(bench: Bench, search: str, options: argparse.Namespace) -> dict[str
             explanation.attributions(),
             insertion_baselines=baseline,
             target=bench.target,
+            n_steps=N_STEPS,
             on_degenerate="nan",
         )
         for name in ("insertion_deletion", "mas_insertion_deletion"):
@@ -158,16 +157,17 @@ def searched(bench: Bench, search: str, options: argparse.Namespace) -> dict[str
 def explained(bench: Bench, name: str) -> dict[str, Any]:
     """Explain the images by a method that looks inside the model."""
     entry = EXPLAINERS[name]
-    assert isinstance(entry, Method)
-    method = entry.make(bench.model)
-    with LibraGrad(bench.model) if entry.libra else nullcontext():
-        return timed(bench, lambda: method.attribute(bench.images, bench.target))
+    assert isinstance(entry, Inside)
+    method = METHODS[entry.name]
+    attribution = build(method, bench.model)
+    with balanced(method, bench.model):
+        return timed(bench, lambda: attribution.attribute(bench.images, bench.target))
 
 
 def scored(bench: Bench) -> dict[str, Any]:
     """Score a map by insertion, deletion and MAS, both in 224 steps."""
     maps = torch.rand(bench.images[:, :1].shape, generator=torch.Generator())
-    baseline = blur_baseline(bench.images, 51)
+    baseline = blur_baseline(bench.images, KERNEL)
     return timed(
         bench,
         lambda: metrics.perturbation_scores(
@@ -176,6 +176,7 @@ def scored(bench: Bench) -> dict[str, Any]:
             maps.to(bench.device),
             insertion_baselines=baseline,
             target=bench.target,
+            n_steps=N_STEPS,
             on_degenerate="nan",
         ),
     )
@@ -183,26 +184,25 @@ def scored(bench: Bench) -> dict[str, Any]:
 
 def timed(bench: Bench, task: Callable[[], object]) -> dict[str, Any]:
     """Count a task's forwards, and time it; both for one image."""
-    with counted(bench.model, bench.images) as forwards:
+    with counted(bench.model, bench.images) as cost:
         task()
-        n_forwards = forwards()
     before = bench.seconds()
     task()
     return {
         "seconds": (bench.seconds() - before) / len(bench.images),
         "features": None,
-        "forwards": n_forwards / len(bench.images),
+        "forwards": cost.forwards / len(bench.images),
     }
 
 
 def main() -> None:
     """Run what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, default=HERE / "speed.json")
+    parser.add_argument("--out", type=Path, default=path_of(__file__))
     parser.add_argument("--model", default=MODEL)
-    tasks = ["paper", "fast", *METHODS, METRICS]
+    tasks = ["paper", "fast", *EXPLAINED, SCORED]
     parser.add_argument(
-        "--tasks", nargs="*", default=tasks, choices=[*ORDERINGS, *METHODS, METRICS]
+        "--tasks", nargs="*", default=tasks, choices=[*ORDERINGS, *EXPLAINED, SCORED]
     )
     parser.add_argument("--resolution", type=int, default=224)
     parser.add_argument("--patch-size", type=int, default=16)
@@ -210,13 +210,11 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--random", action="store_true", help="weights and images")
     parser.add_argument("--scores", action="store_true", help="score the maps, too")
-    parser.add_argument("--page", type=Path, default=DOCS / "speed.md")
     parser.add_argument("--figure", type=Path, default=DOCS / "images" / "speed.png")
     options = parser.parse_args()
-    rows = json.loads(options.out.read_text()) if options.out.exists() else []
+    rows = read_rows(options.out, MEASURED, list)
     if options.tasks:
         rows = with_measured(rows, options)
-    fill_page(options.page, {"speed": table(rows)})
     draw(rows, options.figure)
 
 
@@ -230,7 +228,7 @@ def with_measured(
         if task in ORDERINGS:
             row = searched(bench, task, options)
         else:
-            row = scored(bench) if task == METRICS else explained(bench, task)
+            row = scored(bench) if task == SCORED else explained(bench, task)
         bare = (before + bench.bare()[0]) / 2  # machines change their pace
         row = {"task": task} | row
         row |= {
@@ -247,8 +245,7 @@ def with_measured(
         rows = [each for each in rows if identity(each) != identity(row)]
         rows.append({k: _rounded(v) for k, v in row.items()})
         print(table(rows[-1:]).splitlines()[-1])
-        with replacing(options.out) as beside:
-            beside.write_text(json.dumps(rows, indent=1) + "\n")
+        write(options.out, rows, MEASURED, adds=True)
     return rows
 
 

@@ -13,7 +13,9 @@ matplotlib.use("agg")
 from matplotlib import pyplot as plt
 from matplotlib.ticker import LogLocator
 
+from benchmarks.scoring import markdown, short
 from captum_mda._files import replacing
+from captum_mda.evaluate.tables import Column
 
 Row = dict[str, Any]
 SEARCHES = {
@@ -24,25 +26,47 @@ SEARCHES = {
 }
 
 
+COLUMNS = (
+    Column(name="task", format=lambda task: _title(task)),
+    Column(name="features", heading="N"),
+    Column(name="resolution", heading="pixels"),
+    Column(name="images"),
+    Column(name="forwards", format=",.0f"),
+    Column(name="forward_equivalents", heading="equivalents", format=",.0f"),
+    Column(name="overhead", format=".2f"),
+    Column(name="peak_mb", heading="peak MB", format=",.0f"),
+)
+
+
+def _title(task: str) -> str:
+    return f"MDA, {SEARCHES[task]}" if task in SEARCHES else task
+
+
 def table(rows: Sequence[Row]) -> str:
     """Write a row for each task: what it costs for an image."""
-    lines = [
-        "| task | N | pixels | images | forwards | equivalents | overhead | peak MB |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- |",
-    ]
-    for row in sorted(rows, key=_place):
-        cells = [
-            f"MDA, {SEARCHES[row['task']]}" if row["task"] in SEARCHES else row["task"],
-            "" if row["features"] is None else f"{row['features']}",
-            f"{row['resolution']}",
-            f"{row['images']}",
-            f"{row['forwards']:,.0f}",
-            f"{row['forward_equivalents']:,.0f}",
-            f"{row['overhead']:.2f}",
-            f"{row['peak_mb']:,.0f}",
-        ]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+    return markdown(COLUMNS, sorted(rows, key=_place))
+
+
+def figures(rows: Sequence[Row]) -> dict[str, str]:
+    """Make what the pages say of the rows."""
+    overheads = [row["overhead"] for row in rows if row["task"] in SEARCHES]
+    found = {
+        "table": table(rows),
+        "least-overhead": f"{min(overheads):.2f}",
+        "most-overhead": f"{max(overheads):.2f}",
+    }
+    exact, few = (_row(rows, task, 49) for task in ("paper", "fast"))
+    for score in ("insertion_deletion", "mas_insertion_deletion"):
+        found[f"few-patches.{score}-loss"] = short(exact[score] - few[score])
+    found["few-patches.exact-forwards"] = f"{exact['forwards']:.0f}"
+    found["few-patches.fast-forwards"] = f"{few['forwards']:.0f}"
+    found["metrics-forwards"] = f"{_row(rows, 'metrics', None)['forwards']:.0f}"
+    return found
+
+
+def _row(rows: Sequence[Row], task: str, n_features: int | None) -> Row:
+    found = ((row["task"], row["features"]) for row in rows)
+    return rows[list(found).index((task, n_features))]
 
 
 def _place(row: Row) -> tuple[Any, ...]:

@@ -2,33 +2,18 @@
 
 from __future__ import annotations
 
-import importlib
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 import torch
 
-from captum_mda import LeGrad, MetricDrivenAttribution
-
-BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
-
-
-@pytest.fixture()
-def explainers(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.syspath_prepend(BENCHMARKS)
-    return importlib.import_module("explainers")
-
-
-@pytest.fixture()
-def figure(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.syspath_prepend(BENCHMARKS)
-    return importlib.import_module("quality_figure")
+from benchmarks import explainers, quality_figure
+from captum_mda import MetricDrivenAttribution
 
 
 @pytest.mark.parametrize("steps", ["patch", "pixel"])
 def test_magnitudes_from_a_kept_search_are_those_of_a_search_of_their_own(
-    explainers: ModuleType, tmp_path: Path, steps: str
+    tmp_path: Path, steps: str
 ) -> None:
     pictures = explainers.samples(2)
     entry = explainers.Mda("fast", magnitude="mas", mean_steps=steps)
@@ -54,23 +39,7 @@ def test_magnitudes_from_a_kept_search_are_those_of_a_search_of_their_own(
     assert 20 < seed < 40  # Bi-Attn integrates over 20 steps
 
 
-def test_forwards_are_counted_by_block_and_token(explainers: ModuleType) -> None:
-    pictures = explainers.samples(2)
-    with explainers.counted(pictures.model, pictures.images) as forwards:
-        with torch.no_grad():
-            pictures.model(pictures.images)
-        assert forwards() == 2
-        with torch.no_grad():
-            pictures.model.blocks[0](torch.zeros(1, 13, 128))
-        assert forwards() == pytest.approx(2 + 13 / (65 * 5))
-    method = LeGrad(pictures.model)
-    with explainers.counted(pictures.model, pictures.images) as forwards:
-        method.attribute(pictures.images, pictures.targets)
-    assert 2 < forwards() <= 4  # a forward and a backward for each picture
-    assert not pictures.model.blocks[0]._forward_hooks
-
-
-def test_orderings_with_other_settings_are_kept_apart(explainers: ModuleType) -> None:
+def test_orderings_with_other_settings_are_kept_apart() -> None:
     from captum_mda.ordering import FastOrdering
 
     one, same, other = (
@@ -81,9 +50,9 @@ def test_orderings_with_other_settings_are_kept_apart(explainers: ModuleType) ->
     assert not explainers.Mda("no such ordering").is_known
 
 
-def test_front_holds_what_nothing_cheaper_beats(figure: ModuleType) -> None:
+def test_front_holds_what_nothing_cheaper_beats() -> None:
     points = [
-        figure.Point(name, forwards, quality)
+        quality_figure.Point(name, forwards, quality)
         for name, forwards, quality in (
             ("best", 100.0, 0.9),
             ("dear", 200.0, 0.9),
@@ -92,20 +61,20 @@ def test_front_holds_what_nothing_cheaper_beats(figure: ModuleType) -> None:
             ("beaten", 50.0, 0.3),
         )
     ]
-    assert [point.name for point in figure.front(points)] == ["cheap", "best"]
+    assert [point.name for point in quality_figure.front(points)] == ["cheap", "best"]
 
 
-def test_labels_do_not_cover_each_other(figure: ModuleType, tmp_path: Path) -> None:
+def test_labels_do_not_cover_each_other(tmp_path: Path) -> None:
     points = [
-        figure.Point(f"in a crowd, {place}", 900.0 + place, 0.9 + place / 5000)
+        quality_figure.Point(f"in a crowd, {place}", 900.0 + place, 0.9 + place / 5000)
         for place in range(8)
     ]
     points += [
-        figure.Point(f"alone, {place}", 10.0 * 2**place, 0.5 + place / 50)
+        quality_figure.Point(f"alone, {place}", 10.0 * 2**place, 0.5 + place / 50)
         for place in range(5)
     ]
     path = tmp_path / "figure.png"
-    boxes = figure.draw({"photos": {"Ins-Del": points}}, path)
+    boxes = quality_figure.draw({"photos": {"Ins-Del": points}}, path)
     assert path.stat().st_size > 1000
     assert len(boxes) == 5
     for place, box in enumerate(boxes):

@@ -127,9 +127,9 @@ def environment_exists(words: list[str]) -> None:
 
 def script_starts(words: list[str]) -> None:
     """Run a benchmark as far as its options, as what it measures takes hours."""
-    script, *options = words[words.index("python") + 1 :]
+    _, module, *options = words[words.index("python") + 1 :]
     done = subprocess.run(
-        [sys.executable, script, "--help"],
+        [sys.executable, "-m", module, "--help"],
         cwd=ROOT,
         check=True,
         capture_output=True,

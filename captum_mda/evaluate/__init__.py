@@ -13,6 +13,7 @@ from captum_mda._lazy import lazy_names
 
 if TYPE_CHECKING:
     from captum_mda.evaluate.case import Case, make_case
+    from captum_mda.evaluate.cost import Cost, counted
     from captum_mda.evaluate.images import (
         demo_samples,
         find_images,
@@ -43,11 +44,13 @@ __all__ = [
     "Case",
     "Classifier",
     "ComputedMap",
+    "Cost",
     "ImageSource",
     "Method",
     "Metric",
     "build_method",
     "compute_map",
+    "counted",
     "demo_samples",
     "find_images",
     "get_method",
@@ -65,6 +68,7 @@ __all__ = [
 # Imported when they are first read: the table of methods does without PyTorch.
 _HOMES = {
     "case": ["Case", "make_case"],
+    "cost": ["Cost", "counted"],
     "images": [
         "ImageSource",
         "demo_samples",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import inspect
 import re
 from functools import cache
@@ -165,16 +164,3 @@ def test_a_true_map_scores_better_than_the_reversed_one(metric: Metric) -> None:
     assert bool((good >= low).all()) and bool((good <= high).all())
     assert (good.mean() > bad.mean()) == metric.higher_is_better
     assert good.mean() != bad.mean()
-
-
-@pytest.mark.parametrize("script", ["metrics_table", "quality_tables"])
-def test_columns_of_the_benchmarks_agree_with_the_table(
-    script: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.syspath_prepend(PAGE.parents[1] / "benchmarks")
-    columns = importlib.import_module(script).COLUMNS
-    groups = columns.values() if script == "quality_tables" else [columns]
-    told = {name: column for group in groups for name, column in group.items()}
-    assert len(set(told) & set(METRICS)) >= 10
-    for name in set(told) & set(METRICS):
-        assert told[name].higher_is_better == METRICS[name].higher_is_better, name

@@ -2,33 +2,19 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 import torch
 
+from benchmarks import model_kinds
+
 ROOT = Path(__file__).parents[2]
 
 
-def _load() -> ModuleType:
-    path = ROOT / "benchmarks" / "model_kinds.py"
-    spec = importlib.util.spec_from_file_location("model_kinds", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["model_kinds"] = module  # its dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
-
-
-TABLE = _load()
-
-
 @pytest.mark.parametrize(
-    "kind", [pytest.param(k, id=f"{k.library}: {k.name}") for k in TABLE.KINDS]
+    "kind", [pytest.param(k, id=f"{k.library}: {k.name}") for k in model_kinds.KINDS]
 )
 def test_the_line_explains_the_model(kind: Any) -> None:
     pytest.importorskip(kind.library)
@@ -38,7 +24,7 @@ def test_the_line_explains_the_model(kind: Any) -> None:
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        exec(f"import {imports}\n{TABLE.PREAMBLE}", scope)
+        exec(f"import {imports}\n{model_kinds.PREAMBLE}", scope)
         scope["model"] = model = eval(kind.model, scope).eval()
         with torch.no_grad():  # else zeros in a fresh model hide mistakes
             for parameter in model.parameters():
@@ -55,7 +41,7 @@ def test_the_line_explains_the_model(kind: Any) -> None:
 
 
 def test_there_are_thirty_kinds_and_the_page_lists_each() -> None:
-    names = [(kind.library, kind.name) for kind in TABLE.KINDS]
+    names = [(kind.library, kind.name) for kind in model_kinds.KINDS]
     assert len(set(names)) == len(names) >= 30
     page = (ROOT / "docs" / "models.md").read_text(encoding="utf-8")
-    assert TABLE.section() in page
+    assert model_kinds.section() in page
