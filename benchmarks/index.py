@@ -49,6 +49,7 @@ SCRIPTS = (
     _script("caap_sweep", ATTRIBUTION, minutes=10),
     _script("capture", ATTRIBUTION),
     Script(name="conventions_figure", pages=("docs/metrics.md",)),
+    Script(name="demo_training", pages=("README.md",)),
     _script("magnitudes", ATTRIBUTION),
     _script("mda_quality", "README.md"),
     Script(
@@ -65,6 +66,9 @@ SCRIPTS = (
     _script("speed", "docs/speed.md", ATTRIBUTION),
 )
 PARTS = (
+    "demo_measures",
+    "demo_training_data",
+    "demo_weights",
     "explainers",
     "index",
     "model_families",

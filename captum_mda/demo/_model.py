@@ -9,9 +9,7 @@ from typing import Any, TYPE_CHECKING
 
 import torch
 from safetensors import safe_open, SafetensorError
-from safetensors.torch import save
 
-from captum_mda._files import replacing
 from captum_mda.demo._shapes import CLASS_NAMES
 from captum_mda.demo.generator import IMAGE_SIZE, PATCH_SIZE
 
@@ -24,8 +22,6 @@ __all__ = [
     "build_model",
     "load_model",
     "load_weights",
-    "read_figures",
-    "save_weights",
 ]
 
 ARCHITECTURE: dict[str, Any] = {
@@ -86,7 +82,7 @@ def load_model() -> VisionTransformer:
 
 
 def load_weights(path: str | os.PathLike[str]) -> VisionTransformer:
-    """Load a model that `save_weights` wrote.
+    """Load a model from a file like the packaged one.
 
     Args:
         path (path): The safetensors file.
@@ -112,42 +108,7 @@ def load_weights(path: str | os.PathLike[str]) -> VisionTransformer:
         RuntimeError,
     ) as error:
         raise ValueError(
-            f"path: got {os.fspath(path)!r}, which is damaged or no demo model, takes "
-            "a file written by captum_mda.demo.train; install the package again to "
-            "mend its own"
+            f"path: got {os.fspath(path)!r}, which is damaged or no demo model; "
+            "install the package again to mend its own"
         ) from error
     return model.eval()
-
-
-def read_figures(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Read the figures that `save_weights` wrote into a file's header.
-
-    Args:
-        path (path): The safetensors file.
-
-    Returns:
-        *dict*: the figures.
-    """
-    with safe_open(path, framework="pt") as file:
-        figures: dict[str, Any] = json.loads(file.metadata()["figures"])
-    return figures
-
-
-def save_weights(
-    path: str | os.PathLike[str], model: VisionTransformer, figures: dict[str, Any]
-) -> None:
-    """Write a model's weights in half precision, with the data needed to load them.
-
-    Args:
-        path (path): The safetensors file; a temporary file is written and renamed.
-        model (VisionTransformer): A model built with `ARCHITECTURE`.
-        figures (dict): Measured figures to keep in the file's header.
-    """
-    metadata = {
-        "architecture": json.dumps(ARCHITECTURE),
-        "class_names": json.dumps(CLASS_NAMES),
-        "figures": json.dumps(figures),
-    }
-    halves = {name: value.half() for name, value in model.state_dict().items()}
-    with replacing(path) as beside:
-        beside.write_bytes(save(halves, metadata))

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from captum_mda.demo import CLASS_NAMES, IMAGE_SIZE, train
+from benchmarks import demo_training as train
+from benchmarks.demo_training_data import batches, blur, render_pool
+from captum_mda.demo import CLASS_NAMES, IMAGE_SIZE
 from captum_mda.demo._model import load_weights
-from captum_mda.demo._training_data import batches, blur, render_pool
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
-"""Train the demo model: ``python -m captum_mda.demo.train --out weights.safetensors``.
+"""Train the demo model that is in the package, and measure it.
 
+Run ``python -m benchmarks.demo_training --out weights.safetensors``.
 The weights are written after every epoch. The figures, measured on fresh samples with
 the weights of the file, are written beside them as ``figures.json``. With
 ``--start FILE`` training continues from earlier weights; the figures list the commands
@@ -30,21 +31,16 @@ from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 from tqdm import tqdm
 
-from captum_mda._files import replacing
-from captum_mda.demo._measure import measure_model
-from captum_mda.demo._model import (
-    ARCHITECTURE,
-    build_model,
-    load_weights,
-    read_figures,
-    save_weights,
-)
-from captum_mda.demo._training_data import (
+from benchmarks.demo_measures import measure_model
+from benchmarks.demo_training_data import (
     batches,
     render_pool,
     ScenePool,
     TrainingBatch,
 )
+from benchmarks.demo_weights import read_figures, save_weights
+from captum_mda._files import replacing
+from captum_mda.demo._model import ARCHITECTURE, build_model, load_weights
 from captum_mda.demo.generator import PATCH_SIZE
 
 if TYPE_CHECKING:
@@ -192,7 +188,7 @@ def _update_average(average: nn.Module, model: nn.Module) -> None:
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="python -m captum_mda.demo.train",
+        prog="python -m benchmarks.demo_training",
         description="Train the demo model and measure it on fresh samples.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
@@ -212,7 +208,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def _command(options: argparse.Namespace) -> str:
     """Write the command that repeats this run, with names instead of paths."""
-    words = ["python", "-m", "captum_mda.demo.train"]
+    words = ["python", "-m", "benchmarks.demo_training"]
     for name, value in vars(options).items():
         if value is not None:
             shown = value.name if isinstance(value, Path) else str(value)

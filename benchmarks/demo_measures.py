@@ -7,9 +7,8 @@ from typing import Any, TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from captum_mda.demo._samples import make_samples
-from captum_mda.demo._shapes import CLASS_NAMES
-from captum_mda.demo._training_data import blur
+from benchmarks.demo_training_data import blur
+from captum_mda.demo import CLASS_NAMES, make_samples
 
 if TYPE_CHECKING:
     from timm.models.vision_transformer import VisionTransformer
