@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import Any, TYPE_CHECKING
+from typing import TYPE_CHECKING
+
+from captum_mda._lazy import lazy_names
 
 if TYPE_CHECKING:
     from captum_mda import (
@@ -72,56 +73,19 @@ __all__ = [
 
 # Public names are imported when they are first read: PyTorch takes seconds, which the
 # command line's --help and --version, and the checks of its options, do without.
-_HOMES = {
-    "AttentionGradCam": "captum_mda.attr",
-    "AttentionIntegratedGradients": "captum_mda.attr",
-    "AttentionRollout": "captum_mda.attr",
-    "BidirectionalAttention": "captum_mda.attr",
-    "CausalActivationPatching": "captum_mda.attr",
-    "FullGradPlus": "captum_mda.attr",
-    "LeGrad": "captum_mda.attr",
-    "MDAExplanation": "captum_mda.attr",
-    "MetricDrivenAttribution": "captum_mda.attr",
-    "RawAttention": "captum_mda.attr",
-    "TokenInputXGradient": "captum_mda.attr",
-    "TransformerAttribution": "captum_mda.attr",
-    "TransformerInputSampling": "captum_mda.attr",
-    "TransitionAttention": "captum_mda.attr",
-    "VitCx": "captum_mda.attr",
-    "LibraGrad": "captum_mda.backward",
-    "blur_baseline": "captum_mda.perturbation",
-    "confidence_blur_baseline": "captum_mda.perturbation",
-    "patch_feature_mask": "captum_mda.perturbation",
+_ELSEWHERE = {
+    "captum_mda.backward": ["LibraGrad"],
+    "captum_mda.perturbation": [
+        "blur_baseline",
+        "confidence_blur_baseline",
+        "patch_feature_mask",
+    ],
 }
-_MODULES = frozenset(
-    {
-        "attr",
-        "backward",
-        "curves",
-        "demo",
-        "evaluate",
-        "magnitude",
-        "metrics",
-        "ordering",
-        "perturbation",
-        "statistics",
-        "visualize",
-        "vit",
-    }
+_MODULES = (
+    "attr backward curves demo evaluate magnitude metrics ordering perturbation "
+    "statistics visualize vit"
+).split()
+_OF_ATTR = set(__all__).difference(_MODULES, *_ELSEWHERE.values())
+__getattr__, __dir__ = lazy_names(
+    __name__, {"captum_mda.attr": sorted(_OF_ATTR), **_ELSEWHERE}, _MODULES
 )
-
-
-def __getattr__(name: str) -> Any:
-    """Import a public name when it is first read (PEP 562)."""
-    if name in _MODULES:
-        return import_module(f"captum_mda.{name}")
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(_HOMES[name]), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    """List what the module has, imported or not."""
-    return sorted({*globals(), *_HOMES, *_MODULES})

@@ -6,6 +6,7 @@ message says what was given and what is accepted.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import inf
 from numbers import Integral, Real
 from typing import Any
@@ -118,16 +119,39 @@ def require_examples(name: str, value: Tensor) -> None:
 
 def require_finite(name: str, tensor: Tensor) -> None:
     """Raise a ValueError if a value is not finite; it names the first example."""
-    if not tensor.is_floating_point() or tensor.numel() == 0:
-        return
-    finite = torch.isfinite(tensor).reshape(tensor.shape[0] if tensor.dim() else 1, -1)
-    bad = (~finite.all(dim=1)).nonzero().flatten().tolist()
+    bad = non_finite_rows(tensor if tensor.dim() else tensor[None])
     if bad:
         raise ValueError(
             f"{name}: NaN or infinite values in example {bad[0]}"
             + (f" and {len(bad) - 1} more" if len(bad) > 1 else "")
             + "; clean or drop them first"
         )
+
+
+def non_finite_rows(values: Tensor) -> list[int]:
+    """List the rows of a tensor (R, ...) that hold a NaN or infinite value."""
+    if not values.is_floating_point() or values.numel() == 0:
+        return []
+    finite = torch.isfinite(values.detach()).reshape(len(values), -1).all(dim=1)
+    rows: list[int] = (~finite).nonzero().flatten().tolist()
+    return rows
+
+
+def require_finite_rows(
+    values: Tensor, message: str, examples: Tensor | None = None
+) -> None:
+    """Raise a ValueError if a row (R, ...) holds a NaN or infinite value.
+
+    Args:
+        values (Tensor): (R, ...).
+        message (str): The message, with ``{example}`` for the first such row's example.
+        examples (Tensor, optional): int64 (R,), the example of each row. None: rows are
+            examples. Default: None
+    """
+    bad = non_finite_rows(values)
+    if bad:
+        example = bad[0] if examples is None else int(examples[bad[0]])
+        raise ValueError(message.format(example=example))
 
 
 def broadcasts_to(tensor: Tensor, wanted: Tensor) -> bool:
@@ -166,20 +190,20 @@ def is_number(value: object) -> bool:
 
 def require_in_unit_interval(name: str, value: Any) -> float:
     """Return a number from 0 to 1, or raise."""
-    if not is_number(value):
-        raise TypeError(f"{name}: got {value!r}, takes a number from 0 to 1")
-    if not 0.0 <= value <= 1.0:
-        raise ValueError(f"{name}: got {value!r}, takes a number from 0 to 1")
-    return float(value)
+    takes = "a number from 0 to 1"
+    return float(_required(name, value, is_number, lambda v: 0 <= v <= 1, takes))
+
+
+def require_positive_number(name: str, value: Any) -> float:
+    """Return a finite number above 0, or raise."""
+    takes = "a positive number"
+    return float(_required(name, value, is_number, lambda v: 0 < v < inf, takes))
 
 
 def require_positive_integer(name: str, value: Any) -> int:
     """Return an integer of at least 1, or raise."""
-    if not is_integer(value):
-        raise TypeError(f"{name}: got {value!r}, takes a positive integer")
-    if value < 1:
-        raise ValueError(f"{name}: got {value!r}, takes a positive integer")
-    return int(value)
+    takes = "a positive integer"
+    return int(_required(name, value, is_integer, lambda v: v >= 1, takes))
 
 
 def require_positive_integer_or_none(name: str, value: Any) -> int | None:
@@ -189,20 +213,22 @@ def require_positive_integer_or_none(name: str, value: Any) -> int | None:
 
 def require_count(name: str, value: Any) -> int:
     """Return an integer of at least 0, or raise."""
-    if not is_integer(value):
-        raise TypeError(f"{name}: got {value!r}, takes an integer of at least 0")
-    if value < 0:
-        raise ValueError(f"{name}: got {value!r}, takes an integer of at least 0")
-    return int(value)
+    takes = "an integer of at least 0"
+    return int(_required(name, value, is_integer, lambda v: v >= 0, takes))
 
 
-def require_positive_number(name: str, value: Any) -> float:
-    """Return a finite number above 0, or raise."""
-    if not is_number(value):
-        raise TypeError(f"{name}: got {value!r}, takes a positive number")
-    if not 0.0 < value < inf:
-        raise ValueError(f"{name}: got {value!r}, takes a positive number")
-    return float(value)
+def _required(
+    name: str,
+    value: Any,
+    is_type: Callable[[Any], bool],
+    fits: Callable[[Any], bool],
+    takes: str,
+) -> Any:
+    if not is_type(value):
+        raise TypeError(f"{name}: got {value!r}, takes {takes}")
+    if not fits(value):
+        raise ValueError(f"{name}: got {value!r}, takes {takes}")
+    return value
 
 
 def require_index(name: str, value: Any, length: int) -> int:

@@ -7,7 +7,7 @@ import io
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, KW_ONLY
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -61,6 +61,7 @@ class Cell:
     """
 
     value: Any
+    _: KW_ONLY
     bold: bool = False
     code: bool = False
     mark: str = ""

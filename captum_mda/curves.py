@@ -121,6 +121,4 @@ def mas_curve(
 
 def area(curve: Float[Tensor, "*batch points"]) -> Float64[Tensor, "*batch"]:
     """Integrate a curve by the trapezoid rule over [0, 1]: (..., n + 1) to (...)."""
-    n_steps = curve.shape[-1] - 1
-    ends = (curve[..., 0] + curve[..., -1]) / 2
-    return (curve.double().sum(dim=-1) - ends) / n_steps
+    return torch.trapezoid(curve.double(), dim=-1) / (curve.shape[-1] - 1)

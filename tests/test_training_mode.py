@@ -14,7 +14,7 @@ from captum_mda import MetricDrivenAttribution, metrics
 from captum_mda._state import preserved_state
 from captum_mda._state.training import depends_on_batch, draws_at_random
 from captum_mda.perturbation import Response
-from captum_mda.perturbation.chunks import in_chunks
+from captum_mda.perturbation.chunks import ChunkSize, in_chunks
 
 IMAGES = torch.randn(4, 1, 4, 4, generator=torch.Generator().manual_seed(0)).abs()
 
@@ -213,11 +213,11 @@ def test_chunks_are_halved_when_memory_runs_out(error: BaseException) -> None:
             raise error
         return chosen
 
-    parts, size = in_chunks(work, 10, 16, may_shrink=True)
+    parts, size = in_chunks(work, 10, ChunkSize(16, may_shrink=True))
     assert [row for part in parts for row in part] == list(range(10))
-    assert size == 2
+    assert size.rows == 2
     with pytest.raises(type(error)):
-        in_chunks(work, 10, 16, may_shrink=False)
+        in_chunks(work, 10, ChunkSize(16, may_shrink=False))
 
 
 def test_other_errors_are_not_taken_for_memory() -> None:
@@ -225,4 +225,4 @@ def test_other_errors_are_not_taken_for_memory() -> None:
         raise RuntimeError("shapes do not fit")
 
     with pytest.raises(RuntimeError, match="do not fit"):
-        in_chunks(work, 10, 16, may_shrink=True)
+        in_chunks(work, 10, ChunkSize(16, may_shrink=True))

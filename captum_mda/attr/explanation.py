@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from captum_mda._captum import format_output
+from captum_mda._checks import require_in_unit_interval
 from captum_mda._files import replacing
 from captum_mda._results import BatchResult, device_and_dtype, example_rows
 from captum_mda._summaries import Columns, examples
@@ -32,7 +33,6 @@ from captum_mda.magnitude import (
     strictly_decreasing,
 )
 from captum_mda.perturbation import Features
-from captum_mda.perturbation.inputs import require_in_unit_interval
 from captum_mda.perturbation.precision import Precision
 
 if TYPE_CHECKING:

@@ -52,31 +52,29 @@ def read_provenance(value: object) -> dict[str, Any]:
 
 
 def facts_of_call(
+    *,
     forward_func: object,
     target: object,
-    baselines: object,
+    deletion_baselines: object,
     insertion_baselines: object,
     seed_attributions: object,
-    settings: Mapping[str, object],
 ) -> dict[str, Scalar | tuple[Scalar, ...]]:
     """Collect what is known of a search without further work.
 
     Args:
         forward_func (callable): The model, which is named by its class.
         target (any): As `MetricDrivenAttribution.explain` takes it.
-        baselines (any): Alike.
+        deletion_baselines (any): Alike.
         insertion_baselines (any): Alike.
         seed_attributions (any): Alike.
-        settings (mapping): Further settings; callables are named.
 
     Returns:
         *dict*: facts for `MDAExplanation.provenance`.
     """
-    deleted = _described(0 if baselines is None else baselines)
+    deleted = _described(0 if deletion_baselines is None else deletion_baselines)
     return {
         "model": _named(forward_func),
         "target": _target(target),
-        **{name: _scalar(value) for name, value in settings.items()},
         "deletion_baseline": deleted,
         "insertion_baseline": (
             deleted if insertion_baselines is None else _described(insertion_baselines)
@@ -96,12 +94,13 @@ def _target(target: object) -> Scalar | tuple[Scalar, ...]:
     if isinstance(target, Tensor):
         target = target.tolist()
     if isinstance(target, list) and target:
-        entries = tuple(_scalar(entry) for entry in target)
+        entries = tuple(as_scalar(entry) for entry in target)
         return entries[0] if len(entries) == 1 else entries
-    return _scalar(target)
+    return as_scalar(target)
 
 
-def _scalar(value: object) -> Scalar:
+def as_scalar(value: object) -> Scalar:
+    """Name a callable, and write any other object as a string."""
     if isinstance(value, _SCALARS):
         return value
     return _named(value) if callable(value) else str(value)

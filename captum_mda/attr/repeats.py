@@ -37,6 +37,14 @@ def repeated(name: str, values: Any, inputs: Any, n_inputs: int | None) -> Any:
     return _repeated(name, values, first, n_inputs)
 
 
+def none_before_repeats(baselines: Any) -> Any:
+    """Return None for the zeros that NoiseTunnel makes of ``baselines=None``."""
+    zeros = isinstance(baselines, tuple) and all(
+        isinstance(each, int) and each == 0 for each in baselines
+    )
+    return None if zeros else baselines
+
+
 def _repeated(name: str, value: Any, copies: Tensor, n_inputs: int) -> Any:
     if not isinstance(value, Tensor) or value.dim() == 0 or len(copies) == n_inputs:
         return value

@@ -24,6 +24,7 @@ from captum_mda._captum import (
 )
 from captum_mda._checks import (
     require_choice,
+    require_finite_rows,
     require_flag,
     require_positive_integer,
     require_positive_integer_or_none,
@@ -33,7 +34,7 @@ from captum_mda._state import preserved_state, warn_caller
 from captum_mda.attr import vit_arguments
 from captum_mda.attr.vit_batch import ModelBatch
 from captum_mda.attr.vit_target import make_scorer, Scorer
-from captum_mda.perturbation.chunks import default_rows, in_chunks
+from captum_mda.perturbation.chunks import ChunkSize, in_chunks
 from captum_mda.perturbation.inputs import require_images, validate_inputs
 from captum_mda.perturbation.scores import require_scorer, Score
 from captum_mda.perturbation.targets import Target
@@ -340,16 +341,13 @@ def _in_chunks(
     work: Callable[[ModelBatch], Tensor], batch: ModelBatch, size: int | None
 ) -> Tensor:
     """Work on some examples at a time, on fewer when memory runs out."""
-    may_shrink = size is None
-    if size is None:
-        size = default_rows(batch.inputs.device)
-        if batch.scorer.whole_batch:
-            size = max(size, len(batch))
+    at_least = len(batch) if batch.scorer.whole_batch else 1
+    first = ChunkSize.of(size, batch.inputs.device, at_least)
 
     def work_on(rows: slice, size: int) -> Tensor:
         return work(replace(batch.select(rows), max_rows=size)).detach()
 
-    parts, _ = in_chunks(work_on, len(batch), size, may_shrink, fills_forwards=True)
+    parts, _ = in_chunks(work_on, len(batch), first, fills_forwards=True)
     return torch.cat(parts)
 
 
@@ -384,10 +382,10 @@ def _images(inputs: Tensor) -> Tensor:
 
 
 def _finite(grid: Tensor, examples: Tensor) -> Tensor:
-    bad = examples[~torch.isfinite(grid).flatten(1).all(dim=1).cpu()]
-    if len(bad):
-        raise ValueError(
-            f"model: the attribution of example {int(bad[0])} is NaN or infinite, "
-            "though its output is finite; run the model in float32 or float64"
-        )
+    require_finite_rows(
+        grid,
+        "model: the attribution of example {example} is NaN or infinite, though its "
+        "output is finite; run the model in float32 or float64",
+        examples,
+    )
     return grid

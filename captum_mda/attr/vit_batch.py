@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from captum_mda._captum import NullProgress
+from captum_mda._checks import require_finite_rows
 from captum_mda.attr.vit_target import Scorer
 from captum_mda.perturbation.differentiation import require_unquantized
 from captum_mda.perturbation.failures import failures_explained
@@ -264,13 +265,12 @@ def _row_chunks(
 def _require_finite(outputs: Tensor, examples: Tensor) -> None:
     """Raise a ValueError that names the first example whose output is not finite."""
     validated_outputs(outputs, len(examples), "model")
-    finite = torch.isfinite(outputs.detach()).reshape(len(examples), -1).all(1)
-    if not bool(finite.all()):
-        bad = int(examples[~finite.cpu()][0])
-        raise ValueError(
-            f"model: its output for example {bad} is NaN or infinite; check the "
-            "inputs' normalisation and the model's precision"
-        )
+    require_finite_rows(
+        outputs,
+        "model: its output for example {example} is NaN or infinite; check the inputs' "
+        "normalisation and the model's precision",
+        examples,
+    )
 
 
 def scale_patches(

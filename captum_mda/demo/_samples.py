@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from typing import NamedTuple, TYPE_CHECKING
 
 import numpy as np
@@ -10,7 +9,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from captum_mda._checks import require_tensor
+from captum_mda._checks import require_count
+from captum_mda._colours import colours_of
 from captum_mda._summaries import as_html, as_text, Columns, examples
 from captum_mda.demo._shapes import CLASS_NAMES
 from captum_mda.demo.generator import IMAGE_SIZE, render_scene
@@ -95,7 +95,7 @@ def make_samples(n: int, seed: int) -> DemoSamples:
         >>> images.shape, labels.shape, masks.shape
         (torch.Size([2, 3, 64, 64]), torch.Size([2]), torch.Size([2, 1, 64, 64]))
     """
-    n, seed = _natural_number("n", n), _natural_number("seed", seed)
+    n, seed = require_count("n", n), require_count("seed", seed)
     pixels = np.empty((n, IMAGE_SIZE, IMAGE_SIZE, 3), dtype=np.uint8)
     masks = np.empty((n, 1, IMAGE_SIZE, IMAGE_SIZE), dtype=np.bool_)
     labels = np.empty(n, dtype=np.int64)
@@ -118,7 +118,7 @@ def normalize_bytes(images: npt.NDArray[np.uint8]) -> Tensor:
         *Tensor*: float32 of shape (n, 3, H, W), within [-2, 2].
     """
     colours = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous() / 255.0
-    mean, std = _channel_statistics(colours)
+    mean, std = (colours.new_tensor(each).view(3, 1, 1) for each in (MEAN, STD))
     return (colours - mean) / std
 
 
@@ -140,21 +140,7 @@ def denormalize(images: Tensor) -> Tensor:
         >>> denormalize(torch.zeros(3, 1, 1)).flatten()
         tensor([0.5000, 0.5000, 0.5000])
     """
-    return _colours("images", images)
-
-
-def _colours(name: str, images: Tensor) -> Tensor:
-    """Check normalised images, and convert them to colours."""
-    if not isinstance(images, Tensor) or not images.is_floating_point():
-        got = images.dtype if isinstance(images, Tensor) else type(images).__name__
-        raise TypeError(f"{name}: got {got}, takes a floating point tensor")
-    require_tensor(name, images)
-    if images.ndim < 3 or images.shape[-3] != 3:
-        raise ValueError(
-            f"{name}: got shape {tuple(images.shape)}, takes (..., 3, H, W)"
-        )
-    mean, std = _channel_statistics(images)
-    return (images * std + mean).clamp(0.0, 1.0)
+    return colours_of("images", images, MEAN, STD)
 
 
 def to_pil(image: Tensor) -> Image:
@@ -178,24 +164,6 @@ def to_pil(image: Tensor) -> Image:
 
     if isinstance(image, Tensor) and not image.is_nested and image.ndim != 3:
         raise ValueError(f"image: got shape {tuple(image.shape)}, takes (3, H, W)")
-    colours = _colours("image", image.detach() if isinstance(image, Tensor) else image)
+    colours = colours_of("image", image, MEAN, STD)
     pixels = (255.0 * colours).round().to(torch.uint8).permute(1, 2, 0)  # (H, W, 3)
     return Image.fromarray(pixels.cpu().numpy())
-
-
-def _channel_statistics(like: Tensor) -> tuple[Tensor, Tensor]:
-    """MEAN and STD, of shape (3, 1, 1), with the dtype and device of `like`."""
-    mean, std = like.new_tensor(MEAN), like.new_tensor(STD)
-    return mean.view(3, 1, 1), std.view(3, 1, 1)
-
-
-def _natural_number(name: str, value: int) -> int:
-    try:
-        number = operator.index(value)
-    except TypeError:
-        number = None
-    if number is None or isinstance(value, bool):
-        raise TypeError(f"{name}: got {value!r}, takes an integer of at least 0")
-    if number < 0:
-        raise ValueError(f"{name}: got {number}, takes an integer of at least 0")
-    return number

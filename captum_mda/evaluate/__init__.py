@@ -7,8 +7,9 @@ command line runs on these.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import Any, TYPE_CHECKING
+from typing import TYPE_CHECKING
+
+from captum_mda._lazy import lazy_names
 
 if TYPE_CHECKING:
     from captum_mda.evaluate.case import Case, make_case
@@ -37,34 +38,6 @@ if TYPE_CHECKING:
     )
     from captum_mda.evaluate.models import Classifier, load_classifier
 
-# Imported when they are first read: the table of methods does without PyTorch.
-_HOMES = {
-    "Case": "case",
-    "Classifier": "models",
-    "ComputedMap": "maps",
-    "Cost": "cost",
-    "ImageSource": "images",
-    "METHODS": "methods",
-    "METRICS": "metrics",
-    "Method": "methods",
-    "Metric": "metrics",
-    "build_method": "maps",
-    "compute_map": "maps",
-    "counted": "cost",
-    "demo_samples": "images",
-    "find_images": "images",
-    "get_method": "methods",
-    "get_metric": "metrics",
-    "image_files": "images",
-    "list_methods": "methods",
-    "list_metrics": "metrics",
-    "load_classifier": "models",
-    "make_case": "case",
-    "read_image": "images",
-    "register_method": "methods",
-    "register_metric": "metrics",
-}
-
 __all__ = [
     "METHODS",
     "METRICS",
@@ -92,14 +65,22 @@ __all__ = [
     "register_metric",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    """Import a public name when it is first read (PEP 562)."""
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"captum_mda.evaluate.{_HOMES[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    """List what the module has, imported or not."""
-    return sorted({*globals(), *_HOMES})
+# Imported when they are first read: the table of methods does without PyTorch.
+_HOMES = {
+    "case": ["Case", "make_case"],
+    "cost": ["Cost", "counted"],
+    "images": [
+        "ImageSource",
+        "demo_samples",
+        "find_images",
+        "image_files",
+        "read_image",
+    ],
+    "maps": ["ComputedMap", "build_method", "compute_map"],
+    "methods": ["METHODS", "Method", "get_method", "list_methods", "register_method"],
+    "metrics": ["METRICS", "Metric", "get_metric", "list_metrics", "register_metric"],
+    "models": ["Classifier", "load_classifier"],
+}
+__getattr__, __dir__ = lazy_names(
+    __name__, {f"{__name__}.{module}": names for module, names in _HOMES.items()}
+)

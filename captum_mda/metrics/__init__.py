@@ -6,9 +6,9 @@ What a data set's scores say together is in `captum_mda.statistics`, which is al
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import Any, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
+from captum_mda._lazy import lazy_names
 from captum_mda.metrics.faithfulness import (
     aopc,
     completeness_error,
@@ -84,22 +84,11 @@ __all__ = [
 ]
 
 # Their rooms stand on the metrics, so they are imported when they are first read.
-_HOMES = {
-    "METRICS": "captum_mda.evaluate.metrics",
-    "Metric": "captum_mda.evaluate.metrics",
-    "evaluate": "captum_mda.evaluate.scoring",
-}
-
-
-def __getattr__(name: str) -> Any:
-    """Import a public name from a room above when it is read (PEP 562)."""
-    if name == "statistics":
-        return import_module("captum_mda.metrics.statistics")
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
-
-
-def __dir__() -> list[str]:
-    """List what the module has, imported or not."""
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "captum_mda.evaluate.metrics": ["METRICS", "Metric"],
+        "captum_mda.evaluate.scoring": ["evaluate"],
+    },
+    ["statistics"],
+)

@@ -29,6 +29,7 @@ from captum_mda.perturbation import (
     Target,
     validate_inputs,
 )
+from captum_mda.perturbation.scores import ScoredAs
 
 Convention = Literal["mas", "rise"]
 """How features are ranked and responses normalised, see `insertion_deletion`."""
@@ -82,7 +83,7 @@ class MetricArguments:
 
     @cached_property
     def response(self) -> Response:
-        """The scorer of perturbed inputs; after a run it knows what its scores are."""
+        """The scorer of perturbed inputs."""
         return Response(
             self.forward_func,
             len(self.tensors[0]),
@@ -98,16 +99,16 @@ class MetricArguments:
         paths: Sequence[Path],
         baselines: Sequence[tuple[Tensor, ...]],
         features: Features,
-    ) -> list[Tensor]:
-        """Score all inputs on some paths: float64 (B, n + 1) of each, raw scores."""
+    ) -> tuple[list[Tensor], ScoredAs]:
+        """Score all inputs on some paths: see `Sweep.evaluate`."""
         job = Sweep(paths)
         bar = progress_bar(
             job.n_rows, "Response curves", self.show_progress, "scores", FORWARDS
         )
-        response = self.response
-        response.progress = bar
+        response = self.response.with_progress(bar)
+        responses = SubsetResponses(response, self.tensors, baselines, features)
         with bar, preserved_state(self.forward_func):
-            return job.run(SubsetResponses(response, self.tensors, baselines, features))
+            return job.evaluate(responses)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,7 +18,7 @@ from captum_mda.metrics._ranked_maps import RankedMap
 from captum_mda.metrics.response_curves import ResponseCurve
 from captum_mda.perturbation import format_baselines, Path, Ranking
 from captum_mda.perturbation.maps import AnyMaps
-from captum_mda.perturbation.scores import how_to_credit
+from captum_mda.perturbation.scores import how_to_credit, ScoredAs
 
 NO_CONTRAST = "input scores no higher than its baseline"
 
@@ -63,10 +63,13 @@ def sweep(
         for direction, number in zip(directions, numbers, strict=True):
             ranking = rankings[direction.least_first]
             paths.append(Path(ranking, direction.mode == "deletion", number))
-    raw = iter(zip(paths, arguments.run(paths, baselines, features), strict=True))
+    scores, scored_as = arguments.run(paths, baselines, features)
+    raw = iter(zip(paths, scores, strict=True))
     found = []
     for each in ranked:
-        found.append([_curve(*next(raw), each, d, arguments) for d in directions])
+        found.append(
+            [_curve(*next(raw), each, d, arguments, scored_as) for d in directions]
+        )
     return found
 
 
@@ -88,6 +91,7 @@ def _curve(
     ranked: RankedMap,
     direction: Direction,
     arguments: MetricArguments,
+    scored_as: ScoredAs,
 ) -> ResponseCurve:
     """Make everything that a curve shows of its raw scores, (B, n + 1)."""
     full = raw[:, path.full_point]
@@ -99,7 +103,9 @@ def _curve(
     no_contrast = _mask([each == NO_CONTRAST for each in status])
     constant = _mask([each == CONSTANT_MAP for each in status])
     if arguments.convention == "mas" and arguments.normalizes:
-        _report_no_contrast(no_contrast, full, baseline, direction, arguments)
+        _report_no_contrast(
+            no_contrast, full, baseline, direction, arguments, scored_as
+        )
     moved = ranked.scores.abs().gather(1, path.ranking.order).cpu()
     density = curves.density_response(
         _mass_of_steps(moved, path.ranking.counts), direction.mode
@@ -135,6 +141,7 @@ def _report_no_contrast(
     baseline: Tensor,
     direction: Direction,
     arguments: MetricArguments,
+    scored_as: ScoredAs,
 ) -> None:
     if not bool(no_contrast.any()):
         return
@@ -146,7 +153,7 @@ def _report_no_contrast(
     )
     if arguments.on_degenerate == "raise":
         raise ValueError(
-            f"{message}; {how_to_credit(arguments.response.scored_as, high, low)}; or "
+            f"{message}; {how_to_credit(scored_as, high, low)}; or "
             'drop it, choose another baseline, or take convention="rise" or '
             'on_degenerate="nan"'
         )

@@ -153,7 +153,7 @@ def masked_hits(
     counts = torch.cat([whole, counts_of(shares, features.n_features)])
     path = Path(Ranking(order, counts), deletes=True)
     absent = format_baselines(arguments.tensors, baselines)
-    (values,) = arguments.run([path], [absent], features)
+    (values,), _ = arguments.run([path], [absent], features)
     return _result(shares, values, ranked.status, target)
 
 

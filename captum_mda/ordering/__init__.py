@@ -1,4 +1,7 @@
-"""MDA's first step: find the order of the patches by asking the metrics."""
+"""MDA's first step: search for the order of the features by the metrics themselves.
+
+`base` holds the protocol, and shows the way of a query through the engine.
+"""
 
 from collections.abc import Callable
 
@@ -16,12 +19,15 @@ from captum_mda.ordering.base import (
 )
 from captum_mda.ordering.fast import FastOrdering
 from captum_mda.ordering.joint import JointOrdering
-from captum_mda.ordering.paper import forwards_of_paper, PaperOrdering
+from captum_mda.ordering.paper import forwards_of_paper, PaperOrdering, warn_of_cost
 from captum_mda.ordering.refine import RefinedOrdering
 from captum_mda.ordering.relaxed import RelaxedOrdering
 from captum_mda.ordering.run import (
+    make_task,
     measure_end_points,
     order_examples,
+    order_with_bar,
+    prior_scores,
     require_inputs_for,
     seed_scores,
 )
@@ -38,10 +44,11 @@ ORDERINGS: dict[str, Callable[[], Ordering]] = {
 
 
 def ordering_name(ordering: Ordering) -> str:
-    """Name an ordering: as in `ORDERINGS`, or by what it was made with.
+    """Name an ordering: as in `ORDERINGS`, or by its class and settings.
 
     Args:
-        ordering (Ordering): The ordering; passes of a `RefinedOrdering` are left out.
+        ordering (Ordering): The ordering; a `RefinedOrdering` has the name of what it
+            refines.
 
     Example::
 
@@ -77,10 +84,14 @@ __all__ = [
     "complete",
     "expected_forwards",
     "forwards_of_paper",
+    "make_task",
     "measure_end_points",
     "order_examples",
+    "order_with_bar",
     "ordering_name",
+    "prior_scores",
     "require_inputs_for",
     "resolved",
     "seed_scores",
+    "warn_of_cost",
 ]

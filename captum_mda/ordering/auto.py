@@ -1,4 +1,4 @@
-"""The choice of an ordering: by the number of features, and by gradients."""
+"""The choice of an ordering by the number of features and by gradients."""
 
 from __future__ import annotations
 
@@ -17,20 +17,21 @@ from captum_mda.ordering.refine import RefinedOrdering
 from captum_mda.ordering.relaxed import RelaxedOrdering
 
 FEW_FEATURES = 100
-"""Up to so many the joint search takes no more forwards than the relaxed one."""
+"""Number of features up to which the joint search takes no more forwards than the
+relaxed one; not tuned: 64 and 196 features are measured, in docs/attribution.md."""
 
 
 class AutoOrdering(Described):
     """Chooses between `RelaxedOrdering` and `JointOrdering`.
 
-    With more than 100 features and a model that can be differentiated with respect to
-    its inputs, the relaxed search: on the reference photos, of 196 patches, it scores
-    as well as the joint one for half of its forwards, a fifth of those of
+    It takes the relaxed search for more than 100 features and a model that can be
+    differentiated with respect to its inputs: on the reference photos, of 196 patches,
+    it scores as well as the joint one for half of its forwards, a fifth of those of
     `PaperOrdering`. With fewer features the joint search is as cheap, and without
     gradients it is the best.
 
-    Whether there are gradients is found out by asking for them once, at two soft images
-    of the first example, for 4 forwards.
+    Whether there are gradients is tested at two soft images of the first example, which
+    costs 4 forwards.
 
     Example::
 
@@ -57,15 +58,15 @@ class AutoOrdering(Described):
         return RelaxedOrdering()
 
     def __call__(self, task: SearchTask) -> SearchResult:
-        """Order the patches of all of a task's examples by the ordering chosen."""
+        """Order the features of all of a task's examples by the ordering chosen."""
         return self.choose(task)(task)
 
 
 def resolved(ordering: Ordering, task: SearchTask) -> Ordering:
-    """Put the ordering chosen for a task in an `AutoOrdering`'s place.
+    """Replace an `AutoOrdering` by the ordering it chooses for a task.
 
     Args:
-        ordering (Ordering): Any; one that refines another is resolved within.
+        ordering (Ordering): Any ordering; a `RefinedOrdering` is resolved within.
         task (SearchTask): What is to be ordered.
     """
     if isinstance(ordering, AutoOrdering):
@@ -76,14 +77,14 @@ def resolved(ordering: Ordering, task: SearchTask) -> Ordering:
 
 
 def _has_gradients(task: SearchTask) -> bool:
-    """Ask for the gradient at two images whose features are half present."""
+    """Try to compute the gradient at two images whose features are half present."""
     if len(task.examples) == 0:
         return False
     shares = torch.full((2, task.responses.n_features), 0.5, dtype=torch.float64)
-    kinds = torch.tensor([INSERTION, DELETION])
+    both = torch.tensor([INSERTION, DELETION])
     try:
-        task.responses.gradients(shares, task.examples[:1].repeat(2), kinds)
-    # Inputs of integers, outputs without a graph, NumPy within, no memory for it.
+        task.responses.gradients(shares, task.examples[:1].repeat(2), both)
+    # Integer inputs, outputs without a graph, NumPy inside, too little memory.
     except (RuntimeError, TypeError, ValueError):
         return False
     return True

@@ -1,4 +1,4 @@
-"""What the greedy searches share: candidates, and responses with each of them added."""
+"""Parts that the greedy searches share: candidates, and subsets with each added."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from captum_mda.ordering.screening import Screening
 LARGEST_DEFAULT_WINDOW = 28
 
 Found = tuple[list[int], int, NDArray[np.float64], NDArray[np.float64]]
-"""An order, how many of it were inserted, and both curves, NaN where not met."""
+"""An order, its number of inserted features, and both curves, NaN where unknown."""
 
 
 def order_side_by_side(
@@ -27,28 +27,28 @@ def order_side_by_side(
     found = run_in_lockstep(searches, task.examples, task.responses)
     orders, n_inserted, insertion, deletion = zip(*found, strict=True)
     return SearchResult(
-        torch.tensor(orders),
-        torch.tensor(n_inserted),
-        torch.from_numpy(np.stack(insertion)),
-        torch.from_numpy(np.stack(deletion)),
+        order=torch.tensor(orders),
+        n_inserted=torch.tensor(n_inserted),
+        insertion=torch.from_numpy(np.stack(insertion)),
+        deletion=torch.from_numpy(np.stack(deletion)),
     )
 
 
 def rank_candidates(
     task: SearchTask, example: int, window: int | None
 ) -> tuple[list[int], list[int], int]:
-    """Rank the patches by the seed, best and worst first, and size the window."""
+    """Rank the features by the prior, best and worst first, and size the window."""
     n = task.responses.n_features
-    if task.seed is None:
+    if task.prior is None:
         return list(range(n)), list(range(n)), n
-    best_first, worst_first = ranked_both_ways(task.seed[example].numpy())
+    best_first, worst_first = ranked_both_ways(task.prior[example].numpy())
     return best_first, worst_first, window or default_window(n)
 
 
-def ranked_both_ways(seed: NDArray[np.float64]) -> tuple[list[int], list[int]]:
-    """Rank the patches by a seed (N,), best and worst first; ties by index."""
-    best_first = np.argsort(-seed, kind="stable").tolist()
-    worst_first = np.argsort(seed, kind="stable").tolist()
+def ranked_both_ways(prior: NDArray[np.float64]) -> tuple[list[int], list[int]]:
+    """Rank the features by a prior (N,), best and worst first; ties by index."""
+    best_first = np.argsort(-prior, kind="stable").tolist()
+    worst_first = np.argsort(prior, kind="stable").tolist()
     return best_first, worst_first
 
 
@@ -58,7 +58,7 @@ def default_window(n_features: int) -> int:
 
 
 def reached(response: float, base: float, full: float, tau: float) -> bool:
-    """Tell whether insertion ends here; with tau = 1 it never does before the last."""
+    """Tell whether insertion ends here; with tau = 1 it ends at the last feature."""
     return tau < 1.0 and (response - base) / abs(full - base) >= tau
 
 
@@ -73,7 +73,9 @@ def best_with_each(
     screening: Screening,
     candidates: list[int],
     present: list[int],
-    question: tuple[int, int],
+    *,
+    baseline_index: int,
+    sense: int,
     full: float,
     n: int,
 ) -> Search[tuple[int, float]]:
@@ -81,23 +83,22 @@ def best_with_each(
 
     Args:
         screening (Screening): Decides.
-        candidates (list[int]): The first of equal ones is found.
-        present (list[int]): The patches that are present already.
-        question (tuple[int, int]): The kind of baseline, and 1 where a higher response
-            is better, -1 where a lower one is.
+        candidates (list[int]): Of equal ones the first is found.
+        present (list[int]): The features that are present already.
+        baseline_index (int): The baseline that stands for the absent features.
+        sense (int): 1 where a higher response is better, -1 where a lower one is.
         full (float): The response to the whole image.
-        n (int): The number of patches.
+        n (int): The number of features.
 
     Returns:
         *tuple[int, float]*: the candidate and its response.
     """
     if len(present) == n - 1:
-        return candidates[0], full  # the last patch completes the image
-    asked = yield from screening.ask(
-        subsets_with_each(candidates, present, n), *question
-    )
-    best = yield from screening.best_of(asked)
-    return candidates[best], float(asked.responses[best])
+        return candidates[0], full  # the last feature completes the image
+    subsets = subsets_with_each(candidates, present, n)
+    screened = yield from screening.screen(subsets, baseline_index, sense)
+    best = yield from screening.best_of(screened)
+    return candidates[best], float(screened.responses[best])
 
 
 def subsets_with_each(

@@ -1,4 +1,4 @@
-"""A search by both metrics that goes on from its own result, for as long as it pays."""
+"""Repeats the fast search with its own result as the prior, while that pays."""
 
 from __future__ import annotations
 
@@ -8,6 +8,10 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from captum_mda._checks import (
+    require_positive_integer,
+    require_positive_number,
+)
 from captum_mda.ordering.base import (
     Described,
     joint_score,
@@ -16,34 +20,30 @@ from captum_mda.ordering.base import (
 )
 from captum_mda.ordering.fast import FastOrdering
 from captum_mda.ordering.greedy import Found, order_side_by_side
-from captum_mda.ordering.lockstep import answered_by, Query, Search
-from captum_mda.perturbation.inputs import (
-    require_positive_integer,
-    require_positive_number,
-)
+from captum_mda.ordering.lockstep import answered_by, Search, SubsetQuery
 
 
 class JointOrdering(Described):
-    """Orders patches by both metrics, round by round, each by the order found last.
+    """Orders features by both metrics in rounds, each with the last order as its prior.
 
-    A greedy search is as good as its candidates, and those come from a seed that knows
-    little of the metrics. An order that a search has found knows more. So the search of
-    `FastOrdering`, which asks both metrics, is run again with its own order for a seed,
-    and the order with the highest insertion less deletion of all rounds is kept. What
-    was asked in an earlier round is not asked again.
+    A greedy search is as good as its candidates, and a prior from another method knows
+    little of the metrics. The order that a search has found knows more. So each round
+    runs the search of `FastOrdering` with the order of the round before as its prior,
+    and the order with the highest insertion less deletion of all rounds is kept.
+    Responses of earlier rounds are reused.
 
-    Rounds end when one finds the order of the one before, after ``rounds``, or where
-    another as costly as the last would exceed the budget.
+    Rounds end when one returns the order of the round before, after ``rounds``, or
+    where another round as costly as the last would exceed the budget.
 
     Args:
         forwards_per_feature (float, optional): The budget of all rounds: how many
-            forwards the search of an example with N features aims at, divided by N; at
-            least one round is run. Default: 25.0, less than `PaperOrdering` takes for
+            forwards the search of an example with N features aims at, divided by N. At
+            least one round runs. Default: 25.0, less than `PaperOrdering` takes for
             196 patches.
-        rounds (int, optional): The most rounds. Default: 4
+        rounds (int, optional): The maximal number of rounds. Default: 4
         searches (sequence of FastOrdering, optional): The search of the first round, of
-            the second, and so on; the last of them is that of all further rounds. None:
-            those that were measured to be best. Default: None
+            the second, and so on; the last of them runs in all further rounds. None:
+            ``FastOrdering(deletion_checks=8)`` in each. Default: None
 
     Example::
 
@@ -80,56 +80,61 @@ class JointOrdering(Described):
         self.searches = searches
 
     def __call__(self, task: SearchTask) -> SearchResult:
-        """Order the patches of all of a task's examples, side by side."""
+        """Order the features of all of a task's examples, side by side."""
         return order_side_by_side(task, self._search)
 
     def _search(self, task: SearchTask, example: int) -> Search[Found]:
         """Search the order of one example, round by round."""
         n = task.responses.n_features
         budget = self.forwards_per_feature * n
-        answers = Answers()
-        seed: NDArray[np.float64] | None = None
+        cache = ResponseCache()
+        prior: NDArray[np.float64] | None = None
         best: Found | None = None
         highest, before = -np.inf, 0
         for round_ in range(self.rounds):
             ordering = self.searches[min(round_, len(self.searches) - 1)]
-            found = yield from answers.remembered(ordering.search(task, example, seed))
+            found = yield from cache.run(ordering.search(task, example, prior))
             score = joint_score(*found[2:], task.end_points, example)
             if score > highest:
                 best, highest = found, score
-            order_is_seed = seed is not None and found[0] == np.argsort(-seed).tolist()
-            if order_is_seed or 2 * answers.n_asked - before > budget:
+            is_repeated = prior is not None and found[0] == np.argsort(-prior).tolist()
+            if is_repeated or 2 * cache.n_evaluated - before > budget:
                 break
-            before = answers.n_asked
-            seed = np.empty(n)
-            seed[found[0]] = np.arange(n, 0, -1)
+            before = cache.n_evaluated
+            prior = np.empty(n)
+            prior[found[0]] = np.arange(n, 0, -1)
         assert best is not None  # there is a first round
         return best
 
 
 THOROUGH = FastOrdering(deletion_checks=8)
-"""The search of a round, unless other ones are given."""
+# Not tuned on its own: no figure with another number of checks is on record.
+"""The default search of a round."""
 
 
-class Answers:
-    """What was asked of one example and answered, so that nothing is asked twice."""
+class ResponseCache:
+    """The responses of one example so far, so that no subset is evaluated twice.
+
+    Attributes:
+        n_evaluated (int): The number of responses that were not in the cache.
+    """
 
     def __init__(self) -> None:
-        self.n_asked = 0
+        self.n_evaluated = 0
         self._known: dict[tuple[int, bool, bytes], float] = {}
 
-    def remembered(self, search: Search[Found]) -> Search[Found]:
-        """Run a search, and pass on what is not known yet of what it asks."""
+    def run(self, search: Search[Found]) -> Search[Found]:
+        """Run a search, and pass on the part of its queries that is not known yet."""
         return (yield from answered_by(self._answer, search))
 
-    def _answer(self, query: Query) -> Search[NDArray[np.float64]]:
-        """Ask for what is not known yet of a query."""
+    def _answer(self, query: SubsetQuery) -> Search[NDArray[np.float64]]:
+        """Evaluate the unknown rows of a query, and return all of its responses."""
         packed = np.packbits(query.subsets, axis=1)
-        keys = [(query.kind, query.in_bf16, row.tobytes()) for row in packed]
+        keys = [(query.baseline_index, query.in_bf16, row.tobytes()) for row in packed]
         new = {key: row for row, key in enumerate(keys) if key not in self._known}
         if new:
             rows = list(new.values())
             values = yield replace(query, subsets=query.subsets[rows])
             self._known.update(zip(new, values.tolist(), strict=True))
-            self.n_asked += len(rows)
+            self.n_evaluated += len(rows)
         return np.array([self._known[key] for key in keys])

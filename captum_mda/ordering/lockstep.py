@@ -1,7 +1,7 @@
-"""Runs the searches of many images side by side, so that they share forwards.
+"""Runs the searches of several images side by side, so that they share forwards.
 
-A search is a generator: it yields the subsets it wants to know about and is sent their
-responses. It reads like the algorithm for one image; the batching happens here.
+A search is a generator: it yields a `SubsetQuery` and is sent the responses. Its code
+reads like the algorithm for one image; the batching happens here.
 """
 
 from __future__ import annotations
@@ -21,29 +21,34 @@ Outcome = TypeVar("Outcome")
 
 
 @dataclass(frozen=True)
-class Query:
-    """Subsets of one image, bool (K, N), and the kind of baseline they are put on.
+class SubsetQuery:
+    """Subsets of one image's features whose responses a search needs.
 
-    ``in_bf16`` says that an answer in bfloat16 will do.
+    Args:
+        subsets (NDArray): bool (K, N), True where a feature is present.
+        baseline_index (int): The baseline that stands for the absent features.
+        in_bf16 (bool, optional): Whether to run the forwards in bfloat16.
+            Default: False
     """
 
     subsets: NDArray[np.bool_]
-    kind: int
+    baseline_index: int
     in_bf16: bool = False
 
 
-Search = Generator[Query, NDArray[np.float64], Outcome]
+Search = Generator[SubsetQuery, NDArray[np.float64], Outcome]
 
 
 def answered_by(
-    answer: Callable[[Query], Search[NDArray[np.float64]]], search: Search[Outcome]
+    answer: Callable[[SubsetQuery], Search[NDArray[np.float64]]],
+    search: Search[Outcome],
 ) -> Search[Outcome]:
-    """Run a search, and let another generator answer each of its queries.
+    """Run a search, and pass each of its queries through another generator.
 
     Args:
-        answer (callable): Makes the generator of a query, which may ask in its turn,
-            and returns float64 (K,).
-        search (generator): Whose queries are answered.
+        answer (callable): Makes the generator that answers a query: it may yield
+            queries itself, and returns float64 (K,).
+        search (generator): The search.
 
     Returns:
         *Outcome*: what the search returns.
@@ -51,7 +56,7 @@ def answered_by(
     responses: NDArray[np.float64] | None = None
     while True:
         try:
-            # The first "answer" is None, which starts a generator.
+            # The first value sent is None, which starts a generator.
             query = search.send(responses)  # type: ignore[arg-type]
         except StopIteration as stop:
             outcome: Outcome = stop.value
@@ -64,12 +69,12 @@ def run_in_lockstep(
     examples: Tensor,
     responses: SubsetResponses,
 ) -> list[Outcome]:
-    """Advance all searches together, one query of each at a time.
+    """Advance all searches together, by one query each at a time.
 
     Args:
-        searches (sequence of generators): One for each example.
+        searches (sequence of generators): One per example.
         examples (Tensor): int64 (K,), the example that each search belongs to.
-        responses (SubsetResponses): Answers the queries.
+        responses (SubsetResponses): Evaluates the queries.
 
     Returns:
         *list*: what each search returned.
@@ -77,21 +82,21 @@ def run_in_lockstep(
     outcomes: dict[int, Outcome] = {}
     answers: dict[int, NDArray[np.float64] | None] = dict.fromkeys(range(len(searches)))
     while answers:
-        queries: dict[int, Query] = {}
+        queries: dict[int, SubsetQuery] = {}
         for index, answer in answers.items():
             try:
-                # The first "answer" is None, which starts a generator.
+                # The first value sent is None, which starts a generator.
                 queries[index] = searches[index].send(answer)  # type: ignore[arg-type]
             except StopIteration as stop:
                 outcomes[index] = stop.value
-        answers = _answer(queries, examples, responses)
+        answers = _evaluated(queries, examples, responses)
     return [outcomes[index] for index in range(len(searches))]
 
 
-def _answer(
-    queries: dict[int, Query], examples: Tensor, responses: SubsetResponses
+def _evaluated(
+    queries: dict[int, SubsetQuery], examples: Tensor, responses: SubsetResponses
 ) -> dict[int, NDArray[np.float64] | None]:
-    """Ask for the responses of all queries, those of one precision at once."""
+    """Evaluate all queries, those of one precision in one call."""
     answers: dict[int, NDArray[np.float64] | None] = {}
     for in_bf16 in (True, False):
         alike = {i: query for i, query in queries.items() if query.in_bf16 is in_bf16}
@@ -100,11 +105,11 @@ def _answer(
         lengths = [len(query.subsets) for query in alike.values()]
         repeats = torch.tensor(lengths)
         subsets = np.concatenate([query.subsets for query in alike.values()])
-        kinds = torch.tensor([query.kind for query in alike.values()])
+        baselines = torch.tensor([query.baseline_index for query in alike.values()])
         values = responses(
             torch.from_numpy(subsets),
             examples[list(alike)].repeat_interleave(repeats),
-            kinds.repeat_interleave(repeats),
+            baselines.repeat_interleave(repeats),
             in_bf16,
         )
         parts = np.split(values.cpu().double().numpy(), np.cumsum(lengths)[:-1])

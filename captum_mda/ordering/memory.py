@@ -1,4 +1,4 @@
-"""What a search remembers of its candidates."""
+"""The record of candidates' gains, by which a step chooses which to evaluate."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 
 class Memory:
-    """What each patch did when it was last asked about, and when that was."""
+    """Each feature's most recent gain, and the step at which it was measured."""
 
     def __init__(self, n_features: int, oldest_share: float) -> None:
         self._gains = np.full(n_features, -np.inf)
@@ -20,13 +20,16 @@ class Memory:
     def choose(
         self, candidates: list[int], width: int, all_new: bool = True
     ) -> list[int]:
-        """Choose whom to ask about, by index: new ones, the best, and the oldest.
+        """Choose candidates to evaluate: new ones, the best, and the oldest.
 
         Args:
             candidates (list[int]): Ascending.
-            width (int): How many to choose.
-            all_new (bool, optional): Whether all that were never asked about are
-                chosen, whatever the width. Default: True
+            width (int): The number of candidates to choose.
+            all_new (bool, optional): Whether to choose all that were never evaluated,
+                even if they are more than ``width``. Default: True
+
+        Returns:
+            *list[int]*: ascending.
         """
         new = [index for index in candidates if self._steps[index] < 0]
         known = [index for index in candidates if self._steps[index] >= 0]
@@ -40,8 +43,8 @@ class Memory:
         chosen = by_gain[:n_best] + oldest[: room - n_best]
         return sorted(chosen + new) if all_new else sorted(chosen)
 
-    def note(self, asked: list[int], gains: NDArray[np.float64]) -> None:
-        """Remember what the patches did."""
-        self._gains[asked] = gains
-        self._steps[asked] = self._step
+    def note(self, evaluated: list[int], gains: NDArray[np.float64]) -> None:
+        """Record the gains of the features that a step has evaluated."""
+        self._gains[evaluated] = gains
+        self._steps[evaluated] = self._step
         self._step += 1

@@ -1,4 +1,4 @@
-"""The search of the MDA paper: greedy within a window of a seed attribution.
+"""The search of the MDA paper: greedy within a window of a prior's ranking.
 
 Reference: Walker, Jha, Ewetz, "Metric-Driven Attributions for Vision Transformers",
 ICLR 2025, section 4.1, and its published code for what the paper leaves open.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from captum_mda._checks import require_positive_integer_or_none
+from captum_mda._state import warn_caller
 from captum_mda.ordering.base import (
     DELETION,
     Described,
@@ -27,24 +28,27 @@ from captum_mda.ordering.greedy import (
 )
 from captum_mda.ordering.lockstep import Search
 
+MANY_FORWARDS = 5000
+"""Number of forwards per example from which on the cost is warned of."""
+
 
 class PaperOrdering(Described):
-    """Orders patches by asking the insertion metric first and then the deletion metric.
+    """Orders features greedily, first by the insertion, then by the deletion metric.
 
-    From the insertion baseline, patches are inserted one by one, each time the one with
-    the highest response, until the normalised response reaches tau. From the deletion
-    baseline, the other patches are inserted, each time the one with the lowest
-    response; the first of them is the least important of all. At each step the
-    candidates are the first W patches of the seed's ranking that have no place yet,
-    from its top for insertion and from its bottom for deletion. Without a seed, all are
-    candidates.
+    Insertion starts from the insertion baseline and inserts one feature per step, the
+    one with the highest response, until the normalised response reaches tau. Deletion
+    starts from the deletion baseline and inserts the remaining features, each time the
+    one with the lowest response; the first of them is the least important of all. The
+    candidates of a step are the first W features of the prior's ranking that are not
+    placed yet, from its top in insertion and from its bottom in deletion. Without a
+    prior, all remaining features are candidates.
 
-    tau = 1 orders every patch by insertion, tau = 0 every patch by deletion. Among
-    equal responses and equal seeds the lower index comes first.
+    tau = 1 orders every feature by insertion, tau = 0 every feature by deletion. Among
+    equal responses and equal scores of the prior the lower index comes first.
 
     Args:
-        window (int, optional): W. None: min(2 * floor(sqrt(N)), 28). It matters only
-            with a seed. Default: None
+        window (int, optional): W. None: min(2 * floor(sqrt(N)), 28). Used only with a
+            prior. Default: None
     """
 
     def __init__(self, window: int | None = None) -> None:
@@ -52,11 +56,11 @@ class PaperOrdering(Described):
         self.window = require_positive_integer_or_none("window", window)
 
     def expected_forwards(self, n_features: int, has_seed: bool) -> int:
-        """Tell how many forwards the search of an example takes, in float32."""
+        """Count the forwards that the search of an example takes, in float32."""
         return _forwards(self.window, n_features, has_seed)
 
     def __call__(self, task: SearchTask) -> SearchResult:
-        """Order the patches of all of a task's examples, side by side."""
+        """Order the features of all of a task's examples, side by side."""
         return order_side_by_side(task, self._search)
 
     def _search(self, task: SearchTask, example: int) -> Search[Found]:
@@ -77,7 +81,13 @@ class PaperOrdering(Described):
         ):
             candidates = first_unplaced(best_first, front, window)
             highest, response = yield from best_with_each(
-                screening, candidates, front, (INSERTION, 1), full, n
+                screening,
+                candidates,
+                front,
+                baseline_index=INSERTION,
+                sense=1,
+                full=full,
+                n=n,
             )
             front.append(highest)
             insertion[len(front)] = response
@@ -86,17 +96,23 @@ class PaperOrdering(Described):
         while len(front) + len(back) < n:
             candidates = first_unplaced(worst_first, front + back, window)
             lowest, response = yield from best_with_each(
-                screening, candidates, back, (DELETION, -1), full, n
+                screening,
+                candidates,
+                back,
+                baseline_index=DELETION,
+                sense=-1,
+                full=full,
+                n=n,
             )
             back.append(lowest)
-            # The image that holds only the last patches of the order is the full image
+            # The image with only the last features of the order is the full image
             # without the first ones: a point of the deletion curve.
             deletion[n - len(back)] = response
         return front + back[::-1], len(front), insertion, deletion
 
 
 def _forwards(window: int | None, n_features: int, has_seed: bool) -> int:
-    """Count the candidates of all steps: all that are left, or those of a window."""
+    """Count the candidates of all steps: all that remain, or those of a window."""
     width = (window or default_window(n_features)) if has_seed else n_features
     return sum(min(width, n_left) for n_left in range(1, n_features + 1))
 
@@ -109,7 +125,7 @@ def forwards_of_paper(ordering: object, n_features: int) -> tuple[int, int]:
         n_features (int): N.
 
     Returns:
-        *tuple[int, int]*: without and with a seed; 0 where the ordering is another.
+        *tuple[int, int]*: without and with a prior; 0 for any other ordering.
     """
     ordering = getattr(ordering, "ordering", ordering)  # the one that is refined
     if not isinstance(ordering, PaperOrdering):
@@ -118,3 +134,27 @@ def forwards_of_paper(ordering: object, n_features: int) -> tuple[int, int]:
         ordering.expected_forwards(n_features, has_seed=False),
         ordering.expected_forwards(n_features, has_seed=True),
     )
+
+
+def warn_of_cost(ordering: object, n_features: int) -> bool:
+    """Warn if a search without a prior takes long, and say how to shorten it.
+
+    Args:
+        ordering (object): Any ordering; only `PaperOrdering` is warned of.
+        n_features (int): N.
+
+    Returns:
+        *bool*: whether there was a warning.
+    """
+    without, with_prior = forwards_of_paper(ordering, n_features)
+    if without < MANY_FORWARDS:
+        return False
+    warn_caller(
+        'seed_attributions: None, so that ordering="paper" tries all of the '
+        f"{n_features} features that are left at each step, about {without:,} forwards "
+        "for each example; pass a map as seed_attributions, for example "
+        "BidirectionalAttention(model).attribute(inputs, target), for about "
+        f'{with_prior:,}, or take ordering="fast", for about {5 * n_features:,}, or '
+        '"auto"'
+    )
+    return True

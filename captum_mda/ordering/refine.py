@@ -1,13 +1,14 @@
-"""Local moves on a finished order, taken only where the metrics themselves gain."""
+"""Local moves on a finished order, made only where the metrics themselves gain."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from captum_mda._checks import require_positive_integer
 from captum_mda.ordering.base import (
     complete,
     DELETION,
@@ -19,33 +20,33 @@ from captum_mda.ordering.base import (
     SearchResult,
     SearchTask,
 )
-from captum_mda.ordering.lockstep import Query, run_in_lockstep, Search
+from captum_mda.ordering.lockstep import run_in_lockstep, Search, SubsetQuery
 from captum_mda.ordering.validation import validated_result
-from captum_mda.perturbation.inputs import require_positive_integer
 
 LENGTHS = (1, 2, 4, 8)
-"""How long the runs are that change places, pass by pass."""
+"""Lengths of the runs that change places, pass by pass; not tuned."""
 CLOSED = 0.005
-"""How near its end a normalised response is where nothing more is asked."""
+"""Distance of a normalised response from its end, below which pairs are left as they
+are; not tuned."""
 
 
 class RefinedOrdering(Described):
-    """Improves what another ordering finds, by neighbours that change places.
+    """Improves the order of another search by exchanging neighbours.
 
-    A pass cuts the order into pairs of neighbouring runs of patches, asks in one sweep
-    what the responses would be if the two runs of a pair changed places, and lets those
-    pairs do so by which insertion less deletion gains; both curves, clipped and
-    monotone, are known exactly after each of these moves, as pairs do not touch each
-    other. Passes take runs of 1, 2, 4 and 8 patches by turns, then the same half a pair
-    on. Where both curves have come to their ends nothing is asked.
+    A pass cuts the order into pairs of neighbouring runs of features and evaluates, in
+    one sweep, the responses after each pair's runs change places. The exchanges that
+    raise insertion less deletion are made. Both curves, clipped and monotone, are known
+    exactly after each exchange, as pairs do not overlap. Passes use runs of 1, 2, 4 and
+    8 features in turn, then the same shifted by half a pair. Pairs where both curves
+    have reached their ends are skipped.
 
-    The score of the order never falls. The curves of the first order are asked whole,
-    for up to 2 (N - 1) forwards; a pass costs less than two for each patch that it asks
-    about.
+    The score of the order never falls. Evaluating the whole curves of the first order
+    costs up to 2 (N - 1) forwards; a pass costs less than two per feature in the pairs
+    that it evaluates.
 
     Args:
         ordering (Ordering): Finds the first order.
-        passes (int): How many passes to run. Default: 8
+        passes (int): The number of passes. Default: 8
 
     Example::
 
@@ -67,7 +68,7 @@ class RefinedOrdering(Described):
         self.passes = passes
 
     def __call__(self, task: SearchTask) -> SearchResult:
-        """Order the patches of all of a task's examples, and improve the orders."""
+        """Order the features of all of a task's examples, and improve the orders."""
         found = validated_result(self.ordering(task), task)
         return refined(task, found, self.passes)
 
@@ -77,8 +78,8 @@ def refined(task: SearchTask, found: SearchResult, passes: int) -> SearchResult:
 
     Args:
         task (SearchTask): What was ordered.
-        found (SearchResult): The orders; their curves are asked again.
-        passes (int): How many passes to run.
+        found (SearchResult): The orders; their curves are evaluated again.
+        passes (int): The number of passes.
 
     Returns:
         *SearchResult*: orders with no less insertion less deletion, and their curves.
@@ -89,28 +90,32 @@ def refined(task: SearchTask, found: SearchResult, passes: int) -> SearchResult:
         found.insertion[:, [0, -1]],
         found.deletion[:, [0, -1]],
     )
-    found = complete(
-        task, SearchResult(found.order, found.n_inserted, insertion, deletion)
-    )
+    found = complete(task, replace(found, insertion=insertion, deletion=deletion))
     chains = [
-        _Chain(task, int(example), *(part[row].numpy().copy() for part in parts))
+        _Chain(
+            task=task,
+            example=int(example),
+            order=found.order[row].numpy().copy(),
+            insertion=found.insertion[row].numpy().copy(),
+            deletion=found.deletion[row].numpy().copy(),
+        )
         for row, example in enumerate(task.examples)
-        for parts in [(found.order, found.insertion, found.deletion)]
     ]
     run_in_lockstep(
         [chain.improve(passes) for chain in chains], task.examples, task.responses
     )
     return SearchResult(
-        torch.from_numpy(np.stack([chain.order for chain in chains])),
-        found.n_inserted,
-        torch.from_numpy(np.stack([chain.insertion for chain in chains])),
-        torch.from_numpy(np.stack([chain.deletion for chain in chains])),
+        order=torch.from_numpy(np.stack([chain.order for chain in chains])),
+        n_inserted=found.n_inserted,
+        insertion=torch.from_numpy(np.stack([chain.insertion for chain in chains])),
+        deletion=torch.from_numpy(np.stack([chain.deletion for chain in chains])),
     )
 
 
-@dataclass
+# Not frozen: passes replace its order and curves.
+@dataclass(kw_only=True)
 class _Chain:
-    """One example's order (N,) and both raw curves (N + 1,), every point asked."""
+    """One example's order (N,) and both raw curves (N + 1,), every point known."""
 
     task: SearchTask
     example: int
@@ -126,13 +131,13 @@ class _Chain:
             yield from self._exchange(length, offset)
 
     def _exchange(self, length: int, offset: int) -> Search[None]:
-        """Exchange neighbouring runs, of those pairs where the score gains by it."""
+        """Exchange the runs of the pairs where that raises the score."""
         starts = self._open_pairs(length, offset)
         if not starts:
             return
         prefixes = self._prefixes(starts, length)
-        inserted = yield Query(prefixes, INSERTION)
-        deleted = yield Query(~prefixes, DELETION)
+        inserted = yield SubsetQuery(prefixes, INSERTION)
+        deleted = yield SubsetQuery(~prefixes, DELETION)
         moves = zip(
             starts,
             inserted.reshape(len(starts), -1),
@@ -150,7 +155,7 @@ class _Chain:
                 self.order = self._exchanged(start, length)
 
     def _open_pairs(self, length: int, offset: int) -> list[int]:
-        """Find the pairs in which either curve is not at its end all along."""
+        """Find the pairs along which either curve has not reached its end."""
         base, full = self.insertion[[0, -1]]
         zero = self.deletion[-1]
         rise = np.maximum.accumulate((self.insertion - base) / (full - base))
@@ -171,7 +176,7 @@ class _Chain:
         return order
 
     def _prefixes(self, starts: list[int], length: int) -> NDArray[np.bool_]:
-        """List what is in front at the points that each exchange changes: (R, N)."""
+        """List the first features at the points that each exchange changes: (R, N)."""
         prefixes = np.zeros((len(starts), 2 * length - 1, len(self.order)), dtype=bool)
         for row, start in enumerate(starts):
             order = self._exchanged(start, length)

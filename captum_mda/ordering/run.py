@@ -1,45 +1,55 @@
-"""What surrounds a search: its seed, its end points, and the examples it is for."""
+"""The frame of a search: its prior, its end points, and the examples it orders."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Literal
 
 import torch
 from torch import Tensor
 
+from captum_mda._captum import end_bar, FORWARDS, progress_bar
+from captum_mda._state import warn_caller
 from captum_mda.ordering.base import (
     complete,
+    DELETION,
     EndPoints,
+    expected_forwards,
+    INSERTION,
     Ordering,
     SearchResult,
     SearchTask,
 )
 from captum_mda.ordering.relaxed import RelaxedOrdering
+from captum_mda.ordering.screening import Screening
 from captum_mda.ordering.validation import validated_result
 from captum_mda.perturbation import Features, SubsetResponses
 from captum_mda.perturbation.maps import AnyMaps, as_tensors, of_features, over_inputs
+from captum_mda.perturbation.precision import Precision
+from captum_mda.perturbation.scores import how_to_credit, PROBABILITIES
 from captum_mda.perturbation.subsets import require_differentiable
 
 
-def seed_scores(seed: AnyMaps | None, features: Features) -> Tensor | None:
-    """Read a seed attribution.
+def prior_scores(prior: AnyMaps | None, features: Features) -> Tensor | None:
+    """Read the prior of a search, which users pass as ``seed_attributions``.
 
     Args:
-        seed (Tensor, tuple[Tensor, ...] or MDAExplanation, optional): One score for
-            each feature, (B, N); or maps that are laid out over the inputs, see
-            `over_inputs`, and averaged over each feature.
+        prior (Tensor, tuple[Tensor, ...] or MDAExplanation, optional): One score per
+            feature, (B, N); or maps laid out over the inputs, see `over_inputs`, which
+            are averaged over each feature.
         features (Features): The features of the inputs.
 
     Returns:
         *Tensor* or None: float64 (B, N) on the CPU.
 
     Raises:
-        TypeError: The seed is no tensor.
+        TypeError: The prior is no tensor.
         ValueError: It has another shape, or NaN or infinite values.
     """
-    if seed is None:
+    if prior is None:
         return None
-    maps = as_tensors("seed_attributions", seed)
+    maps = as_tensors("seed_attributions", prior)
     values = of_features(maps, features)
     if values is not None:
         shape = (features.batch_size, features.n_features)
@@ -48,11 +58,16 @@ def seed_scores(seed: AnyMaps | None, features: Features) -> Tensor | None:
     return features.mean(laid).cpu()
 
 
+def seed_scores(seed: AnyMaps | None, features: Features) -> Tensor | None:
+    """Read the prior of a search: `prior_scores` by its name of version 0.1."""
+    return prior_scores(seed, features)
+
+
 def measure_end_points(responses: SubsetResponses) -> tuple[EndPoints, torch.dtype]:
-    """Score the inputs and both baselines in one go.
+    """Score the inputs and both of their baselines in one call.
 
     Args:
-        responses (SubsetResponses): Its kinds of baseline are those of a search.
+        responses (SubsetResponses): With the two baselines of a search.
 
     Returns:
         *tuple[EndPoints, torch.dtype]*: the responses, and the dtype of the scores.
@@ -60,14 +75,70 @@ def measure_end_points(responses: SubsetResponses) -> tuple[EndPoints, torch.dty
     n, b = responses.n_features, responses.n_examples
     subsets = torch.zeros(3 * b, n, dtype=torch.bool)
     subsets[:b] = True
-    kinds = torch.tensor([0, 0, 1]).repeat_interleave(b)
-    values = responses(subsets, torch.arange(b).repeat(3), kinds).cpu()
+    baselines = torch.tensor([INSERTION, INSERTION, DELETION]).repeat_interleave(b)
+    scored = responses.evaluate(subsets, torch.arange(b).repeat(3), baselines)
+    values = scored.values.cpu()
     full, insertion_baseline, deletion_baseline = values.double().view(3, b)
-    return EndPoints(full, insertion_baseline, deletion_baseline), values.dtype
+    return (
+        EndPoints(full, insertion_baseline, deletion_baseline, scored.scored_as),
+        values.dtype,
+    )
+
+
+def make_task(
+    responses: SubsetResponses,
+    prior: Tensor | None,
+    tau: float,
+    precision: Precision = None,
+    on_degenerate: Literal["raise", "zero"] = "raise",
+) -> tuple[SearchTask, torch.dtype]:
+    """Score the end points, and state what is to be ordered.
+
+    Args:
+        responses (SubsetResponses): With the two baselines of a search.
+        prior (Tensor, optional): From `prior_scores`.
+        tau (float): As for `SearchTask`.
+        precision (str, optional): As for `Screening`. Default: None
+        on_degenerate (str, optional): "raise" a ValueError about the first example
+            that scores no higher than a baseline, or warn of it and give it "zero"
+            attributions. Default: "raise"
+
+    Returns:
+        *tuple[SearchTask, torch.dtype]*: the task, and the dtype of the scores.
+    """
+    end_points, dtype = measure_end_points(responses)
+    baseline = torch.maximum(
+        end_points.insertion_baseline, end_points.deletion_baseline
+    )
+    degenerate = end_points.full <= baseline
+    bad = degenerate.nonzero().flatten().tolist()
+    if bad:
+        full, low = float(end_points.full[bad[0]]), float(baseline[bad[0]])
+        message = (
+            f"inputs: example {bad[0]} scores {full:.6g} on the target and its "
+            f"baseline {low:.6g}, so no feature can be credited ({len(bad)} such "
+            f"examples: {bad[:10]})"
+        )
+        if on_degenerate == "raise":
+            raise ValueError(
+                f"{message}; {how_to_credit(end_points.scored_as, full, low)}; or "
+                'choose another baseline, or pass on_degenerate="zero"'
+            )
+        warn_caller(f"{message}; their attributions are 0")
+    of_probabilities = end_points.scored_as in PROBABILITIES
+    task = SearchTask(
+        responses=responses,
+        end_points=end_points,
+        examples=(~degenerate).nonzero().flatten(),
+        seed=prior,
+        tau=tau,
+        screenings=[Screening(precision, of_probabilities) for _ in degenerate],
+    )
+    return task, dtype
 
 
 def require_inputs_for(ordering: object, inputs: Sequence[Tensor]) -> None:
-    """Raise a ValueError where an ordering needs gradients that inputs do not have."""
+    """Raise a ValueError where an ordering needs gradients of inputs without any."""
     while ordering is not None:
         if isinstance(ordering, RelaxedOrdering):
             require_differentiable(inputs)
@@ -75,11 +146,11 @@ def require_inputs_for(ordering: object, inputs: Sequence[Tensor]) -> None:
 
 
 def order_examples(task: SearchTask, ordering: Ordering) -> SearchResult:
-    """Order the task's examples; the others keep the order of their features.
+    """Order the task's examples; all others keep the order of their features.
 
     Args:
-        task (SearchTask): What to order.
-        ordering (Ordering): How.
+        task (SearchTask): The task.
+        ordering (Ordering): The search to run.
 
     Returns:
         *SearchResult*: orders and complete curves of all B examples; those that are not
@@ -96,7 +167,23 @@ def order_examples(task: SearchTask, ordering: Ordering) -> SearchResult:
         found = complete(task, validated_result(ordering(task), task))
         order[task.examples] = found.order
         n_inserted[task.examples] = found.n_inserted
-        # The ends are what responses are normalised by, to the bit.
+        # The ends stay, to the bit: responses are normalised by them.
         insertion[task.examples, 1:-1] = found.insertion[:, 1:-1]
         deletion[task.examples, 1:-1] = found.deletion[:, 1:-1]
-    return SearchResult(order, n_inserted, insertion, deletion)
+    return SearchResult(
+        order=order, n_inserted=n_inserted, insertion=insertion, deletion=deletion
+    )
+
+
+def order_with_bar(
+    task: SearchTask, ordering: Ordering, title: str, shows: bool
+) -> SearchResult:
+    """Order the task's examples, as `order_examples`, with a bar of the forwards."""
+    n, has_prior = task.responses.n_features, task.prior is not None
+    each = expected_forwards(ordering, n, has_prior)
+    total = None if each is None else each * len(task.examples)
+    with progress_bar(total, title, shows, "search", FORWARDS) as bar:
+        counted = replace(task, responses=task.responses.with_progress(bar))
+        found = order_examples(counted, ordering)
+        end_bar(bar)
+    return found

@@ -1,4 +1,4 @@
-"""What an ordering must return, whoever wrote it."""
+"""Checks of what an ordering returns, whoever wrote it."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from captum_mda.ordering.base import SearchResult, SearchTask
 
 
 def validated_result(result: object, task: SearchTask) -> SearchResult:
-    """Check what an ordering has returned.
+    """Check the result of an ordering.
 
     Args:
-        result (object): What it returned.
-        task (SearchTask): What it was given.
+        result (object): What the ordering returned.
+        task (SearchTask): The task it was called with.
 
     Returns:
         *SearchResult*: the same, int64 and float64 on the CPU.
@@ -42,10 +42,10 @@ def validated_result(result: object, task: SearchTask) -> SearchResult:
             f"{int(n_inserted.max())}, must be 0 to {n}"
         )
     return SearchResult(
-        order,
-        n_inserted,
-        _responses("insertion", result.insertion, (n_examples, n + 1)),
-        _responses("deletion", result.deletion, (n_examples, n + 1)),
+        order=order,
+        n_inserted=n_inserted,
+        insertion=_responses("insertion", result.insertion, (n_examples, n + 1)),
+        deletion=_responses("deletion", result.deletion, (n_examples, n + 1)),
     )
 
 

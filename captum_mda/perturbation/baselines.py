@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Literal, overload
 
 import numpy as np
@@ -272,17 +273,21 @@ def confidence_blur_baseline(
             if len(left) == 0:
                 break
             candidates = blur_baseline(images[left.to(images.device)], size)
-            # A copy: the forward function may work on its inputs in place.
-            confidence = response(lambda rows, c=candidates: (c[rows].clone(),), left)  # type: ignore[misc]
-            confidence = confidence.cpu().double()
+            scored = response.evaluate(partial(_copied_rows, candidates), left)
+            confidence = scored.values.cpu().double()
             better = confidence < lowest[left]
             blurred[left[better].to(images.device)] = candidates[
                 better.to(images.device)
             ]
             chosen[left[better]] = size
             lowest[left] = torch.minimum(lowest[left], confidence)
-    _report_failures(lowest, max_confidence, sizes, on_failure, response.scored_as)
+    _report_failures(lowest, max_confidence, sizes, on_failure, scored.scored_as)
     return (blurred, chosen) if return_kernel_sizes else blurred
+
+
+def _copied_rows(images: Tensor, rows: slice) -> tuple[Tensor]:
+    """Copy some images, as the forward function may work on its inputs in place."""
+    return (images[rows].clone(),)
 
 
 def _report_failures(

@@ -1,26 +1,21 @@
-"""From a forward function and a target to one score for each row, in chunks."""
+"""Scores rows of inputs by a forward function and a target, in chunks."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from typing import Any
+from copy import copy
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from captum_mda._captum import (
-    format_additional_forward_args,
-    NullProgress,
-)
-from captum_mda._checks import (
-    require_positive_integer_or_none,
-)
-from captum_mda.perturbation.chunks import default_rows, in_chunks
-from captum_mda.perturbation.failures import (
-    failures_explained,
-    module_of,
-)
+from captum_mda._captum import format_additional_forward_args, NullProgress
+from captum_mda._checks import non_finite_rows, require_positive_integer_or_none
+from captum_mda.perturbation.chunks import ChunkSize, scored_in_chunks
+from captum_mda.perturbation.failures import failures_explained, module_of
 from captum_mda.perturbation.precision import bfloat16_on
 from captum_mda.perturbation.scores import (
     in_full_precision,
@@ -42,33 +37,63 @@ CHECK_THE_MODEL = (
 WITHOUT_GRADIENTS = 'take an ordering that asks for responses alone, such as "fast"'
 
 
+class Progress(Protocol):
+    """A progress bar that counts forwards."""
+
+    def update(self, amount: int) -> object:
+        """Count."""
+        ...
+
+
+@dataclass(frozen=True)
+class ScoredRows:
+    """Scores of rows, and what they were made of.
+
+    Args:
+        values (Tensor): (R,) scores without gradient, float32, or float64 where the
+            outputs are.
+        scored_as (str): "softmax", "sigmoid", "value", "identity", "score" or
+            "target", see `captum_mda.perturbation.scores.scored_as`.
+    """
+
+    values: Tensor
+    scored_as: ScoredAs
+
+
 class Response:
-    """A model's score of its target, for any number of rows, and what it cost.
+    """Scores the target of a model for any number of rows, and counts its forwards.
 
     Args:
         forward_func (callable): The model or any function of the inputs. It returns one
-            output for each row, rows along dimension 0.
-        n_examples (int): How many examples the rows stem from.
+            output per row, rows along dimension 0.
+        n_examples (int): The number of examples that the rows stem from.
         target (int, tuple, Tensor, list, callable, optional): Captum's forms; or a
-            callable that maps outputs (R, ...), in float32 or float64, to one score for
-            each row, (R,), each by its own output alone, in place of ``score``.
+            callable that maps outputs (R, ...), in float32 or float64, to one score per
+            row, (R,), each by its own output alone, in place of ``score``.
             Default: None
         additional_forward_args (any, optional): Passed on behind the inputs; a tensor
-            whose first dimension is ``n_examples`` is taken to hold one entry for each
+            whose first dimension is ``n_examples`` is taken to hold one entry per
             example and follows the rows. Default: None
         score (str or callable, optional): "softmax" over dimension 1 of the outputs;
             "sigmoid" of each of them; "identity" for the outputs as they are; or a
             callable that maps outputs to scores of the same first dimension. Outputs
-            with one value for each row have no classes and are their own score under
+            with one value per row have no classes and are their own score under
             "softmax". Default: "softmax"
-        rows_per_forward (int, optional): The most rows in one forward. None: as many as
-            fit, halved and tried again when memory runs out. Default: None
-        progress (optional): A bar with an ``update`` method; counts rows.
-        rows_argument (str, optional): What the caller calls ``rows_per_forward``.
-            Default: "perturbations_per_eval"
+        rows_per_forward (int, optional): The largest number of rows in one forward.
+            None: as many as fit, halved and tried again where memory runs out.
+            Default: None
+        progress (optional): A bar with an ``update`` method, which counts forwards.
+            Default: None
+        rows_argument (str, optional): The caller's name for ``rows_per_forward``, for
+            messages. Default: "perturbations_per_eval"
+
+    Attributes:
+        forwards (Tensor): int64 (B,), the number of rows the model has seen of each
+            example.
+        forwards_bf16 (Tensor): int64 (B,), those of them in bfloat16.
 
     Raises:
-        TypeError: An argument is of the wrong kind.
+        TypeError: An argument is of the wrong type.
         ValueError: The target, the score or the number of rows is out of its range.
     """
 
@@ -80,37 +105,34 @@ class Response:
         additional_forward_args: object = None,
         score: Score = "softmax",
         rows_per_forward: int | None = None,
-        progress: Any = None,
+        progress: Progress | None = None,
         rows_argument: str = "perturbations_per_eval",
     ) -> None:
         """Check everything that can be checked before the first forward."""
         require_scorer(forward_func, score)
-        rows_per_forward = require_positive_integer_or_none(
-            rows_argument, rows_per_forward
-        )
         self.forward_func = forward_func
         self.n_examples = n_examples
-        self.forwards = torch.zeros(n_examples, dtype=torch.int64)  # (B,)
-        self.forwards_bf16 = torch.zeros_like(self.forwards)  # of those, in bfloat16
-        self.scored_as: ScoredAs = "value"
-        """What the last scores were made of."""
+        self.forwards = torch.zeros(n_examples, dtype=torch.int64)
+        self.forwards_bf16 = torch.zeros_like(self.forwards)
         self._target = read_target(target, n_examples)  # (1 or B, d), or a callable
         self._arguments: tuple[Any, ...] = (
             format_additional_forward_args(additional_forward_args) or ()
         )
         self._score = score
-        self._rows_per_forward = rows_per_forward
-        self._may_shrink = rows_per_forward is None
-        self.progress = progress if progress is not None else NullProgress()
+        rows = require_positive_integer_or_none(rows_argument, rows_per_forward)
+        # The caller's, or the size that fitted last time.
+        self._size = None if rows is None else ChunkSize(rows, may_shrink=False)
+        self._progress: Progress = progress or NullProgress()
 
-    @property
-    def gives_probabilities(self) -> bool:
-        """Whether the last scores were a softmax over classes, or a sigmoid."""
-        return self.scored_as in ("softmax", "sigmoid")
+    def with_progress(self, progress: Progress) -> Response:
+        """Return the same, with a bar; both count the forwards of both."""
+        changed = copy(self)
+        changed._progress = progress
+        return changed
 
     @property
     def n_forwards(self) -> int:
-        """How many rows the model has seen so far."""
+        """The number of rows that the model has seen so far."""
         return int(self.forwards.sum())
 
     def __call__(
@@ -119,38 +141,54 @@ class Response:
         examples: Tensor,
         bf16_device: torch.device | None = None,
     ) -> Tensor:
-        """Score rows.
+        """Score rows: `evaluate`'s values, (R,)."""
+        return self.evaluate(make_rows, examples, bf16_device).values
+
+    def evaluate(
+        self,
+        make_rows: Callable[[slice], tuple[Tensor, ...]],
+        examples: Tensor,
+        bf16_device: torch.device | None = None,
+    ) -> ScoredRows:
+        """Score rows, and tell what the scores are made of.
 
         Args:
             make_rows (callable): Builds the inputs of a slice of the rows.
-            examples (Tensor): int64 (R,) on the CPU, the example each row stems from.
-            bf16_device (torch.device, optional): Where the rows are, if the forwards
-                shall be in bfloat16; scores are made outside of autocast then. None:
-                forwards as the caller's context has them. Default: None
+            examples (Tensor): int64 (R,) on the CPU, the example each row stems from;
+                at least one.
+            bf16_device (torch.device, optional): The device of the rows, to run the
+                forwards in bfloat16; scores are made outside of autocast then. None:
+                forwards run as the caller's context has them. Default: None
 
         Returns:
-            *Tensor*: (R,) scores without gradient, float32, or float64 where the
-            outputs are.
+            *ScoredRows*: the scores.
 
         Raises:
             TypeError: The forward function returns no tensor.
             ValueError: It returns another number of rows, NaN or infinity.
         """
+        made_of: ScoredAs = "value"
 
-        def ask(rows: slice) -> tuple[Tensor, ...]:
-            return (self._forward(make_rows(rows), examples[rows], bf16_device),)
+        def score(rows: slice) -> tuple[Tensor, ...]:
+            nonlocal made_of
+            scored = self._forward(make_rows(rows), examples[rows], bf16_device)
+            made_of = scored.scored_as
+            return (scored.values,)
 
         # One context for all chunks, so that weights are cast once.
         context = nullcontext() if bf16_device is None else bfloat16_on(bf16_device)
+        in_bf16 = bf16_device is not None
         with torch.no_grad(), context:
             size = self._chunk_size(make_rows)
-            (values,) = self._in_chunks(ask, examples, size, bf16_device is not None)
+            count = partial(self._count, in_bf16=in_bf16, n_each=1)
+            (values,), fits = scored_in_chunks(score, examples, size, count)
+        self._size = fits
         if bf16_device is None:
-            require_finite_rows(values, examples, "its output")
+            require_finite_scores(values, examples, "its output")
         else:
             mend = f'{CHECK_THE_MODEL}, or pass precision=None in place of "bf16"'
-            require_finite_rows(values, examples, "its output", " in bfloat16", mend)
-        return values
+            require_finite_scores(values, examples, "its output", " in bfloat16", mend)
+        return ScoredRows(values, made_of)
 
     def gradients(
         self,
@@ -158,13 +196,13 @@ class Response:
         points: Tensor,
         examples: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        """Score rows, and differentiate each row's score by what the row is made of.
+        """Score rows, and differentiate each row's score by the point it is made of.
 
-        Each row counts as two forwards: one there, and one back. Gradients of the
-        model's parameters are neither computed nor touched.
+        Each row counts as two forwards, for its forward and its backward pass.
+        Gradients of the model's parameters are neither computed nor touched.
 
         Args:
-            make_rows (callable): Builds the inputs of a slice of the rows, of that
+            make_rows (callable): Builds the inputs of a slice of the rows from that
                 slice of the points.
             points (Tensor): (R, K), of a floating-point dtype.
             examples (Tensor): int64 (R,) on the CPU, the example each row stems from.
@@ -180,9 +218,9 @@ class Response:
 
         @torch.inference_mode(False)
         @torch.enable_grad()
-        def ask(rows: slice) -> tuple[Tensor, ...]:
+        def score(rows: slice) -> tuple[Tensor, ...]:
             leaf = points[rows].detach().clone().requires_grad_()
-            values = self._forward(make_rows(leaf, rows), examples[rows], None)
+            values = self._forward(make_rows(leaf, rows), examples[rows], None).values
             gradient = None
             if values.requires_grad:  # by the inputs, or by parameters alone
                 (gradient,) = torch.autograd.grad(values.sum(), leaf, allow_unused=True)
@@ -196,45 +234,23 @@ class Response:
                 )
             return values, gradient
 
+        # The size that fits is not kept: gradients need more than forwards alone.
         size = self._chunk_size(lambda rows: make_rows(points[rows], rows))
-        values, gradients = self._in_chunks(ask, examples, size, n_each=2)
-        require_finite_rows(values, examples, "its output")
-        require_finite_rows(
+        count = partial(self._count, in_bf16=False, n_each=2)
+        (values, gradients), _ = scored_in_chunks(score, examples, size, count)
+        require_finite_scores(values, examples, "its output")
+        require_finite_scores(
             gradients, examples, "the score's gradient", mend=WITHOUT_GRADIENTS
         )
         return values, gradients
-
-    def _in_chunks(
-        self,
-        ask: Callable[[slice], tuple[Tensor, ...]],
-        examples: Tensor,
-        size: int,
-        in_bf16: bool = False,
-        n_each: int = 1,
-    ) -> tuple[Tensor, ...]:
-        """Ask chunk by chunk, with smaller ones where memory runs out, and count.
-
-        Answers are copied into tensors (R, ...) that are made once: thousands of small
-        ones, made between large ones that are freed again, would hold on to gigabytes.
-        """
-        found: tuple[Tensor, ...] = ()
-
-        def work(rows: slice, size: int) -> None:
-            nonlocal found
-            found = _put(ask(rows), rows, found, len(examples))
-            self._count(examples[rows], in_bf16, n_each)
-
-        _, fits = in_chunks(work, len(examples), size, self._may_shrink)
-        if fits < size and n_each == 1:  # gradients need more than forwards alone
-            self._rows_per_forward = fits
-        return found
 
     def _forward(
         self,
         rows: tuple[Tensor, ...],
         examples: Tensor,
         bf16_device: torch.device | None,
-    ) -> Tensor:
+    ) -> ScoredRows:
+        """Run the model on the rows of one chunk, and score its outputs."""
         arguments = arguments_of_rows(self._arguments, examples, self.n_examples)
         if torch.is_grad_enabled():
             arguments = differentiable(arguments)
@@ -247,12 +263,12 @@ class Response:
         ):
             outputs = self.forward_func(*rows, *arguments)
         outputs = validated_outputs(outputs, len(examples))
-        self.scored_as = scored_as(outputs, self._score, self._target)
+        made_of = scored_as(outputs, self._score, self._target)
         require_scores(outputs, rows)
         if bf16_device is None:
-            return self._scores(outputs, examples)
+            return ScoredRows(self._scores(outputs, examples), made_of)
         with torch.autocast(bf16_device.type, enabled=False):
-            return self._scores(outputs, examples)
+            return ScoredRows(self._scores(outputs, examples), made_of)
 
     def _scores(self, outputs: Tensor, examples: Tensor) -> Tensor:
         target = self._target
@@ -269,18 +285,20 @@ class Response:
             return nan_where_infinite(values, select_target(outputs, target))
         return values
 
-    def _chunk_size(self, make_rows: Callable[[slice], tuple[Tensor, ...]]) -> int:
-        if self._rows_per_forward is None:
-            device = make_rows(slice(0, 1))[0].device
-            self._rows_per_forward = default_rows(device)
-        return self._rows_per_forward
+    def _chunk_size(
+        self, make_rows: Callable[[slice], tuple[Tensor, ...]]
+    ) -> ChunkSize:
+        """Choose the caller's size, the one that fitted last, or the device's."""
+        if self._size is not None:
+            return self._size
+        return ChunkSize.of(None, make_rows(slice(0, 1))[0].device)
 
     def _count(self, examples: Tensor, in_bf16: bool, n_each: int) -> None:
         counts = n_each * torch.bincount(examples, minlength=self.n_examples)
         self.forwards += counts
         if in_bf16:
             self.forwards_bf16 += counts
-        self.progress.update(n_each * len(examples))
+        self._progress.update(n_each * len(examples))
 
 
 def _copied(value: Any) -> Any:
@@ -294,24 +312,7 @@ def _copied(value: Any) -> Any:
     return value
 
 
-def _put(
-    answers: tuple[Tensor, ...], rows: slice, found: tuple[Tensor, ...], n_rows: int
-) -> tuple[Tensor, ...]:
-    """Copy the answers for some rows into what is found for all, made by the first."""
-    answers = tuple(answer.detach() for answer in answers)
-    if not found:
-        found = tuple(answer.new_empty(n_rows, *answer.shape[1:]) for answer in answers)
-    kinds = [
-        torch.promote_types(of_all.dtype, answer.dtype)
-        for of_all, answer in zip(found, answers, strict=True)
-    ]
-    found = tuple(of_all.to(kind) for of_all, kind in zip(found, kinds, strict=True))
-    for of_all, answer in zip(found, answers, strict=True):
-        of_all[rows] = answer
-    return found
-
-
-def require_finite_rows(
+def require_finite_scores(
     values: Tensor,
     examples: Tensor,
     what: str,
@@ -319,17 +320,17 @@ def require_finite_rows(
     mend: str = CHECK_THE_MODEL,
 ) -> None:
     """Raise, with the example's number, if a row (R, ...) is NaN or infinite."""
-    bad = examples[~torch.isfinite(values).view(len(values), -1).all(dim=1).cpu()]
-    if len(bad):
+    bad = non_finite_rows(values)
+    if bad:
         raise ValueError(
             f"forward_func: {what} is NaN or infinite{where} for {len(bad)} of "
-            f"{len(values)} perturbed inputs, first for one of example {int(bad[0])}; "
-            f"{mend}"
+            f"{len(values)} perturbed inputs, first for one of example "
+            f"{int(examples[bad[0]])}; {mend}"
         )
 
 
 def differentiable(values: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Copy tensors that were made in inference mode, which autograd does not take."""
+    """Copy tensors made in inference mode, which autograd does not take."""
     return tuple(
         value.clone() if isinstance(value, Tensor) and value.is_inference() else value
         for value in values
@@ -339,14 +340,14 @@ def differentiable(values: tuple[Any, ...]) -> tuple[Any, ...]:
 def arguments_of_rows(
     arguments: Sequence[Any], examples: Tensor, n_examples: int
 ) -> tuple[Any, ...]:
-    """Let arguments that hold one entry for each example follow their rows.
+    """Index the arguments that hold one entry per example by the examples of rows.
 
-    The model may write on what it gets: all tensors are copies.
+    All tensors are copied, as the model may write to its arguments.
 
     Args:
         arguments (sequence): What is passed to a model behind its inputs.
         examples (Tensor): int64 (R,) on the CPU, the example each row stems from.
-        n_examples (int): How many examples there are.
+        n_examples (int): The number of examples.
 
     Returns:
         *tuple*: the arguments, tensors of that many entries indexed by the rows.

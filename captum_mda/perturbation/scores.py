@@ -18,6 +18,9 @@ SCORES = ("softmax", "identity", "sigmoid")
 ScoredAs = Literal["softmax", "sigmoid", "value", "identity", "score", "target"]
 """What a score is: one of the names, a row's only value, or a callable's result."""
 
+PROBABILITIES: tuple[ScoredAs, ...] = ("softmax", "sigmoid")
+"""Those that are probabilities."""
+
 _HOW_TO_PASS = {
     "target": (
         "return one score for each row of the outputs, shape (R,), as in "
@@ -118,17 +121,17 @@ def scored_as(outputs: Tensor, score: Score, target: object) -> ScoredAs:
     return score
 
 
-def how_to_credit(kind: ScoredAs, full: float, baseline: float) -> str:
+def how_to_credit(made_of: ScoredAs, full: float, baseline: float) -> str:
     """Say what to do where an input scores no higher than its baseline.
 
     Args:
-        kind (str): What the score is, from `scored_as`.
+        made_of (str): What the score is made of, from `scored_as`.
         full (float): The input's score.
         baseline (float): The baseline's.
     """
     if full == baseline:
-        return _NO_CHANGE_OF_VALUE if kind == "value" else _NO_CHANGE
-    return _ADVICE[kind]
+        return _NO_CHANGE_OF_VALUE if made_of == "value" else _NO_CHANGE
+    return _ADVICE[made_of]
 
 
 def score_by_callable(target: Callable[[Tensor], Tensor], outputs: Tensor) -> Tensor:

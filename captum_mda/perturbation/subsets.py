@@ -1,4 +1,4 @@
-"""What a model says when only a subset of the features is present."""
+"""Scores inputs of which only a subset of the features is present."""
 
 from __future__ import annotations
 
@@ -12,23 +12,25 @@ from torch import Tensor
 from captum_mda.perturbation.features import Features, look_up
 from captum_mda.perturbation.response import (
     differentiable,
+    Progress,
     Response,
+    ScoredRows,
     WITHOUT_GRADIENTS,
 )
 
 
 class SubsetResponses:
-    """Builds inputs from subsets of their features and asks the model for its score.
+    """Builds inputs from subsets of their features, and scores them.
 
-    Rows of different examples, and of different baselines, share forwards: whoever asks
-    for much at once gets full chunks.
+    Rows of different examples and of different baselines share forwards, so one call
+    with many rows fills the chunks.
 
     Args:
         response (Response): Scores rows.
         inputs (tuple[Tensor, ...]): The inputs, where all features are present.
-        baselines (sequence of tuple[Tensor, ...]): One or more kinds of baseline, each
-            with one tensor for each input, which broadcasts to it: what stands where a
-            feature is absent.
+        baselines (sequence of tuple[Tensor, ...]): One or more baselines, chosen by
+            their index, each with one tensor per input, which broadcasts to it: what
+            stands where a feature is absent.
         features (Features): The features of the inputs.
     """
 
@@ -39,20 +41,26 @@ class SubsetResponses:
         baselines: Sequence[tuple[Tensor, ...]],
         features: Features,
     ) -> None:
-        """Lay the kinds of baseline out one after the other: (kinds * B, ...)."""
+        """Join the baselines, one after the other: (number of baselines * B, ...)."""
         self.response = response
         self.features = features
         self._inputs = inputs
         self._baselines = tuple(
-            torch.cat([kind[index].expand(tensor.shape) for kind in baselines])
+            torch.cat([each[index].expand(tensor.shape) for each in baselines])
             for index, tensor in enumerate(inputs)
         )
 
     def of_positions(self) -> SubsetResponses:
         """Return the same inputs and baselines, with every position a feature."""
-        fine = copy(self)
-        fine.features = Features.positions(self._inputs)
-        return fine
+        changed = copy(self)
+        changed.features = Features.positions(self._inputs)
+        return changed
+
+    def with_progress(self, progress: Progress) -> SubsetResponses:
+        """Return the same, with a bar that counts forwards."""
+        changed = copy(self)
+        changed.response = self.response.with_progress(progress)
+        return changed
 
     @property
     def n_features(self) -> int:
@@ -68,29 +76,41 @@ class SubsetResponses:
         self,
         subsets: Tensor | Callable[[slice], Tensor],
         examples: Tensor,
-        kinds: Tensor | int = 0,
+        baseline_indices: Tensor | int = 0,
         in_bf16: bool = False,
     ) -> Tensor:
-        """Score one input for each subset.
+        """Score one input per subset: `evaluate`'s values, (R,)."""
+        return self.evaluate(subsets, examples, baseline_indices, in_bf16).values
+
+    def evaluate(
+        self,
+        subsets: Tensor | Callable[[slice], Tensor],
+        examples: Tensor,
+        baseline_indices: Tensor | int = 0,
+        in_bf16: bool = False,
+    ) -> ScoredRows:
+        """Score one input per subset, and tell what the scores are made of.
 
         Args:
             subsets (Tensor or callable): bool (R, N), True where a feature is present;
                 or a function that makes the subsets of a slice of the rows, where all
                 of them at once would be too large.
             examples (Tensor): int64 (R,) on the CPU, the example of each row.
-            kinds (Tensor or int, optional): int64 (R,) on the CPU, or one int for all:
-                which kind of baseline stands for the absent features. Default: 0
-            in_bf16 (bool, optional): Run the forwards in bfloat16 in place of what the
-                caller's context has. Default: False
+            baseline_indices (Tensor or int, optional): int64 (R,) on the CPU, or one
+                int for all: the baseline that stands for the absent features.
+                Default: 0
+            in_bf16 (bool, optional): Run the forwards in bfloat16 instead of as the
+                caller's context has them. Default: False
 
         Returns:
-            *Tensor*: (R,) scores, float32, or float64 where the outputs are.
+            *ScoredRows*: (R,) scores, float32, or float64 where the outputs are.
         """
         if isinstance(subsets, Tensor):
             subsets = subsets.to(self._inputs[0].device).__getitem__
-        if isinstance(kinds, int):
-            kinds = torch.full_like(examples, kinds)
-        make_subsets, baseline_rows = subsets, kinds * self.n_examples + examples
+        if isinstance(baseline_indices, int):
+            baseline_indices = torch.full_like(examples, baseline_indices)
+        make_subsets = subsets
+        baseline_rows = baseline_indices * self.n_examples + examples
 
         def make_rows(rows: slice) -> tuple[Tensor, ...]:
             return self._compose(
@@ -98,20 +118,20 @@ class SubsetResponses:
             )
 
         device = self._inputs[0].device if in_bf16 else None
-        return self.response(make_rows, examples, device)
+        return self.response.evaluate(make_rows, examples, device)
 
     def gradients(
-        self, shares: Tensor, examples: Tensor, kinds: Tensor
+        self, shares: Tensor, examples: Tensor, baseline_indices: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Score inputs whose features are partly present, and differentiate by how far.
+        """Score inputs with partly present features, and differentiate by the shares.
 
-        Each row counts as two forwards: one there, and one back.
+        Each row counts as two forwards, for its forward and its backward pass.
 
         Args:
-            shares (Tensor): float64 (R, N), how far each feature is on its way from the
-                baseline, 0, to the input, 1.
+            shares (Tensor): float64 (R, N), the place of each feature on the line from
+                the baseline, 0, to the input, 1.
             examples (Tensor): int64 (R,) on the CPU, the example of each row.
-            kinds (Tensor): int64 (R,) on the CPU, the kind of baseline of each row.
+            baseline_indices (Tensor): int64 (R,) on the CPU, the baseline of each row.
 
         Returns:
             *tuple[Tensor, Tensor]*: (R,) scores and float64 (R, N) gradients of each by
@@ -122,7 +142,7 @@ class SubsetResponses:
                 have no gradient, or they or their gradients are not finite.
         """
         require_differentiable(self._inputs)
-        baseline_rows = kinds * self.n_examples + examples
+        baseline_rows = baseline_indices * self.n_examples + examples
         with torch.inference_mode(False):
             plain = copy(self)
             plain._inputs = differentiable(self._inputs)
@@ -139,9 +159,9 @@ class SubsetResponses:
     def _compose(
         self, present: Tensor, examples: Tensor, baseline_rows: Tensor
     ) -> tuple[Tensor, ...]:
-        """Put the inputs where the features are present, the baselines elsewhere.
+        """Combine inputs where features are present and baselines elsewhere.
 
-        Features may be present, bool (R, N), or their shares of the way, (R, N).
+        Presence is bool (R, N), or shares of the way from baseline to input, (R, N).
         """
         composed = []
         for tensor, baseline, mask in zip(
@@ -163,7 +183,7 @@ class SubsetResponses:
 
 
 def require_differentiable(inputs: Sequence[Tensor]) -> None:
-    """Raise a ValueError unless inputs can be partly present."""
+    """Raise a ValueError unless inputs are of floating-point numbers."""
     for number, tensor in enumerate(inputs):
         if not tensor.is_floating_point():
             raise ValueError(
@@ -174,7 +194,7 @@ def require_differentiable(inputs: Sequence[Tensor]) -> None:
 
 
 def take_rows(tensor: Tensor, indices: Tensor) -> Tensor:
-    """Take rows, or one to broadcast where all are the same: copies are what costs.
+    """Take rows, or a single one to broadcast where all are the same, without a copy.
 
     Args:
         tensor (Tensor): (K, ...).

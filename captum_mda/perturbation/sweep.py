@@ -1,4 +1,4 @@
-"""Sweeps: the responses while features come or go in the order of a ranking."""
+"""Sweeps: the responses while features are inserted or deleted along a ranking."""
 
 from __future__ import annotations
 
@@ -10,17 +10,18 @@ import torch
 from torch import Tensor
 
 from captum_mda._summaries import Brief
+from captum_mda.perturbation.scores import ScoredAs
 from captum_mda.perturbation.subsets import SubsetResponses, take_rows
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Ranking(Brief):
-    """Which features have moved after each step of a sweep.
+    """The features that have moved after each step of a sweep.
 
     Args:
         order (Tensor): int64 (B, N), features in the order in which they move.
-        counts (Tensor): int64 (n + 1,) on the CPU, how many features have moved at each
-            point of the sweep, ascending.
+        counts (Tensor): int64 (n + 1,) on the CPU, the number of features that have
+            moved at each point of the sweep, ascending.
     """
 
     order: Tensor
@@ -28,11 +29,11 @@ class Ranking(Brief):
 
     @classmethod
     def of(cls, order: Tensor, n_steps: int) -> Ranking:
-        """Divide an order into steps of as equal a size as can be, from none to all.
+        """Divide an order into steps of nearly equal size, from none to all.
 
         Args:
             order (Tensor): int64 (B, N), features in the order in which they move.
-            n_steps (int): The most steps; never more than one for each feature.
+            n_steps (int): The largest number of steps; at most one per feature is made.
         """
         n_features = order.shape[1]
         n_steps = min(n_steps, n_features)
@@ -40,48 +41,62 @@ class Ranking(Brief):
 
     @cached_property
     def place(self) -> Tensor:
-        """Where in its example's ranking a feature stands: int32 (B, N)."""
+        """The place of each feature in its example's ranking: int32 (B, N)."""
         return self.order.argsort(dim=1).int()
 
     @property
     def n_steps(self) -> int:
-        """How many steps there are between the points."""
+        """The number of steps between the points."""
         return len(self.counts) - 1
 
 
-@dataclass(frozen=True, eq=False, repr=False)
+@dataclass(frozen=True, eq=False, repr=False, init=False)
 class Path(Brief):
     """One sweep.
 
     Args:
-        ranking (Ranking): Which features have moved at each point.
+        ranking (Ranking): The features that have moved at each point.
         deletes (bool): Whether features are deleted from the input instead of inserted
             into the baseline.
-        kind (int, optional): Which kind of baseline. Default: 0
+        baseline_index (int, optional): The baseline that stands for absent features.
+            Default: 0
     """
 
     ranking: Ranking
     deletes: bool
-    kind: int = 0
+    baseline_index: int
+
+    def __init__(
+        self, ranking: Ranking, deletes: bool, baseline_index: int = 0, kind: int = 0
+    ) -> None:
+        """Make a path; ``kind`` is ``baseline_index`` by its name of version 0.1."""
+        object.__setattr__(self, "ranking", ranking)
+        object.__setattr__(self, "deletes", deletes)
+        object.__setattr__(self, "baseline_index", baseline_index or kind)
+
+    @property
+    def kind(self) -> int:
+        """``baseline_index``, by the name that it had in version 0.1."""
+        return self.baseline_index
 
     @property
     def full_point(self) -> int:
-        """The point at which all features are present, if the path comes there."""
+        """The end of the path at which all features are present."""
         return 0 if self.deletes else self.ranking.n_steps
 
 
 class Sweep:
-    """All perturbed inputs of one or more paths, each different one once.
+    """All distinct perturbed inputs of one or more paths.
 
-    Paths share what is the same input: the ends, and subsets that two rankings have in
-    common or that one inserts and the other leaves.
+    Paths share equal inputs: the ends, and subsets that two rankings have in common or
+    that one inserts and the other leaves.
 
     Args:
-        paths (sequence of Path): They rank the same features of the same examples.
+        paths (sequence of Path): All rank the same features of the same examples.
     """
 
     def __init__(self, paths: Sequence[Path]) -> None:
-        """List the inputs: by example, so that chunks hold few different ones."""
+        """List the inputs, by example, so that chunks hold few different examples."""
         self._paths = paths
         self._rankings = list(dict.fromkeys(path.ranking for path in paths))
         n_examples = len(paths[0].ranking.order)
@@ -100,18 +115,23 @@ class Sweep:
 
     @property
     def n_rows(self) -> int:
-        """How many inputs the model will see."""
+        """The number of inputs that the model will see."""
         return len(self._first)
 
     def run(self, responses: SubsetResponses) -> list[Tensor]:
-        """Score all inputs.
+        """Score all inputs: the raw scores of `evaluate`."""
+        return self.evaluate(responses)[0]
+
+    def evaluate(self, responses: SubsetResponses) -> tuple[list[Tensor], ScoredAs]:
+        """Score all inputs, and tell what the scores are made of.
 
         Args:
-            responses (SubsetResponses): Scores subsets; its kinds of baseline are those
-                of the paths.
+            responses (SubsetResponses): Scores subsets, on the baselines that the
+                paths name by their index.
 
         Returns:
-            *list[Tensor]*: of each path float64 (B, n + 1) on the CPU, raw scores.
+            *list[Tensor]*, *str*: per path float64 (B, n + 1) on the CPU, raw scores;
+            and what they are made of, see `captum_mda.perturbation.scores.scored_as`.
         """
         examples, numbers = (
             self._examples[self._first],
@@ -121,7 +141,7 @@ class Sweep:
             [self._rankings.index(p.ranking) for p in self._paths]
         )
         deletes = torch.tensor([path.deletes for path in self._paths])[numbers]
-        kinds = torch.tensor([path.kind for path in self._paths])[numbers]
+        baselines = torch.tensor([path.baseline_index for path in self._paths])[numbers]
         places = torch.cat([ranking.place for ranking in self._rankings])
         place_rows = ranking_of[numbers] * len(self._rankings[0].order) + examples
         moved = self._moved()[self._first]
@@ -131,15 +151,16 @@ class Sweep:
             has_moved = place < moved[rows, None].to(place.device)
             return has_moved ^ deletes[rows, None].to(place.device)
 
-        values = responses(subsets, examples, kinds).cpu().double()[self._copy_of]
+        scored = responses.evaluate(subsets, examples, baselines)
+        values = scored.values.cpu().double()[self._copy_of]
         raw = []
         for number, path in enumerate(self._paths):
             of_path = values[self._path_numbers == number]
             raw.append(of_path.reshape(-1, path.ranking.n_steps + 1))
-        return raw
+        return raw, scored.scored_as
 
     def _moved(self) -> Tensor:
-        """Count what has moved at every point: int64 (R,)."""
+        """Count the features that have moved at every point: int64 (R,)."""
         moved = torch.empty_like(self._steps)
         for number, path in enumerate(self._paths):
             rows = self._path_numbers == number
@@ -147,9 +168,9 @@ class Sweep:
         return moved
 
     def _identities(self) -> Tensor:
-        """Tell which points are the same input: equal rows of int64 (R, 3).
+        """Identify the input of each point: int64 (R, 3), equal rows for equal inputs.
 
-        A subset is known by the sum of its features' 64 random bits, which two
+        A subset is identified by the sum of its features' 64 random bits, which two
         different ones share with a chance of 1 in 10^19. With all features present
         the baseline does not matter.
         """
@@ -158,7 +179,7 @@ class Sweep:
         low, high = torch.iinfo(torch.int64).min, torch.iinfo(torch.int64).max
         bits = torch.randint(low, high, (n_features,), generator=generator)
         total = bits.sum()
-        sums, kinds = torch.empty_like(self._steps), torch.empty_like(self._steps)
+        sums, baselines = torch.empty_like(self._steps), torch.empty_like(self._steps)
         for number, path in enumerate(self._paths):
             rows = self._path_numbers == number
             running = bits[path.ranking.order.cpu()].cumsum(dim=1)  # wraps around
@@ -168,13 +189,13 @@ class Sweep:
             if path.deletes:
                 present, n_present = total - present, n_features - n_present
             sums[rows] = present.flatten()
-            kind = torch.where(n_present == n_features, -1, path.kind)
-            kinds[rows] = kind.repeat(len(present))
-        return torch.stack([self._examples, kinds, sums], dim=1)
+            used = torch.where(n_present == n_features, -1, path.baseline_index)
+            baselines[rows] = used.repeat(len(present))
+        return torch.stack([self._examples, baselines, sums], dim=1)
 
 
 def _distinct(rows: Tensor) -> tuple[Tensor, Tensor]:
-    """Find each different row where it first occurs, and which one every row equals.
+    """Find the first of each set of equal rows, and the set that every row is in.
 
     Args:
         rows (Tensor): int64 (R, d).

@@ -28,7 +28,7 @@ from captum_mda.visualize._curves import (
     explanation_curves,
     scored_curves,
 )
-from captum_mda.visualize._images import as_photo, denormalize, FloatArray
+from captum_mda.visualize._images import as_photo, FloatArray
 from captum_mda.visualize._panels import (
     draw_colour_bar,
     draw_map,
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
     from captum_mda.visualize._images import ImageLike
 
-__all__ = ["denormalize", "explanation_figure", "save_figure"]
+__all__ = ["explanation_figure", "save_figure"]
 
 _GREY = 0.85  # the colour of patches that are left out
 

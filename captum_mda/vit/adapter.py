@@ -26,8 +26,8 @@ Pooling = Literal["cls", "avg", "cls+avg", "map"]
 """How tokens are pooled: class token, mean, both concatenated, attention pooler."""
 
 
-# Thirteen methods: docs/adapters.md describes them as the interface of an adapter, and
-# each is a few lines.
+# More than twelve methods: docs/adapters.md describes them as the interface of an
+# adapter, and each is a few lines.
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class ViTAdapter(Brief):
     """The parts of a Vision Transformer that attribution methods use.

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from captum.attr import NoiseTunnel
+from helpers import Recorder
 from hypothesis import given, settings, strategies as st
 from literal_mda import (
     literal_curves,
@@ -124,6 +125,38 @@ def test_tuples_of_inputs_share_features_across_tensors() -> None:
     # Feature 0 gives 5; feature 1 gives 1 + 1 through both tensors; feature 2 gives 2.
     assert attributions[0][0, 0] > attributions[0][0, 1] > 0
     assert torch.equal(attributions[0][:, 1], attributions[1][:, 1])
+
+
+def test_deletion_baselines_are_the_baselines_by_the_metrics_name() -> None:
+    inputs = torch.ones(2, 12) * torch.tensor([[1.0], [2.0]])
+    mda = MetricDrivenAttribution(interacting_model(12, 3), score="identity")
+    for insertion in (None, 0.1):
+        for deletion in (-0.2, torch.linspace(-0.1, 0.1, 12)):
+            given = mda.explain(
+                inputs, insertion_baselines=insertion, deletion_baselines=deletion
+            )
+            expected = mda.explain(inputs, deletion, insertion_baselines=insertion)
+            assert torch.equal(given.order, expected.order)
+            assert torch.equal(given.deletion_responses, expected.deletion_responses)
+            assert torch.equal(given.insertion_responses, expected.insertion_responses)
+            assert given.provenance == expected.provenance
+            attributions = mda.attribute(
+                inputs, insertion_baselines=insertion, deletion_baselines=deletion
+            )
+            assert torch.equal(attributions, expected.attributions())
+    plain = mda.explain(inputs, deletion_baselines=None)
+    assert torch.equal(plain.order, mda.explain(inputs, 0).order)
+
+
+@pytest.mark.parametrize("call", ["attribute", "explain"])
+def test_baselines_of_deletion_are_given_once(call: str) -> None:
+    model = Recorder(interacting_model(4, 3))
+    mda = MetricDrivenAttribution(model, score="identity")
+    with pytest.raises(ValueError, match=r"deletion_baselines: .* pass deletion_bas"):
+        getattr(mda, call)(torch.ones(1, 4), 0.0, deletion_baselines=0.0)
+    with pytest.raises(ValueError, match=r"^deletion_baselines: shape"):
+        getattr(mda, call)(torch.ones(1, 4), deletion_baselines=torch.ones(5))
+    assert model.rows == 0
 
 
 def test_a_tuple_of_one_tensor_comes_back_as_one() -> None:

@@ -132,12 +132,16 @@ def test_masks_and_baselines_of_each_example() -> None:
 
 
 @pytest.mark.parametrize("n_rows", [1, 2, 3, 4, 6])
-@pytest.mark.parametrize("name", ["seed_attributions", "insertion_baselines"])
+@pytest.mark.parametrize(
+    "name", ["seed_attributions", "insertion_baselines", "deletion_baselines"]
+)
 def test_another_number_of_rows_is_refused(name: str, n_rows: int) -> None:
     """Also 3 and 6 of them, which divide the 6 copies, and 2 outside of a tunnel."""
-    values = {"seed_attributions": PRIOR, "insertion_baselines": -2.0 * IMAGES}[name]
+    values = PRIOR if name == "seed_attributions" else -2.0 * IMAGES
     rows = values[torch.arange(n_rows) % 2]
     arguments = given(**{name: rows})
+    if name == "deletion_baselines":
+        arguments["baselines"] = None
     if n_rows > 2:
         with pytest.raises(ValueError, match=f"^{name}: "):
             NoiseTunnel(narrow()).attribute(
@@ -152,6 +156,23 @@ def test_another_number_of_rows_is_refused(name: str, n_rows: int) -> None:
     if n_rows not in (1, 4):
         with pytest.raises(ValueError, match=f"^{name}: "):
             narrow().attribute(four, **arguments)
+
+
+def test_deletion_baselines_are_repeated_as_baselines_are() -> None:
+    by_name = given(baselines=None, deletion_baselines=-0.5 * IMAGES)
+    found = []
+    for arguments in (given(), by_name):
+        torch.manual_seed(0)
+        found.append(
+            NoiseTunnel(narrow()).attribute(
+                IMAGES, nt_samples=3, stdevs=0.1, **arguments
+            )
+        )
+    assert torch.equal(*found)
+    with pytest.raises(ValueError, match="got both deletion_baselines and baselines"):
+        NoiseTunnel(narrow()).attribute(
+            IMAGES, nt_samples=3, **{**by_name, "baselines": -0.5 * IMAGES}
+        )
 
 
 def test_rows_for_the_copies_of_one_input_are_refused() -> None:

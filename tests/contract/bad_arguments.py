@@ -661,6 +661,7 @@ row(
 EXPLAIN = {
     **{k: v for k, v in FORWARDS.items() if k != "forward_func"},
     "baselines": baselines,
+    "deletion_baselines": baselines,
     "feature_mask": feature_masks,
     "insertion_baselines": baselines,
     "seed_attributions": seeds,

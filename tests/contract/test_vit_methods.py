@@ -26,11 +26,13 @@ from vit_methods import (
     METHODS,
     small_model,
     TARGETS,
+    ways,
 )
 from vit_models import build_model, BY_NAME, Case, images, PARAMETERS, shared_model
 
 import captum_mda
 from captum_mda.attr import ViTAttribution
+from captum_mda.evaluate import methods
 from captum_mda.vit import resolve
 
 # Grad-CAM says so where an example has no positive gradient.
@@ -46,6 +48,14 @@ def test_the_table_holds_every_method() -> None:
         and issubclass(value, ViTAttribution)
     }
     assert {method.constructor.__name__ for method in METHODS} == public
+
+
+def test_a_method_that_the_table_gains_is_tested_without_a_line_here() -> None:
+    entry = methods.Method(
+        name="toy", title="A toy", constructor=captum_mda.LeGrad, cost="seconds"
+    )
+    (way,) = ways(entry)
+    assert_same_maps(explain(way.shared()), explain(captum_mda.LeGrad(small_model())))
 
 
 @pytest.mark.parametrize("case", PARAMETERS)

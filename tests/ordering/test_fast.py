@@ -13,7 +13,8 @@ from torch import Tensor
 
 from captum_mda import MDAExplanation, MetricDrivenAttribution
 from captum_mda.ordering import FastOrdering, Ordering, PaperOrdering
-from captum_mda.ordering.fast import _filled, FEW
+from captum_mda.ordering.fast.completion import interpolated
+from captum_mda.ordering.fast.settings import FEW_FEATURES
 from captum_mda.ordering.memory import Memory
 from captum_mda.perturbation.precision import Precision
 
@@ -74,7 +75,7 @@ def raw_curve(model: Recorder, order: Tensor, deletes: bool) -> Tensor:
     st.floats(0, 1),
     st.integers(0, 10**6),
 )
-def test_with_everything_asked_it_is_the_exact_search(
+def test_with_everything_evaluated_it_is_the_exact_search(
     n: int, window: int | None, tau: float, share: float, seed: int
 ) -> None:
     options = {"n": n, "seed": seed, "tau": tau}
@@ -94,7 +95,7 @@ def test_with_everything_asked_it_is_the_exact_search(
     st.booleans(),
     st.integers(0, 10**6),
 )
-def test_orders_are_orders_and_curves_keep_what_was_asked(
+def test_orders_are_orders_and_curves_keep_what_was_evaluated(
     n: int,
     budget: float,
     checks: int,
@@ -104,9 +105,11 @@ def test_orders_are_orders_and_curves_keep_what_was_asked(
     seed: int,
 ) -> None:
     model = model_of(n, seed)
-    asked = model_of(n, seed)
+    recorded = model_of(n, seed)
     ordering = FastOrdering(None, budget, checks, quiet)
-    found = explain(ordering, n=n, seed=seed, model=asked, tau=tau, with_seed=with_seed)
+    found = explain(
+        ordering, n=n, seed=seed, model=recorded, tau=tau, with_seed=with_seed
+    )
     for example in range(2):
         order = found.order[example]
         assert sorted(order.tolist()) == list(range(n))
@@ -162,7 +165,7 @@ def test_the_budget_holds_where_tau_is_far(budget: float, precision: Precision) 
         found = mda.explain(
             torch.ones(1, n).double(), seed_attributions=seeded(1, n, seed=5)
         )
-        # All candidates are near ties: in bfloat16 many are asked twice.
+        # All candidates are near ties: in bfloat16 many are evaluated twice.
         share, off = (1.05, 0.01) if precision is None else (1.1, 0.02)
         assert model.rows <= share * budget * n
         (order,), c = found.order, int(found.n_inserted[0])
@@ -239,13 +242,13 @@ def test_of_few_features_what_deleting_did_tells_whom_to_check() -> None:
         found: list[int] = mda.explain(x, seed_attributions=seed).order[0, :2].tolist()
         return found
 
-    # The first step checks all eight, and the second knows of which few it need ask.
+    # The first step checks all eight, so the second knows which few to check.
     assert first(None) == first(2) == [6, 7]
     assert first(1) == [0, 2]
 
 
 def checks_by_step(n: int) -> tuple[list[int], list[int]]:
-    """Count what is asked with the first k patches deleted, and inserted: k from 1.
+    """Count the rows with the first k patches deleted, and inserted: k from 1.
 
     Without the first feature nothing is left, and with it the others add alike.
     """
@@ -272,10 +275,10 @@ def checks_by_step(n: int) -> tuple[list[int], list[int]]:
     return deleted[1 : c // 2], inserted[1 : c // 2]
 
 
-def test_few_features_ask_deletion_at_first_and_nothing_once_it_is_quiet() -> None:
-    deleted, inserted = checks_by_step(FEW)
+def test_few_features_check_deletion_at_first_and_not_once_it_is_quiet() -> None:
+    deleted, inserted = checks_by_step(FEW_FEATURES)
     assert deleted == [14] + [1] * (len(deleted) - 1)  # a window, then the curve
-    of_many, _ = checks_by_step(FEW + 1)
+    of_many, _ = checks_by_step(FEW_FEATURES + 1)
     assert of_many[:5] == [5] * 5 and min(of_many) >= 2
     # What deletion does not need insertion has: it narrows over 0.8 of the budget, 196
     # of 245: of 14 after the first step, 14 (1 - 28 / 196) = 12, and so on.
@@ -309,7 +312,7 @@ def test_chunks_and_neighbours_change_nothing() -> None:
         assert alone.n_forwards == int(whole.forwards[example])
 
 
-def test_memory_asks_the_new_the_best_and_the_oldest() -> None:
+def test_memory_chooses_the_new_the_best_and_the_oldest() -> None:
     memory = Memory(6, oldest_share=0.34)
     assert memory.choose([0, 1, 2, 3], 2) == [0, 1, 2, 3]  # all are new
     memory.note([0, 1, 2, 3], np.array([4.0, 3.0, 2.0, 1.0]))
@@ -327,7 +330,7 @@ def test_memory_asks_the_new_the_best_and_the_oldest() -> None:
 def test_lines_are_drawn_between_known_points() -> None:
     nan = float("nan")
     curve = torch.tensor([0.0, nan, nan, 6.0, nan, 7.0]).numpy()
-    assert _filled(curve).tolist() == [0.0, 2.0, 4.0, 6.0, 6.5, 7.0]
+    assert interpolated(curve).tolist() == [0.0, 2.0, 4.0, 6.0, 6.5, 7.0]
 
 
 @pytest.mark.parametrize(

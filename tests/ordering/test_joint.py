@@ -20,8 +20,8 @@ from captum_mda.ordering import (
     PaperOrdering,
     RefinedOrdering,
 )
-from captum_mda.ordering.joint import Answers
-from captum_mda.ordering.lockstep import Query, Search
+from captum_mda.ordering.joint import ResponseCache
+from captum_mda.ordering.lockstep import Search, SubsetQuery
 
 
 def model_of(n: int, seed: int) -> Recorder:
@@ -125,15 +125,15 @@ def test_an_exchange_by_hand() -> None:
     assert orders == [[2, 3, 0, 1], [0, 1, 2, 3]]
     plain = explain(backwards, 4, 0, model=Recorder(lambda rows: rows @ weights))
     moved = explain(backwards, 4, 0, model=model, refine=2)
-    # Without moves the two points that the search left open are asked; with them both
-    # curves whole, 2 points of each in the first pass and 3 of each in the second.
+    # Without moves the two points that the search left open are evaluated; with them
+    # both curves whole, 2 points of each in the first pass and 3 of each in the second.
     assert moved.n_forwards == plain.n_forwards - 2 + 6 + 4 + 6
 
 
 @settings(deadline=None, max_examples=12)
 @cases
 def test_further_rounds_never_lower_the_score(n: int, seed: int) -> None:
-    """Where every point that counts is asked, so that scores are exact."""
+    """Where every point that counts is evaluated, so that scores are exact."""
     search = FastOrdering(quiet_level=0.0, forwards_per_feature=1e6)
     scores = []
     for rounds in (1, 2, 4):
@@ -152,7 +152,7 @@ def test_a_first_round_is_the_search_itself_and_budgets_hold() -> None:
     once = explain(search, 64, 3)
     joint = explain(JointOrdering(0.1, searches=[search]), 64, 3)
     assert torch.equal(joint.order, once.order)
-    assert joint.n_forwards <= once.n_forwards  # nothing is asked twice
+    assert joint.n_forwards <= once.n_forwards  # nothing is evaluated twice
     for budget in (16.0, 32.0):
         found = explain(JointOrdering(budget, 50, [search]), 64, 3)
         assert once.n_forwards < found.n_forwards <= budget * 64 + 3
@@ -168,24 +168,24 @@ def test_chunks_and_neighbours_change_nothing() -> None:
         assert first.n_forwards == int(whole.forwards[0])
 
 
-def test_nothing_is_asked_twice() -> None:
+def test_nothing_is_evaluated_twice() -> None:
     def search() -> Search[list[float]]:
         twice = np.array([[True, False], [False, True], [True, False]])
-        first = yield Query(twice, 0)
-        second = yield Query(twice[:2], 0)
-        other = yield Query(twice[:1], 1)
-        rounded = yield Query(twice[:1], 0, in_bf16=True)
+        first = yield SubsetQuery(twice, 0)
+        second = yield SubsetQuery(twice[:2], 0)
+        other = yield SubsetQuery(twice[:1], 1)
+        rounded = yield SubsetQuery(twice[:1], 0, in_bf16=True)
         return [*first, *second, *other, *rounded]
 
-    answers = Answers()
-    running = answers.remembered(search())  # type: ignore[arg-type]
+    cache = ResponseCache()
+    running = cache.run(search())  # type: ignore[arg-type]
     assert next(running).subsets.tolist() == [[True, False], [False, True]]
-    assert running.send(np.array([1.0, 2.0])).kind == 1
+    assert running.send(np.array([1.0, 2.0])).baseline_index == 1
     assert running.send(np.array([3.0])).in_bf16
     with pytest.raises(StopIteration) as stop:
         running.send(np.array([4.0]))
     assert stop.value.value == [1.0, 2.0, 1.0, 1.0, 2.0, 3.0, 4.0]
-    assert answers.n_asked == 4
+    assert cache.n_evaluated == 4
 
 
 @pytest.mark.parametrize(

@@ -31,8 +31,8 @@ def explain(n: int, model_seed: int, tau: float, **options: object) -> MDAExplan
 def scorer(n: int, model_seed: int):
     model = interacting_model(n, model_seed)
 
-    def score(present: frozenset[int], kind: str) -> float:
-        absent = INSERTION_BASELINE if kind == "insertion" else 0.0
+    def score(present: frozenset[int], phase: str) -> float:
+        absent = INSERTION_BASELINE if phase == "insertion" else 0.0
         row = torch.tensor([[1.0 if j in present else absent for j in range(n)]])
         return float(model(row))
 

@@ -1,4 +1,4 @@
-"""Screening in bfloat16: what is asked again, the margin, and orders that stay."""
+"""Screening in bfloat16: rows evaluated again, the margin, and equal orders."""
 
 from __future__ import annotations
 
@@ -20,15 +20,16 @@ from captum_mda import (
     MetricDrivenAttribution,
     patch_feature_mask,
 )
-from captum_mda.ordering import fast, FastOrdering, Ordering, PaperOrdering, screening
-from captum_mda.ordering.lockstep import Query
+from captum_mda.ordering import FastOrdering, Ordering, PaperOrdering, screening
+from captum_mda.ordering.fast import evaluation
+from captum_mda.ordering.lockstep import SubsetQuery
 from captum_mda.ordering.screening import (
-    Care,
-    CAREFUL,
+    DecisionRule,
     FRUGAL,
     LogOdds,
     Screened,
     Screening,
+    STRICT,
     Units,
 )
 
@@ -82,27 +83,27 @@ class Oracle:
 
     def __init__(self, exact: list[float], in_bf16: list[float]) -> None:
         self.exact, self.in_bf16 = np.array(exact), np.array(in_bf16)
-        self.asked: list[tuple[bool, list[int]]] = []
+        self.queries: list[tuple[bool, list[int]]] = []
 
-    def run(self, search: Generator[Query, NDArray[np.float64], Any]) -> Any:
+    def run(self, search: Generator[SubsetQuery, NDArray[np.float64], Any]) -> Any:
         answer = None
         try:
             while True:
                 query = search.send(answer)  # type: ignore[arg-type]
                 rows = query.subsets.argmax(axis=1)
-                self.asked.append((query.in_bf16, rows.tolist()))
+                self.queries.append((query.in_bf16, rows.tolist()))
                 answer = (self.in_bf16 if query.in_bf16 else self.exact)[rows]
         except StopIteration as stop:
             return stop.value
 
 
 def decide(
-    oracle: Oracle, on: Screening, sense: int = 1, care: Care = CAREFUL
+    oracle: Oracle, on: Screening, sense: int = 1, rule: DecisionRule = STRICT
 ) -> tuple[int, Screened, list[tuple[bool, list[int]]]]:
     subsets = np.eye(len(oracle.exact), dtype=bool)
-    asked = oracle.run(on.ask(subsets, 0, sense))
-    best = oracle.run(on.best_of(asked, care))
-    return best, asked, oracle.asked
+    screened = oracle.run(on.screen(subsets, 0, sense))
+    best = oracle.run(on.best_of(screened, rule))
+    return best, screened, oracle.queries
 
 
 @pytest.fixture
@@ -113,12 +114,12 @@ def few(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("few")
-def test_rows_within_the_margin_are_asked_until_the_best_is_beyond_doubt() -> None:
-    # 0 and 1 are asked first and err by 0.5 and 0: squares about the mean of 0.125, so
-    # the margin is 3 sqrt(2 * 0.125 / 1) = 1.5. The best, row 0, is at 8.5, and row 2
-    # may be at 7.5 - 0.5 + 1.5, as good.
+def test_rows_within_the_margin_are_evaluated_until_the_best_is_certain() -> None:
+    # 0 and 1 are evaluated first and err by 0.5 and 0: squares about the mean of 0.125,
+    # so the margin is 3 sqrt(2 * 0.125 / 1) = 1.5. The best, row 0, is at 8.5, and row
+    # 2 may be at 7.5 - 0.5 + 1.5, as good.
     oracle = Oracle([8.5, 8.0, 9.0, 5.0, 4.0], [9.0, 8.0, 7.5, 5.0, 3.0])
-    best, asked, queries = decide(oracle, on := Screening("bf16"))
+    best, screened, queries = decide(oracle, on := Screening("bf16"))
     # It is better, by an error of -1.5, with which the margin grows to 4.4, and row 3
     # may be at 5 + 1.5 + 4.4, row 4 at 3 + 1.5 + 4.4 only.
     assert queries == [
@@ -127,8 +128,8 @@ def test_rows_within_the_margin_are_asked_until_the_best_is_beyond_doubt() -> No
         (False, [2]),
         (False, [3]),
     ]
-    assert best == 2 and asked.known.tolist() == [True, True, True, True, False]
-    assert asked.responses.tolist() == [8.5, 8.0, 9.0, 5.0, 3.0 + 1.5]
+    assert best == 2 and screened.known.tolist() == [True, True, True, True, False]
+    assert screened.responses.tolist() == [8.5, 8.0, 9.0, 5.0, 3.0 + 1.5]
     # Errors 0.5, 0, -1.5 and 0: squares about their mean of 2.25.
     assert on.margin == pytest.approx(3 * (2 * 2.25 / 3) ** 0.5)
 
@@ -138,12 +139,12 @@ def test_rows_within_the_margin_are_asked_until_the_best_is_beyond_doubt() -> No
 def test_what_falls_behind_is_left_and_corrected(sense: int) -> None:
     exact, low = np.array([5.0, 9.0, 1.0, 4.0]), np.array([5.5, 9.75, 1.2, 5.0])
     oracle = Oracle((sense * exact).tolist(), (sense * low).tolist())
-    best, asked, queries = decide(oracle, on := Screening("bf16"), sense)
+    best, screened, queries = decide(oracle, on := Screening("bf16"), sense)
     assert best == 1 and queries[1:] == [(False, [0, 1])]
     assert on.margin == 3 * (2 * (0.125**2 + 0.125**2)) ** 0.5
-    assert asked.known.tolist() == [True, True, False, False]
+    assert screened.known.tolist() == [True, True, False, False]
     # Those left out are taken to err as the best does, by 0.75.
-    assert (sense * asked.responses).tolist() == [5.0, 9.0, 1.2 - 0.75, 4.25]
+    assert (sense * screened.responses).tolist() == [5.0, 9.0, 1.2 - 0.75, 4.25]
 
 
 def test_errors_that_rows_share_cost_nothing() -> None:
@@ -154,50 +155,50 @@ def test_errors_that_rows_share_cost_nothing() -> None:
     assert queries[1:] == [(False, [4, 5, 6, 7, 8, 9])]
 
 
-def test_equal_rows_are_all_asked_and_the_first_is_the_best() -> None:
+def test_equal_rows_are_all_evaluated_and_the_first_is_the_best() -> None:
     for units in (False, True):
         values = [0.1, 0.3, 0.2] + [0.3] * 9
         oracle = Oracle(values, values)
-        best, asked, _ = decide(oracle, Screening("bf16", of_probabilities=units))
-        assert best == 1 and int(asked.known.sum()) == 10
+        best, screened, _ = decide(oracle, Screening("bf16", of_probabilities=units))
+        assert best == 1 and int(screened.known.sum()) == 10
 
 
 def test_without_a_precision_nothing_is_screened() -> None:
     oracle = Oracle([1.0, 3.0, 2.0], [9.0, 0.0, 0.0])
-    best, asked, queries = decide(oracle, on := Screening())
+    best, screened, queries = decide(oracle, on := Screening())
     assert best == 1 and queries == [(False, [0, 1, 2])]
-    assert asked.responses.tolist() == [1.0, 3.0, 2.0] and on.margin == 0.0
+    assert screened.responses.tolist() == [1.0, 3.0, 2.0] and on.margin == 0.0
 
 
-def test_one_row_alone_is_asked_in_float32() -> None:
+def test_one_row_alone_is_evaluated_in_float32() -> None:
     best, _, queries = decide(oracle := Oracle([1.0], [9.0]), Screening("bf16"))
-    assert best == 0 and queries == [(False, [0])] and oracle.asked is queries
+    assert best == 0 and queries == [(False, [0])] and oracle.queries is queries
 
 
 @pytest.mark.usefixtures("few")
-def test_two_questions_are_weighed_with_the_errors_of_both() -> None:
+def test_two_queries_are_weighed_with_the_errors_of_both() -> None:
     """The value is the first response less the second."""
     oracle = Oracle([], [])
     on, subsets = Screening("bf16"), np.eye(4, dtype=bool)
 
-    def question(sense: int, exact: list[float], low: list[float]) -> Screened:
+    def query(sense: int, exact: list[float], low: list[float]) -> Screened:
         oracle.exact, oracle.in_bf16 = np.array(exact), np.array(low)
-        return oracle.run(on.ask(subsets, int(sense < 0), sense))
+        return oracle.run(on.screen(subsets, int(sense < 0), sense))
 
-    gains = question(1, [5.0, 5.0, 5.0, -9.0], [5.0, 5.0, 5.0, -9.0])
-    lost = question(-1, [1.0, 3.0, 0.5, 1.0], [1.0, 2.0, 2.5, 1.0])
+    gains = query(1, [5.0, 5.0, 5.0, -9.0], [5.0, 5.0, 5.0, -9.0])
+    lost = query(-1, [1.0, 3.0, 0.5, 1.0], [1.0, 2.0, 2.5, 1.0])
     answers = {1: [5.0, 5.0, 5.0, -9.0], -1: [1.0, 3.0, 0.5, 1.0]}
     search = on.decide(lambda first, second: first - second, gains, lost)
     turn, answer = 1, None
     rows = []
     try:
         while True:
-            query = search.send(answer)  # type: ignore[arg-type]
-            rows.append(query.subsets.argmax(axis=1).tolist())
+            each = search.send(answer)  # type: ignore[arg-type]
+            rows.append(each.subsets.argmax(axis=1).tolist())
             answer, turn = np.array(answers[turn])[rows[-1]], -turn
     except StopIteration as stop:
         best = stop.value
-    # Rows 0 and 1 seem best; the second question errs by 0 and -1, which makes its
+    # Rows 0 and 1 seem best; the second query errs by 0 and -1, which makes its
     # margin 3 sqrt(2 * 0.5) = 3. So row 2, at 2.5 where the best has 4, may be at 5.5.
     # It errs by 2, and row 3, at -10, is too low even by the margin of 6.5 by then.
     assert rows == [[0, 1], [0, 1], [2], [2]]
@@ -205,15 +206,15 @@ def test_two_questions_are_weighed_with_the_errors_of_both() -> None:
 
 
 @pytest.mark.usefixtures("few")
-def test_the_margin_follows_the_errors_of_the_last_questions() -> None:
+def test_the_margin_follows_the_errors_of_the_last_queries() -> None:
     on = Screening("bf16")
     decide(Oracle([0.0, 9.0], [0.0, 10.0]), on)  # errors 0 and 1: 3 sqrt(2 * 0.5)
     assert on.margin == pytest.approx(3.0)
     decide(Oracle([0.0, 9.0], [0.0, 9.0]), on)
     assert on.margin == pytest.approx(3.0)  # the largest yet
-    # A fifth is forgotten with each question: now 3 sqrt(2 * 0.32 / 2.44) = 1.54.
+    # A fifth is forgotten with each query: now 3 sqrt(2 * 0.32 / 2.44) = 1.54.
     _, _, queries = decide(Oracle([0.0, 9.0, 6.8], [0.0, 9.0, 6.8]), on)
-    assert queries[1:] == [(False, [1, 2])]  # every question asks two
+    assert queries[1:] == [(False, [1, 2])]  # every query evaluates two
     # 3 sqrt(2 * 0.256 / 2.95) = 1.25
     exact = [0.0, 9.0, 8.0, 7.8, 7.7]
     _, _, queries = decide(Oracle(exact, exact), on)
@@ -227,32 +228,32 @@ def test_a_frugal_margin_is_half_as_wide() -> None:
     # As above: errors of 0.5 and 0, now a margin of 1.5 sqrt(2 * 0.125) = 0.75, and
     # row 2 may be at 7.5 - 0.5 + 0.75 at most.
     oracle = Oracle([8.5, 8.0, 9.0, 5.0, 4.0], [9.0, 8.0, 7.5, 5.0, 3.0])
-    best, _, queries = decide(oracle, on := Screening("bf16"), care=FRUGAL)
+    best, _, queries = decide(oracle, on := Screening("bf16"), rule=FRUGAL)
     assert best == 0 and queries[1:] == [(False, [0, 1])]
     assert on.margin == pytest.approx(0.75)
 
 
-def test_a_frugal_decision_asks_for_one_row_while_it_knows_enough() -> None:
+def test_a_frugal_decision_evaluates_one_row_while_it_knows_enough() -> None:
     on = Screening("bf16")
     exact = np.arange(10.0)
-    asked = []
+    screened = []
     for _ in range(12):
-        _, _, queries = decide(Oracle([*exact], [*exact]), on, care=FRUGAL)
-        asked.append([len(rows) for _, rows in queries[1:]])
+        _, _, queries = decide(Oracle([*exact], [*exact]), on, rule=FRUGAL)
+        screened.append([len(rows) for _, rows in queries[1:]])
     # Six rows have five degrees of freedom, of which 3 are left after ten more
-    # questions: 5 * 0.95^10 = 2.99. Then two rows add one.
-    assert asked == [[6], *[[1]] * 10, [2]]
+    # queries: 5 * 0.95^10 = 2.99. Then two rows add one.
+    assert screened == [[6], *[[1]] * 10, [2]]
     assert on._errors[0][1] == pytest.approx(5 * 0.95**11 + 1)
 
 
 def test_what_a_frugal_choice_loses_is_small() -> None:
     random, lost, sure = np.random.default_rng(0), [], []
-    for care, losses in ((FRUGAL, lost), (CAREFUL, sure)):
+    for rule, losses in ((FRUGAL, lost), (STRICT, sure)):
         on = Screening("bf16")
         for _ in range(400):  # responses as near each other as errors are large
             exact = random.normal(size=12)
             best, *_ = decide(
-                Oracle([*exact], [*(exact + random.normal(size=12))]), on, care=care
+                Oracle([*exact], [*(exact + random.normal(size=12))]), on, rule=rule
             )
             losses.append(exact.max() - exact[best])
     assert np.mean(sure) < 0.01 < np.mean(lost) < 0.1
@@ -260,7 +261,7 @@ def test_what_a_frugal_choice_loses_is_small() -> None:
 
 
 @pytest.mark.usefixtures("few")
-def test_the_margin_covers_the_errors_of_the_question_itself() -> None:
+def test_the_margin_covers_the_errors_of_the_query_itself() -> None:
     on = Screening("bf16")
     for _ in range(20):  # as good as no error
         decide(Oracle([0.0, 9.0, 8.0, 7.0], [0.0, 9.0, 8.0, 7.0]), on)
@@ -300,7 +301,7 @@ def test_noise_does_not_change_the_exact_searches(
     ordering: Ordering, tau: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The fast one is exact if it looks at all of the window, and is as careful."""
-    monkeypatch.setattr(fast, "FRUGAL", CAREFUL)
+    monkeypatch.setattr(evaluation, "FRUGAL", STRICT)
     searched = 0
     for n, seed in CASES:
         options = {"n": n, "seed": seed, "tau": tau}
@@ -322,8 +323,8 @@ def test_without_margin_the_noise_would_change_orders(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(screening, "FIRST_KNOWN", 1)
-    rash = Care(safety=0.0, known=1, memory=0.8)
-    monkeypatch.setattr(Screening.decide, "__kwdefaults__", {"care": rash})
+    rash = DecisionRule(safety=0.0, known=1, memory=0.8)
+    monkeypatch.setattr(Screening.decide, "__kwdefaults__", {"rule": rash})
     monkeypatch.setattr(Screening.best_of, "__defaults__", (rash,))
     pairs = [
         [
@@ -375,7 +376,7 @@ def test_forwards_are_counted_by_precision(ordering: str) -> None:
     assert exact.forwards_bf16.tolist() == [0] and exact.margin.tolist() == [0.0]
     assert exact.precision is None and found.precision == "bf16"
     assert 0 < float(found.margin) < 3 * 2**0.5 * 1.2 * NOISE
-    if ordering == "paper":  # it asks all in bfloat16 that would be asked in float32
+    if ordering == "paper":  # it asks all in bfloat16 that would be screened in float32
         alone = MetricDrivenAttribution(model, score="identity").explain(
             torch.ones(1, 40), seed_attributions=seed
         )

@@ -511,20 +511,38 @@ def test_what_overflows_in_bfloat16_is_said_to() -> None:
 @pytest.mark.parametrize(
     ("model", "score", "expected"),
     [
-        (identity, "softmax", True),
-        (identity, "identity", False),
-        (identity, lambda outputs: outputs.softmax(1), False),
+        (identity, "softmax", "softmax"),
+        (identity, "sigmoid", "sigmoid"),
+        (identity, "identity", "identity"),
+        (identity, lambda outputs: outputs.softmax(1), "score"),
     ],
 )
-def test_it_knows_whether_it_gives_probabilities(
-    model: Callable[[Tensor], Tensor], score: object, expected: bool
+def test_scores_say_what_they_are_made_of(
+    model: Callable[[Tensor], Tensor], score: object, expected: str
 ) -> None:
     response = Response(model, 3, 0, score=score)  # type: ignore[arg-type]
-    response(lambda chosen: (ROWS[chosen],), EXAMPLES)
-    assert response.gives_probabilities is expected
+    scored = response.evaluate(lambda chosen: (ROWS[chosen],), EXAMPLES)
+    assert scored.scored_as == expected
     response = Response(lambda rows: rows.sum(1), 3)
+    scored = response.evaluate(lambda chosen: (ROWS[chosen],), EXAMPLES)
+    assert scored.scored_as == "value"
+
+
+def test_a_bar_counts_forwards_and_leaves_the_response_without_one() -> None:
+    class Bar:
+        n = 0
+
+        def update(self, amount: int) -> None:
+            self.n += amount
+
+    bar, other = Bar(), Bar()
+    response = Response(identity, 3, 0, progress=other)
+    counted = response.with_progress(bar)
+    counted(lambda chosen: (ROWS[chosen],), EXAMPLES)
+    assert (bar.n, other.n) == (5, 0)
     response(lambda chosen: (ROWS[chosen],), EXAMPLES)
-    assert not response.gives_probabilities
+    assert (bar.n, other.n) == (5, 5)
+    assert response.n_forwards == counted.n_forwards == 10
 
 
 # --- additional_forward_args ------------------------------------------------

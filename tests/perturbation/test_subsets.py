@@ -17,7 +17,7 @@ WORDS = torch.randn(B, 5, generator=GENERATOR, dtype=torch.float64)
 SHARED = torch.tensor([[0, 0, 1, 1], [2, 2, 3, 3]])  # (H, W)
 OWN = torch.stack([SHARED, SHARED.flip(0), SHARED.flip(1)])[:, None]  # (B, 1, H, W)
 WORD_MASKS = [torch.tensor([0, 3, 3, 2, 1]), torch.tensor([[3, 3, 1, 0, 2]] * B)]
-KINDS = [
+BASELINES = [
     (torch.zeros(1, 1, 1, 1).double(), torch.full((1, 5), -1.0).double()),
     (IMAGES.flip(0), torch.randn(B, 1, generator=GENERATOR, dtype=torch.float64)),
     (torch.randn(1, 2, 1, 1, generator=GENERATOR).double(), WORDS * 2),
@@ -65,7 +65,7 @@ def row_by_hand(
         st.tuples(
             st.lists(st.booleans(), min_size=N, max_size=N),
             st.integers(0, B - 1),
-            st.integers(0, len(KINDS) - 1),
+            st.integers(0, len(BASELINES) - 1),
         ),
         min_size=1,
         max_size=8,
@@ -81,64 +81,65 @@ def test_every_row_is_the_one_built_by_hand(
     inputs = (IMAGES, WORDS) if two_inputs else (IMAGES,)
     masks = (OWN if own_masks else SHARED, WORD_MASKS[own_masks])[: len(inputs)]
     features = Features.from_mask(inputs, masks)
-    kinds = [kind[: len(inputs)] for kind in KINDS]
+    baselines = [each[: len(inputs)] for each in BASELINES]
     response = Response(Recorder(model), B, rows_per_forward=rows_per_forward)
-    responses = SubsetResponses(response, inputs, kinds, features)
+    responses = SubsetResponses(response, inputs, baselines, features)
     subsets = torch.tensor([subset for subset, _, _ in rows])
     examples = torch.tensor([example for _, example, _ in rows])
-    chosen = torch.tensor([kind for _, _, kind in rows])
+    chosen = torch.tensor([index for _, _, index in rows])
     values = responses(
         (lambda part: subsets[part]) if lazily else subsets, examples, chosen
     )
     expected = [
-        row_by_hand(inputs, kinds[kind], features.masks, subset, example)
-        for subset, example, kind in rows
+        row_by_hand(inputs, baselines[index], features.masks, subset, example)
+        for subset, example, index in rows
     ]
     torch.testing.assert_close(values, torch.tensor(expected).double())
     counted = torch.bincount(examples, minlength=B)
     assert torch.equal(response.forwards, counted)
 
 
-@pytest.mark.parametrize("kind", [0, 1, 2])
-def test_a_kind_may_be_given_once_for_all_rows(kind: int) -> None:
+@pytest.mark.parametrize("index", [0, 1, 2])
+def test_a_baseline_may_be_given_once_for_all_rows(index: int) -> None:
     features = Features.from_mask((IMAGES,), SHARED)
     responses = SubsetResponses(
-        Response(model, B), (IMAGES,), [kind[:1] for kind in KINDS], features
+        Response(model, B), (IMAGES,), [each[:1] for each in BASELINES], features
     )
     nothing = torch.zeros(B, N, dtype=torch.bool)
-    values = responses(nothing, torch.arange(B), kind)
-    assert torch.equal(values, model(KINDS[kind][0].expand(IMAGES.shape)))
-    everything = responses(~nothing, torch.arange(B), kind)
+    values = responses(nothing, torch.arange(B), index)
+    assert torch.equal(values, model(BASELINES[index][0].expand(IMAGES.shape)))
+    everything = responses(~nothing, torch.arange(B), index)
     assert torch.equal(everything, model(IMAGES))
 
 
-def test_the_first_kind_is_the_default() -> None:
+def test_the_first_baseline_is_the_default() -> None:
     features = Features.from_mask((IMAGES,), SHARED)
     responses = SubsetResponses(
-        Response(model, B), (IMAGES,), [KINDS[1][:1], KINDS[0][:1]], features
+        Response(model, B), (IMAGES,), [BASELINES[1][:1], BASELINES[0][:1]], features
     )
     nothing = torch.zeros(B, N, dtype=torch.bool)
     assert torch.equal(responses(nothing, torch.arange(B)), model(IMAGES.flip(0)))
 
 
-def test_lazy_subsets_are_asked_for_chunk_by_chunk() -> None:
+def test_lazy_subsets_are_made_chunk_by_chunk() -> None:
     features = Features.from_mask((IMAGES,), SHARED)
     responses = SubsetResponses(
-        Response(model, B, rows_per_forward=2), (IMAGES,), [KINDS[0][:1]], features
+        Response(model, B, rows_per_forward=2), (IMAGES,), [BASELINES[0][:1]], features
     )
-    asked = []
+    made = []
 
     def subsets(rows: slice) -> Tensor:
-        asked.append((rows.start, rows.stop))
+        made.append((rows.start, rows.stop))
         return torch.ones(min(rows.stop, 5) - rows.start, N, dtype=torch.bool)
 
     responses(subsets, torch.tensor([0, 1, 2, 0, 1]))
-    assert asked == [(0, 2), (2, 4), (4, 6)]
+    assert made == [(0, 2), (2, 4), (4, 6)]
 
 
 def test_sizes_are_known() -> None:
     features = Features.from_mask((IMAGES,), SHARED)
-    responses = SubsetResponses(Response(model, B), (IMAGES,), [KINDS[0][:1]], features)
+    absent = [BASELINES[0][:1]]
+    responses = SubsetResponses(Response(model, B), (IMAGES,), absent, features)
     assert (responses.n_features, responses.n_examples) == (N, B)
 
 
@@ -155,9 +156,9 @@ def test_gradients_are_the_slopes_between_baseline_and_input(
     inputs = (IMAGES, WORDS) if two_inputs else (IMAGES,)
     masks = (OWN if own_masks else SHARED, WORD_MASKS[own_masks])[: len(inputs)]
     features = Features.from_mask(inputs, masks)
-    kinds = [kind[: len(inputs)] for kind in KINDS]
+    baselines = [each[: len(inputs)] for each in BASELINES]
     response = Response(model, B, rows_per_forward=rows_per_forward)
-    responses = SubsetResponses(response, inputs, kinds, features)
+    responses = SubsetResponses(response, inputs, baselines, features)
     generator = torch.Generator().manual_seed(seed)
     shares = torch.rand(5, N, generator=generator, dtype=torch.float64)
     examples = torch.tensor([2, 0, 0, 1, 2])
@@ -165,10 +166,10 @@ def test_gradients_are_the_slopes_between_baseline_and_input(
 
     def by_hand(moved: Tensor) -> Tensor:
         values = []
-        for row, example, kind in zip(moved, examples, chosen, strict=True):
+        for row, example, index in zip(moved, examples, chosen, strict=True):
             made = []
             for tensor, absent, mask in zip(
-                inputs, kinds[kind], features.masks, strict=True
+                inputs, baselines[index], features.masks, strict=True
             ):
                 full = tensor[example]
                 empty = absent.expand(tensor.shape)[example]
@@ -192,10 +193,10 @@ def test_gradients_are_the_slopes_between_baseline_and_input(
 def test_at_the_ends_the_shares_are_the_subsets() -> None:
     features = Features.from_mask((IMAGES,), SHARED)
     responses = SubsetResponses(
-        Response(model, B), (IMAGES,), [kind[:1] for kind in KINDS], features
+        Response(model, B), (IMAGES,), [each[:1] for each in BASELINES], features
     )
     generator = torch.Generator().manual_seed(3)
     subsets = torch.rand(B, N, generator=generator) < 0.5
-    examples, kinds = torch.arange(B), torch.tensor([2, 1, 0])
-    values, _ = responses.gradients(subsets.double(), examples, kinds)
-    torch.testing.assert_close(values, responses(subsets, examples, kinds))
+    examples, baselines = torch.arange(B), torch.tensor([2, 1, 0])
+    values, _ = responses.gradients(subsets.double(), examples, baselines)
+    torch.testing.assert_close(values, responses(subsets, examples, baselines))

@@ -62,20 +62,20 @@ def test_every_response_is_the_one_of_a_loop(
         Features.from_mask((inputs,), None),
     )
     ranking = Ranking.of(order, n_steps)
-    paths = [Path(ranking, delete, kind) for kind, delete in enumerate(deletes)]
+    paths = [Path(ranking, delete, index) for index, delete in enumerate(deletes)]
     sweep = Sweep(paths)
     raw = torch.stack(sweep.run(responses))
 
     n = min(n_steps, n_features)
     assert raw.shape == (len(deletes), n_examples, n + 1)
     assert raw.dtype == torch.float64
-    for kind, delete in enumerate(deletes):
+    for index, delete in enumerate(deletes):
         for example in range(n_examples):
             for step in range(n + 1):
                 moved = order[example, : step * n_features // n]
-                row = (inputs if delete else baselines[kind])[example].clone()
-                row[moved] = (baselines[kind] if delete else inputs)[example, moved]
+                row = (inputs if delete else baselines[index])[example].clone()
+                row[moved] = (baselines[index] if delete else inputs)[example, moved]
                 expected = weighted(row[None])[0]
-                torch.testing.assert_close(raw[kind, example, step], expected)
-        assert paths[kind].full_point == (0 if delete else n)
+                torch.testing.assert_close(raw[index, example, step], expected)
+        assert paths[index].full_point == (0 if delete else n)
     assert model.rows == sweep.n_rows == n_examples * (len(deletes) * n + 1)

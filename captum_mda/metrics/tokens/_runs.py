@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from captum_mda._captum import FORWARDS, progress_bar, TargetType
+from captum_mda._checks import require_finite_rows
 from captum_mda._state import preserved_state
 from captum_mda.metrics._arguments import MetricArguments
 from captum_mda.metrics.perturbation_accuracy import is_first
@@ -19,7 +20,7 @@ from captum_mda.perturbation import (
     Ranking,
     validate_inputs,
 )
-from captum_mda.perturbation.chunks import default_rows, in_chunks
+from captum_mda.perturbation.chunks import ChunkSize, in_chunks
 from captum_mda.perturbation.failures import failures_explained
 from captum_mda.perturbation.inputs import require_images
 from captum_mda.perturbation.maps import AnyMaps, as_tensors
@@ -89,8 +90,7 @@ def drop_tokens(removal: PatchRemoval) -> Tensor:
         bar.update(len(rows) * (len(values) + 1))
         return torch.stack(values, dim=1)
 
-    size = removal.max_rows or default_rows(images.device)
-    may_shrink = removal.max_rows is None
+    size = ChunkSize.of(removal.max_rows, images.device)
     model = adapter.model
     with (
         bar,
@@ -98,7 +98,7 @@ def drop_tokens(removal: PatchRemoval) -> Tensor:
         preserved_state(model, "model"),
         torch.no_grad(),
     ):
-        parts, _ = in_chunks(score, len(images), size, may_shrink)
+        parts, _ = in_chunks(score, len(images), size)
     return torch.cat(parts)
 
 
@@ -126,7 +126,7 @@ def mask_patches(removal: PatchRemoval, baselines: tuple[Tensor, ...]) -> Tensor
     path = Path(ranking, deletes=True)
     model = removal.adapter.model
     with eager_execution(model), preserved_state(model, "model"):
-        return masking.run([path], [baselines], features)[0]
+        return masking.run([path], [baselines], features)[0][0]
 
 
 def _patch_mask(adapter: ViTAdapter, images: Tensor) -> Tensor:
@@ -141,12 +141,12 @@ def _patch_mask(adapter: ViTAdapter, images: Tensor) -> Tensor:
 
 def _value(outputs: Tensor, target: Tensor | None, rows: Tensor) -> Tensor:
     validated_outputs(outputs, len(rows), "model")
-    finite = torch.isfinite(outputs).flatten(1).all(dim=1).cpu()
-    if not bool(finite.all()):
-        raise ValueError(
-            f"model: its output for example {int(rows[~finite][0])} is NaN or infinite "
-            "with patches taken away"
-        )
+    require_finite_rows(
+        outputs,
+        "model: its output for example {example} is NaN or infinite with patches taken "
+        "away",
+        rows,
+    )
     return select_target(probability_and_hit(outputs), target).cpu()
 
 
