@@ -173,8 +173,8 @@ def main() -> None:
     for name, found in held_out.items():
         print(f"{name:<22}", " ".join(f"{found[kind]:6.3f}" for kind in kinds))
     found = {"best": best, "held_out": held_out, "settings": rows}
-    asked = {"samples": options.samples, "seed": options.seed}
-    write(options.out, found, asked | MEASURED)
+    given = {"samples": options.samples, "seed": options.seed}
+    write(options.out, found, given | MEASURED)
 
 
 def figures(found: dict[str, Any]) -> dict[str, str]:

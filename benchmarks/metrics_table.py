@@ -324,11 +324,12 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=24)
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--cache", type=Path, default=Path("metrics_table_cache"))
+    parser.add_argument("--out", type=Path, default=path_of(__file__))
     options = parser.parse_args()
     pictures = compute(options)
     for kind in (PHOTOS, SAMPLES):
         print(f"\n{kind}\n\n{table(pictures, kind)}\n\n{verdicts(pictures, kind)}")
-    write(path_of(__file__), pictures, MEASURED)
+    write(options.out, pictures, MEASURED)
 
 
 if __name__ == "__main__":
