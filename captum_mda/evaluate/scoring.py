@@ -143,22 +143,7 @@ def evaluate(
     )
     layout.check()
     chosen = _chosen(metrics, masks)
-    evaluation = Evaluation(
-        forward_func=forward_func,
-        inputs=inputs,
-        maps=_named_maps(maps),
-        target=target,
-        insertion_baselines=insertion_baselines,
-        deletion_baselines=deletion_baselines,
-        feature_mask=feature_mask,
-        additional_forward_args=additional_forward_args,
-        masks=masks,
-        n_steps=n_steps,
-        max_examples_per_batch=max_examples_per_batch,
-        show_progress=show_progress,
-        convention=convention,
-        score=score,
-    )
+    evaluation = Evaluation.of(locals() | {"maps": _named_maps(maps)})
     evaluation.check()
     scores, left_out = _run(evaluation, chosen, optional=metrics is None)
     _report(scores)

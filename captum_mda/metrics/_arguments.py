@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
 from functools import cached_property
-from typing import get_args, Literal
+from typing import Any, get_args, Literal, TYPE_CHECKING
 
 from torch import Tensor
 
@@ -30,6 +30,9 @@ from captum_mda.perturbation import (
     validate_inputs,
 )
 from captum_mda.perturbation.scores import ScoredAs
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 Convention = Literal["mas", "rise"]
 """How features are ranked and responses normalised, see `insertion_deletion`."""
@@ -58,6 +61,12 @@ class MetricArguments:
     score: Score = "softmax"
     on_degenerate: OnDegenerate = "raise"
     normalizes: bool = True
+
+    @classmethod
+    def of(cls, given: Mapping[str, Any]) -> Self:
+        """Take those of a metric's ``locals()`` that are arguments here."""
+        names = {each.name for each in fields(cls)}
+        return cls(**{name: given[name] for name in names & given.keys()})
 
     @cached_property
     def tensors(self) -> tuple[Tensor, ...]:

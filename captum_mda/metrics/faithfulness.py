@@ -85,22 +85,7 @@ def aopc(
         >>> metrics.aopc(sum_model, x, attributions=x)
         tensor([2.7500], dtype=torch.float64)
     """
-    curve = response_curve(
-        forward_func,
-        inputs,
-        attributions,
-        baselines,
-        feature_mask,
-        additional_forward_args,
-        target,
-        n_steps,
-        max_examples_per_batch,
-        show_progress,
-        mode="deletion",
-        convention="rise",
-        score=score,
-        on_degenerate=on_degenerate,
-    )
+    curve = response_curve(**locals(), mode="deletion", convention="rise")
     return curve.aopc
 
 
@@ -167,20 +152,7 @@ def monotonicity(
         >>> metrics.monotonicity(sum_model, x, attributions=x, convention="rise")
         tensor([0.8000], dtype=torch.float64)
     """
-    arguments = MetricArguments(
-        forward_func=forward_func,
-        inputs=inputs,
-        feature_mask=feature_mask,
-        additional_forward_args=additional_forward_args,
-        target=target,
-        n_steps=n_steps,
-        max_examples_per_batch=max_examples_per_batch,
-        show_progress=show_progress,
-        convention=convention,
-        score=score,
-        on_degenerate=on_degenerate,
-        normalizes=False,
-    )
+    arguments = MetricArguments.of(locals() | {"normalizes": False})
     direction = Direction(mode=mode, baselines=baselines)
     ((curve,),) = sweep(arguments, {"attributions": attributions}, [direction])
     flat = (curve.raw == curve.raw[:, :1]).all(dim=1).tolist()
@@ -247,19 +219,7 @@ def symmetric_relevance_gain(
         >>> metrics.symmetric_relevance_gain(sum_model, x, attributions=x)
         tensor([2.], dtype=torch.float64)
     """
-    arguments = MetricArguments(
-        forward_func=forward_func,
-        inputs=inputs,
-        feature_mask=feature_mask,
-        additional_forward_args=additional_forward_args,
-        target=target,
-        n_steps=n_steps,
-        max_examples_per_batch=max_examples_per_batch,
-        show_progress=show_progress,
-        convention="rise",
-        score=score,
-        on_degenerate=on_degenerate,
-    )
+    arguments = MetricArguments.of(locals() | {"convention": "rise"})
     directions = [
         Direction(mode="deletion", baselines=baselines),
         Direction(mode="deletion", baselines=baselines, least_first=True),

@@ -115,19 +115,7 @@ def response_curve(
         >>> metrics.response_curve(sum_model, x, attributions=x).raw
         tensor([[0., 3., 4., 4.]], dtype=torch.float64)
     """
-    arguments = MetricArguments(
-        forward_func=forward_func,
-        inputs=inputs,
-        feature_mask=feature_mask,
-        additional_forward_args=additional_forward_args,
-        target=target,
-        n_steps=n_steps,
-        max_examples_per_batch=max_examples_per_batch,
-        show_progress=show_progress,
-        convention=convention,
-        score=score,
-        on_degenerate=on_degenerate,
-    )
+    arguments = MetricArguments.of(locals())
     maps = {"attributions": attributions}
     return sweep(arguments, maps, [Direction(mode=mode, baselines=baselines)])[0][0]
 
@@ -191,22 +179,7 @@ def insertion(
         >>> metrics.insertion(sum_model, x, attributions=x)
         tensor([0.7500], dtype=torch.float64)
     """
-    curve = response_curve(
-        forward_func,
-        inputs,
-        attributions,
-        baselines,
-        feature_mask,
-        additional_forward_args,
-        target,
-        n_steps,
-        max_examples_per_batch,
-        show_progress,
-        mode="insertion",
-        convention=convention,
-        score=score,
-        on_degenerate=on_degenerate,
-    )
+    curve = response_curve(**locals(), mode="insertion")
     return curve.area
 
 
@@ -268,20 +241,5 @@ def deletion(
         >>> metrics.deletion(sum_model, x, attributions=x)
         tensor([0.2500], dtype=torch.float64)
     """
-    curve = response_curve(
-        forward_func,
-        inputs,
-        attributions,
-        baselines,
-        feature_mask,
-        additional_forward_args,
-        target,
-        n_steps,
-        max_examples_per_batch,
-        show_progress,
-        mode="deletion",
-        convention=convention,
-        score=score,
-        on_degenerate=on_degenerate,
-    )
+    curve = response_curve(**locals(), mode="deletion")
     return curve.area

@@ -78,21 +78,7 @@ def mas_insertion(
         >>> metrics.mas_insertion(sum_model, x, attributions=x)
         tensor([0.7500], dtype=torch.float64)
     """
-    curve = response_curve(
-        forward_func,
-        inputs,
-        attributions,
-        baselines,
-        feature_mask,
-        additional_forward_args,
-        target,
-        n_steps,
-        max_examples_per_batch,
-        show_progress,
-        mode="insertion",
-        score=score,
-        on_degenerate=on_degenerate,
-    )
+    curve = response_curve(**locals(), mode="insertion")
     return curve.mas_area
 
 
@@ -152,19 +138,5 @@ def mas_deletion(
         >>> metrics.mas_deletion(sum_model, x, attributions=x)
         tensor([0.2500], dtype=torch.float64)
     """
-    curve = response_curve(
-        forward_func,
-        inputs,
-        attributions,
-        baselines,
-        feature_mask,
-        additional_forward_args,
-        target,
-        n_steps,
-        max_examples_per_batch,
-        show_progress,
-        mode="deletion",
-        score=score,
-        on_degenerate=on_degenerate,
-    )
+    curve = response_curve(**locals(), mode="deletion")
     return curve.mas_area

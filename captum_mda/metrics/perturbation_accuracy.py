@@ -132,17 +132,8 @@ def masked_hits(
     require_choice("first", first, get_args(First))
     require_classes(target)
     shares = read_fractions(fractions)
-    arguments = MetricArguments(
-        forward_func=forward_func,
-        inputs=inputs,
-        feature_mask=feature_mask,
-        additional_forward_args=additional_forward_args,
-        target=target,
-        max_examples_per_batch=max_examples_per_batch,
-        show_progress=show_progress,
-        convention="rise",
-        score=_first_class_and_hit,
-        on_degenerate=on_degenerate,
+    arguments = MetricArguments.of(
+        locals() | {"convention": "rise", "score": _first_class_and_hit}
     )
     arguments.require_options()
     features = arguments.features
@@ -231,18 +222,7 @@ def positive_perturbation(
         >>> metrics.positive_perturbation(logits, x, x, target=0)
         tensor([0.1875], dtype=torch.float64)
     """
-    return masked_hits(
-        forward_func,
-        inputs,
-        attributions,
-        baselines,
-        feature_mask,
-        additional_forward_args,
-        target,
-        max_examples_per_batch,
-        show_progress,
-        on_degenerate=on_degenerate,
-    ).area
+    return masked_hits(**locals()).area
 
 
 @log_usage(part_of_slo=True)
@@ -297,19 +277,7 @@ def negative_perturbation(
         >>> metrics.negative_perturbation(logits, x, x, target=0)
         tensor([1.], dtype=torch.float64)
     """
-    return masked_hits(
-        forward_func,
-        inputs,
-        attributions,
-        baselines,
-        feature_mask,
-        additional_forward_args,
-        target,
-        max_examples_per_batch,
-        show_progress,
-        first="least",
-        on_degenerate=on_degenerate,
-    ).area
+    return masked_hits(**locals(), first="least").area
 
 
 def is_first(outputs: Tensor) -> Tensor:

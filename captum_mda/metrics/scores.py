@@ -247,19 +247,7 @@ def perturbation_scores_of_maps(
             f"maps: got {type(maps).__name__}, takes a mapping from names to "
             "attributions with at least one entry"
         )
-    arguments = MetricArguments(
-        forward_func=forward_func,
-        inputs=inputs,
-        feature_mask=feature_mask,
-        additional_forward_args=additional_forward_args,
-        target=target,
-        n_steps=n_steps,
-        max_examples_per_batch=max_examples_per_batch,
-        show_progress=show_progress,
-        convention=convention,
-        score=score,
-        on_degenerate=on_degenerate,
-    )
+    arguments = MetricArguments.of(locals())
     directions = _directions(
         insertion_baselines,
         deletion_baselines,

@@ -291,18 +291,7 @@ def mif_deletion(
         >>> metrics.mif_deletion(model, images, grid, target=labels).shape
         torch.Size([2])
     """
-    return token_deletion(
-        model,
-        inputs,
-        attributions,
-        baselines,
-        additional_forward_args,
-        target,
-        max_examples_per_batch,
-        show_progress,
-        removal=removal,
-        on_degenerate=on_degenerate,
-    ).accuracy
+    return token_deletion(**locals()).accuracy
 
 
 @log_usage(part_of_slo=True)
@@ -356,16 +345,4 @@ def lif_deletion(
         >>> metrics.lif_deletion(model, images, grid, target=labels).shape
         torch.Size([2])
     """
-    return token_deletion(
-        model,
-        inputs,
-        attributions,
-        baselines,
-        additional_forward_args,
-        target,
-        max_examples_per_batch,
-        show_progress,
-        first="least",
-        removal=removal,
-        on_degenerate=on_degenerate,
-    ).accuracy
+    return token_deletion(**locals(), first="least").accuracy
