@@ -9,6 +9,7 @@ from weakref import WeakSet
 import torch
 from torch import nn, Tensor
 
+from captum_mda._checks import require_flag, require_index
 from captum_mda._docstrings import documented
 from captum_mda._state import restores_modes, warn_caller
 from captum_mda._summaries import as_html, as_text, examples
@@ -18,7 +19,6 @@ from captum_mda.attr.vit_batch import full_precision, ModelBatch
 from captum_mda.attr.vit_gradients import score_gradients
 from captum_mda.backward.libragrad import all_rules_hold
 from captum_mda.perturbation import Score
-from captum_mda.perturbation.inputs import require_flag, require_index
 from captum_mda.perturbation.targets import Target
 from captum_mda.vit import (
     BiasCapture,

@@ -8,13 +8,13 @@ from typing import Any, Literal
 import torch
 from torch import nn, Tensor
 
+from captum_mda._checks import require_choice, require_flag, require_index
 from captum_mda._docstrings import documented
 from captum_mda.attr import vit_arguments
 from captum_mda.attr.vit_attribution import ViTAttribution
 from captum_mda.attr.vit_batch import full_precision, ModelBatch, scale_patches
 from captum_mda.attr.vit_gradients import score_gradients
 from captum_mda.perturbation import Score
-from captum_mda.perturbation.inputs import require_choice, require_flag, require_index
 from captum_mda.vit import AttentionCapture, find_adapter, ViTAdapter
 from captum_mda.vit.rerun import RerunTail
 

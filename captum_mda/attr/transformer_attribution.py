@@ -10,6 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import nn, Tensor
 
+from captum_mda._checks import require_choice, require_index
 from captum_mda._docstrings import documented
 from captum_mda._state import warn_caller
 from captum_mda.attr import vit_arguments
@@ -24,7 +25,6 @@ from captum_mda.backward.conservation import (
     TOLERANCES,
 )
 from captum_mda.perturbation import Score
-from captum_mda.perturbation.inputs import require_choice, require_index
 from captum_mda.vit import (
     ConstantParameters,
     find_adapter,

@@ -10,19 +10,19 @@ import torch
 from torch import nn, Tensor
 
 from captum_mda._captum import log_usage
-from captum_mda._docstrings import documented
-from captum_mda.attr import vit_arguments
-from captum_mda.attr._clustering import require_scikit_learn
-from captum_mda.attr.vit_attribution import ViTAttribution
-from captum_mda.attr.vit_batch import full_precision, ModelBatch, scale_patches
-from captum_mda.perturbation import Score
-from captum_mda.perturbation.inputs import (
+from captum_mda._checks import (
     require_choice,
     require_flag,
     require_generator,
     require_in_unit_interval,
     require_positive_integer,
 )
+from captum_mda._docstrings import documented
+from captum_mda.attr import vit_arguments
+from captum_mda.attr._clustering import require_scikit_learn
+from captum_mda.attr.vit_attribution import ViTAttribution
+from captum_mda.attr.vit_batch import full_precision, ModelBatch, scale_patches
+from captum_mda.perturbation import Score
 from captum_mda.perturbation.targets import Target
 from captum_mda.vit import ViTAdapter
 

@@ -7,13 +7,13 @@ from typing import Literal
 import torch
 from torch import nn, Tensor
 
+from captum_mda._checks import require_choice, require_index
 from captum_mda._docstrings import documented
 from captum_mda.attr import vit_arguments
 from captum_mda.attr.attention_integrated_gradients import mean_path_gradient
 from captum_mda.attr.vit_attribution import PathAttribution
 from captum_mda.attr.vit_batch import full_precision, ModelBatch
 from captum_mda.perturbation import Score
-from captum_mda.perturbation.inputs import require_choice, require_index
 from captum_mda.vit import find_adapter, ViTAdapter
 
 

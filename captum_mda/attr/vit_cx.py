@@ -11,6 +11,11 @@ import torch
 from torch import nn, Tensor
 
 from captum_mda._captum import log_usage
+from captum_mda._checks import (
+    require_choice,
+    require_generator,
+    require_in_unit_interval,
+)
 from captum_mda._docstrings import documented
 from captum_mda._state import remove_hooks, undone
 from captum_mda.attr import vit_arguments
@@ -24,11 +29,6 @@ from captum_mda.attr.vit_attribution import (
 )
 from captum_mda.attr.vit_batch import full_precision, ModelBatch
 from captum_mda.perturbation import Score
-from captum_mda.perturbation.inputs import (
-    require_choice,
-    require_generator,
-    require_in_unit_interval,
-)
 from captum_mda.perturbation.targets import Target
 from captum_mda.vit import paint, PatchLayout, ViTAdapter
 

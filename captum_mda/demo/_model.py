@@ -16,14 +16,6 @@ from captum_mda.demo.generator import IMAGE_SIZE, PATCH_SIZE
 if TYPE_CHECKING:
     from timm.models.vision_transformer import VisionTransformer
 
-__all__ = [
-    "ARCHITECTURE",
-    "WEIGHTS_PATH",
-    "build_model",
-    "load_model",
-    "load_weights",
-]
-
 ARCHITECTURE: dict[str, Any] = {
     "img_size": IMAGE_SIZE,
     "patch_size": PATCH_SIZE,

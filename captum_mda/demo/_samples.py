@@ -18,16 +18,6 @@ from captum_mda.demo.generator import IMAGE_SIZE, render_scene
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = [
-    "MEAN",
-    "STD",
-    "DemoSamples",
-    "denormalize",
-    "make_samples",
-    "normalize_bytes",
-    "to_pil",
-]
-
 MEAN = (0.5, 0.5, 0.5)
 """The mean subtracted from each channel of an image in [0, 1]; 0 is mid-grey."""
 

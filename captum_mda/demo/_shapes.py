@@ -7,8 +7,6 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["CLASS_NAMES", "SHAPES", "Array", "Mask", "Predicate"]
-
 Array = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
 Predicate = Callable[[Array, Array], Mask]

@@ -11,8 +11,6 @@ import numpy as np
 
 from captum_mda.demo._shapes import Array
 
-__all__ = ["add_clutter", "noise_field", "pixel_grid", "random_texture"]
-
 
 @cache
 def pixel_grid(size: int) -> tuple[Array, Array]:

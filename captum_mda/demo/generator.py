@@ -15,8 +15,6 @@ import numpy.typing as npt
 from captum_mda.demo._shapes import Array, CLASS_NAMES, Mask, Predicate, SHAPES
 from captum_mda.demo._textures import add_clutter, pixel_grid, random_texture
 
-__all__ = ["IMAGE_SIZE", "PATCH_SIZE", "Scene", "label_of", "render_scene"]
-
 IMAGE_SIZE = 64
 """Side of an image, in pixels."""
 

@@ -8,10 +8,9 @@ import torch
 from torch import Tensor
 
 from captum_mda._captum import log_usage
-from captum_mda._checks import broadcasts_to, require_examples
+from captum_mda._checks import broadcasts_to, require_choice, require_examples
 from captum_mda.metrics._degenerate import OK, OnDegenerate, report_degenerate
 from captum_mda.perturbation import Features
-from captum_mda.perturbation.inputs import require_choice
 from captum_mda.perturbation.maps import AnyMaps, as_tensors, over_inputs
 
 

@@ -1,38 +1,14 @@
-"""The check of the inputs, and those of other arguments for whoever stands on it."""
+"""The check of the inputs."""
 
 from __future__ import annotations
 
 from torch import Tensor
 
 from captum_mda._checks import (
-    broadcasts_to,
-    require_choice,
-    require_count,
     require_examples,
-    require_finite,
-    require_flag,
-    require_generator,
-    require_in_unit_interval,
-    require_index,
-    require_positive_integer,
-    require_positive_number,
     require_tensor,
     type_of,
 )
-
-__all__ = [
-    "broadcasts_to",
-    "require_choice",
-    "require_count",
-    "require_finite",
-    "require_flag",
-    "require_generator",
-    "require_in_unit_interval",
-    "require_index",
-    "require_positive_integer",
-    "require_positive_number",
-    "validate_inputs",
-]
 
 
 def validate_inputs(inputs: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:

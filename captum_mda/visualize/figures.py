@@ -45,8 +45,6 @@ if TYPE_CHECKING:
 
     from captum_mda.visualize._images import ImageLike
 
-__all__ = ["explanation_figure", "save_figure"]
-
 _GREY = 0.85  # the colour of patches that are left out
 
 _NAMES = {0.0: "Sparse", 0.5: "Half", 1.0: "Dense"}

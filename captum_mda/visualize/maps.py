@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from captum_mda.perturbation.inputs import require_positive_integer
+from captum_mda._checks import require_positive_integer
 from captum_mda.visualize._images import as_photo, FloatArray
 from captum_mda.visualize._panels import (
     draw_colour_bar,
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from captum_mda.visualize._images import ImageLike
-
-__all__ = ["maps_figure"]
 
 _MOST_COLUMNS = 5  # what a page holds
 

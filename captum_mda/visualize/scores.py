@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["scores_figure"]
-
 _WIDTH, _HEIGHT = 5.0, 3.2  # of a panel, in inches
 
 

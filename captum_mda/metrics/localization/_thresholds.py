@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from captum_mda.perturbation.inputs import require_in_unit_interval
+from captum_mda._checks import require_in_unit_interval
 
 Threshold = Literal["mean", "oracle"]
 
