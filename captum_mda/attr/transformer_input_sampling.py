@@ -90,18 +90,16 @@ class TransformerInputSampling(ViTAttribution):
         score: Score = "softmax",
     ) -> None:
         """Check the model, the masks, and that scikit-learn is installed."""
-        n_masks = require_positive_integer("n_masks", n_masks)
+        self.n_masks = require_positive_integer("n_masks", n_masks)
         keep_ratio = require_in_unit_interval("keep_ratio", keep_ratio)
         if keep_ratio == 0.0:
             raise ValueError("keep_ratio: got 0.0, takes a number above 0, at most 1")
         require_choice("empty_clusters", empty_clusters, ("keep", "avoid"))
-        normalize = require_flag("normalize", normalize)
+        self.normalize = require_flag("normalize", normalize)
         require_scikit_learn("TransformerInputSampling")
         ViTAttribution.__init__(self, model, score)
-        self.n_masks = n_masks
         self.keep_ratio = keep_ratio
         self.empty_clusters = empty_clusters
-        self.normalize = normalize
 
     @log_usage(part_of_slo=True)
     @documented(vit_arguments)

@@ -87,12 +87,10 @@ class VitCx(ViTAttribution):
         score: Score = "softmax",
     ) -> None:
         """Check the model and the numbers."""
-        threshold = require_in_unit_interval("threshold", threshold)
-        noise = require_in_unit_interval("noise", noise)
+        self.threshold = require_in_unit_interval("threshold", threshold)
+        self.noise = require_in_unit_interval("noise", noise)
         require_scikit_learn("VitCx")
         ViTAttribution.__init__(self, model, score)
-        self.threshold = threshold
-        self.noise = noise
 
     @log_usage(part_of_slo=True)
     @documented(vit_arguments)

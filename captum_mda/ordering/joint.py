@@ -65,18 +65,16 @@ class JointOrdering(Described):
         searches: Sequence[FastOrdering] | None = None,
     ) -> None:
         """Check the numbers and the searches."""
-        forwards_per_feature = require_positive_number(
+        self.forwards_per_feature = require_positive_number(
             "forwards_per_feature", forwards_per_feature
         )
-        rounds = require_positive_integer("rounds", rounds)
+        self.rounds = require_positive_integer("rounds", rounds)
         given = (THOROUGH,) if searches is None else searches
         searches = tuple(given) if isinstance(given, Iterable) else ()
         if not searches or not all(isinstance(s, FastOrdering) for s in searches):
             raise TypeError(
                 f"searches: got {given!r}, takes a sequence of FastOrdering"
             )
-        self.forwards_per_feature = forwards_per_feature
-        self.rounds = rounds
         self.searches = searches
 
     def __call__(self, task: SearchTask) -> SearchResult:

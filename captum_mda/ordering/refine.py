@@ -63,9 +63,8 @@ class RefinedOrdering(Described):
     def __init__(self, ordering: Ordering, passes: int = 8) -> None:
         """Check the number of passes."""
         require_ordering(ordering)
-        passes = require_positive_integer("passes", passes)
+        self.passes = require_positive_integer("passes", passes)
         self.ordering = ordering
-        self.passes = passes
 
     def __call__(self, task: SearchTask) -> SearchResult:
         """Order the features of all of a task's examples, and improve the orders."""

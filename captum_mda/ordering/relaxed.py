@@ -92,9 +92,8 @@ class RelaxedOrdering(Described):
         if ordering is None:
             ordering = FastOrdering(forwards_per_feature=DEFAULT_BUDGET)
         require_ordering(ordering)
-        steps = require_positive_integer("steps", steps)
+        self.steps = require_positive_integer("steps", steps)
         self.ordering = ordering
-        self.steps = steps
 
     def expected_forwards(self, n_features: int, has_seed: bool) -> int | None:
         """Estimate the forwards of an example: those of the steps and of the search."""

@@ -8,7 +8,6 @@ the rest of the curves; ``evaluation`` and ``budget`` are what they share.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -114,36 +113,24 @@ class FastOrdering(Described):
         patience: int | None = None,
     ) -> None:
         """Check the numbers."""
-        window = require_positive_integer_or_none("window", window)
+        self.window = require_positive_integer_or_none("window", window)
         if forwards_per_feature is not None:
             forwards_per_feature = require_positive_number(
                 "forwards_per_feature", forwards_per_feature
             )
-        deletion_checks = require_positive_integer_or_none(
+        self.deletion_checks = require_positive_integer_or_none(
             "deletion_checks", deletion_checks
         )
-        quiet_level = require_in_unit_interval("quiet_level", quiet_level)
-        oldest_share = require_in_unit_interval("oldest_share", oldest_share)
+        self.quiet_level = require_in_unit_interval("quiet_level", quiet_level)
+        self.oldest_share = require_in_unit_interval("oldest_share", oldest_share)
         if patience is not None:
             patience = require_count("patience", patience)
-        self.window = window
         self.forwards_per_feature = forwards_per_feature
-        self.deletion_checks = deletion_checks
-        self.quiet_level = quiet_level
-        self.oldest_share = oldest_share
         self.patience = patience
 
     def settings(self, n_features: int) -> FastSettings:
         """Choose a preset by the number of features, and replace what is given."""
-        options: dict[str, Any] = {
-            "window": self.window,
-            "forwards_per_feature": self.forwards_per_feature,
-            "deletion_checks": self.deletion_checks,
-            "quiet_level": self.quiet_level,
-            "oldest_share": self.oldest_share,
-            "patience": self.patience,
-        }
-        given = {name: value for name, value in options.items() if value is not None}
+        given = {name: value for name, value in vars(self).items() if value is not None}
         if self.forwards_per_feature is not None:
             given["least_forwards"] = 0.0  # a budget that was given holds as it is
         return replace(FEW if n_features <= FEW_FEATURES else MANY, **given)
