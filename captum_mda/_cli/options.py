@@ -66,7 +66,6 @@ class ModelOptions:
             metavar="IMAGE",
             help="Photos to explain, or folders of photos; without any, the demo model "
             "explains samples of its own.",
-            show_default=False,
         ),
     ] = None
     model: Annotated[
@@ -76,7 +75,6 @@ class ModelOptions:
             help="A timm model, such as deit_tiny_patch16_224; images of your own need "
             "it. The embedded toy model, 'demo', knows the shapes of its samples alone."
             "  [default: demo, where no IMAGE is given]",
-            show_default=False,
         ),
     ] = None
     weights: Annotated[
@@ -85,7 +83,6 @@ class ModelOptions:
             metavar="FILE",
             help="The timm model's weights: .safetensors, or a state dict or "
             "checkpoint of torch.save (.pth, .pt, .ckpt). No code in it is run.",
-            show_default=False,
         ),
     ] = None
     weights_key: Annotated[
@@ -93,7 +90,6 @@ class ModelOptions:
         typer.Option(
             metavar="KEY",
             help="Which weights of a file with several, such as state_dict_ema.",
-            show_default=False,
         ),
     ] = None
     pretrained: Annotated[
@@ -101,7 +97,6 @@ class ModelOptions:
         typer.Option(
             "--pretrained/--no-pretrained",
             help="Let timm download weights; the default where --weights is missing.",
-            show_default=False,
         ),
     ] = None
     num_classes: Annotated[
@@ -110,7 +105,6 @@ class ModelOptions:
             metavar="N",
             help="The model's number of classes.  [default: as the weights say, or "
             "timm]",
-            show_default=False,
         ),
     ] = None
     model_arg: Annotated[
@@ -120,7 +114,6 @@ class ModelOptions:
             metavar="KEY=VALUE",
             help="An argument of timm.create_model, such as img_size=384; may be "
             "repeated.",
-            show_default=False,
         ),
     ] = None
     labels: Annotated[
@@ -128,7 +121,6 @@ class ModelOptions:
         typer.Option(
             metavar="FILE",
             help="The classes' names: a name on each line, or JSON.",
-            show_default=False,
         ),
     ] = None
     target: Annotated[
@@ -137,7 +129,6 @@ class ModelOptions:
             metavar="CLASS",
             help="The class to explain, by index or name.  [default: each image's "
             "likeliest]",
-            show_default=False,
         ),
     ] = None
     score: Annotated[
@@ -187,7 +178,6 @@ class RunOptions:
             metavar="N",
             help="How many demo samples, where no IMAGE is given.  "
             f"[default: {SAMPLES}]",
-            show_default=False,
         ),
     ] = None
     sample_seed: Annotated[
@@ -196,7 +186,6 @@ class RunOptions:
             metavar="N",
             help="Which demo samples; the model was trained on those of 0 and 1.  "
             f"[default: {SAMPLE_SEED}]",
-            show_default=False,
         ),
     ] = None
     progress: Annotated[
@@ -271,7 +260,6 @@ class SearchOptions:
             "Screen candidates in bfloat16 and decide near ties in float32, which "
             "saves time where the hardware computes in bfloat16.  [default: float32 "
             "throughout]",
-            show_default=False,
         ),
     ] = None
     refine: Annotated[
@@ -291,7 +279,6 @@ class ChoiceOfMethods:
             autocompletion=completed_methods,
             help="The methods, in the order of the panels, with commas between; may be "
             "repeated. Their names are listed below.",
-            show_default=False,
         ),
     ] = None
     ordering: Annotated[
@@ -299,7 +286,6 @@ class ChoiceOfMethods:
         _words(
             "--ordering",
             f"Of the method mda. {_ORDERING_HELP}  [default: auto]",
-            show_default=False,
         ),
     ] = None
     scores: Annotated[
