@@ -17,7 +17,7 @@ from captum_mda._cli.options import (
     SAMPLES,
 )
 from captum_mda._cli.words import as_option
-from captum_mda.evaluate import compare as comparison, explain as explanation
+from captum_mda.evaluate import compare as comparison, explain as explanation, images
 from captum_mda.evaluate._arguments import ArgumentError, template_of
 from captum_mda.evaluate._file_names import showable, unique_names
 from captum_mda.evaluate._notes import Note
@@ -28,15 +28,6 @@ from captum_mda.evaluate._rows import Row
 from captum_mda.evaluate._runs import RunSettings
 from captum_mda.evaluate._timm_models import parse_model_args
 from captum_mda.evaluate.explain import SearchSettings
-from captum_mda.evaluate.images import (
-    demo_samples,
-    find_images,
-    image_files,
-    ImageSource,
-    left_out,
-    read_image,
-    sample_names,
-)
 from captum_mda.evaluate.methods import MDA
 from captum_mda.evaluate.models import Classifier, DEMO, load_classifier
 from captum_mda.evaluate.prior import make_priors, require_one_prior
@@ -168,10 +159,10 @@ def _check_model(options: CommonOptions) -> None:
 def _require_a_readable_image(options: CommonOptions) -> None:
     """Raise the first image's error if no image can be read."""
     first: ValueError | None = None
-    files = find_images(options.images or ())
+    files = images.find_images(options.images or ())
     for path in files:
         try:
-            read_image(path, options.background)
+            images.read_image(path, options.background)
         except ValueError as error:
             first = first or error
         else:
@@ -198,8 +189,12 @@ def _check_outputs(
         more_read (iterable of Path, optional): What the command reads besides the
             images and the model's files. Default: ()
     """
-    files = find_images(options.images or ())
-    names = unique_names(files) if options.images else sample_names(*_samples(options))
+    files = images.find_images(options.images or ())
+    names = (
+        unique_names(files)
+        if options.images
+        else images.sample_names(*_samples(options))
+    )
     written = [table, *(name + ending for name in names for ending in endings)]
     read = [path for path in (options.weights, options.labels) if path is not None]
     require_outputs(
@@ -209,7 +204,7 @@ def _check_outputs(
 
 def _loaded(
     options: CommonOptions, note: Note
-) -> tuple[Classifier, list[ImageSource], RunSettings]:
+) -> tuple[Classifier, list[images.ImageSource], RunSettings]:
     """Load the model, find its target and list the images."""
     classifier = load_classifier(
         _model(options),
@@ -235,12 +230,12 @@ def _loaded(
         spelling=as_option,
     )
     if options.images:
-        sources = image_files(
+        sources = images.image_files(
             options.images, classifier.transform, options.background, note
         )
     else:
-        sources = demo_samples(*_samples(options))
-    for text in left_out(options.images or ()):
+        sources = images.demo_samples(*_samples(options))
+    for text in images.left_out(options.images or ()):
         note(text)
     if _model(options) == DEMO and options.images:
         from captum_mda import demo

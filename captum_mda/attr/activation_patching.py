@@ -9,13 +9,7 @@ import torch
 from torch import nn, Tensor
 from torch.nn import functional as F
 
-from captum_mda._checks import (
-    broadcasts_to,
-    is_integer,
-    require_choice,
-    require_flag,
-    require_tensor,
-)
+from captum_mda import _checks
 from captum_mda._docstrings import documented
 from captum_mda._state import restores_modes
 from captum_mda.attr import vit_arguments
@@ -103,11 +97,11 @@ class CausalActivationPatching(ViTAttribution):
         self.support = support
         self._window = _window(support)
         if isinstance(blank, Tensor):
-            require_tensor("blank", blank)
+            _checks.require_tensor("blank", blank)
         else:
-            require_choice("blank", blank, BLANKS)
+            _checks.require_choice("blank", blank, BLANKS)
         self.blank = blank
-        self.subtract_blank = require_flag("subtract_blank", subtract_blank)
+        self.subtract_blank = _checks.require_flag("subtract_blank", subtract_blank)
         adapter = find_adapter(model)
         self.layers = _layer_range(layers, adapter.depth)
         ViTAttribution.__init__(self, adapter, score)
@@ -150,7 +144,7 @@ class CausalActivationPatching(ViTAttribution):
         Raises:
             TypeError, ValueError: As `attribute`, or ``selections`` do not fit.
         """
-        require_tensor("selections", selections)
+        _checks.require_tensor("selections", selections)
         if selections.dtype != torch.bool and not selections.is_floating_point():
             raise TypeError(
                 f"selections: got dtype {selections.dtype}, takes bool, or "
@@ -271,14 +265,14 @@ def patch_windows(height: int, width: int, window: Tensor) -> Tensor:
 def _window(support: int | Tensor) -> Tensor:
     """Make a window of a support: bool, or its weights (kh, kw)."""
     if not isinstance(support, Tensor):
-        if not is_integer(support) or support < 0:
+        if not _checks.is_integer(support) or support < 0:
             raise ValueError(
                 f"support: got {support!r}, takes an integer from 0 on, or a tensor of "
                 "weights"
             )
         side = 2 * int(support) + 1
         return torch.ones(side, side, dtype=torch.bool)
-    require_tensor("support", support)
+    _checks.require_tensor("support", support)
     if support.dim() != 2 or support.shape[0] % 2 == 0 or support.shape[1] % 2 == 0:
         raise ValueError(
             f"support: got shape {tuple(support.shape)}, takes (kh, kw), both odd, so "
@@ -290,7 +284,7 @@ def _window(support: int | Tensor) -> Tensor:
 
 
 def _require_shares(name: str, shares: Tensor) -> None:
-    require_tensor(name, shares)
+    _checks.require_tensor(name, shares)
     if shares.numel() and not 0 <= float(shares.min()) <= float(shares.max()) <= 1:
         raise ValueError(
             f"{name}: got values from {float(shares.min()):g} to "
@@ -305,7 +299,7 @@ def _layer_range(layers: tuple[int, int] | None, depth: int) -> tuple[int, int]:
     if (
         not isinstance(layers, (tuple, list))
         or len(layers) != 2
-        or not all(map(is_integer, layers))
+        or not all(map(_checks.is_integer, layers))
     ):
         raise TypeError(f"layers: got {layers!r}, takes two integers (lo, hi)")
     low, high = layers
@@ -320,7 +314,7 @@ def _given_blank(blank: Tensor, batch: ModelBatch) -> Tensor:
     images = batch.inputs
     if blank.dim() == images.dim() and len(blank) == batch.n_examples:
         blank = blank[batch.examples.to(blank.device)]
-    if not broadcasts_to(blank, images):
+    if not _checks.broadcasts_to(blank, images):
         raise ValueError(
             f"blank: got shape {tuple(blank.shape)}, takes one that broadcasts to the "
             f"inputs' {(batch.n_examples, *images.shape[1:])}"

@@ -9,6 +9,7 @@ import torch
 from captum.attr import PerturbationAttribution
 from torch import Tensor
 
+from captum_mda import _checks
 from captum_mda._calls import MadeByCall
 from captum_mda._captum import (
     BaselineType,
@@ -16,12 +17,6 @@ from captum_mda._captum import (
     is_tuple,
     log_usage,
     TensorOrTupleOfTensorsGeneric,
-)
-from captum_mda._checks import (
-    require_choice,
-    require_count,
-    require_flag,
-    require_in_unit_interval,
 )
 from captum_mda._docstrings import documented
 from captum_mda._state import preserved_state, restores_modes
@@ -165,15 +160,15 @@ class MetricDrivenAttribution(MadeByCall, PerturbationAttribution):
         PerturbationAttribution.__init__(self, forward_func)
         require_scorer(forward_func, score)
         if not callable(solver):
-            require_choice("solver", solver, tuple(SOLVERS))
+            _checks.require_choice("solver", solver, tuple(SOLVERS))
         if not callable(ordering):
-            require_choice("ordering", ordering, tuple(ORDERINGS))
-        require_choice("magnitude", magnitude, MAGNITUDE_RULES)
-        require_choice("on_degenerate", on_degenerate, ("raise", "zero"))
-        require_choice("mean_steps", mean_steps, ("patch", "pixel"))
+            _checks.require_choice("ordering", ordering, tuple(ORDERINGS))
+        _checks.require_choice("magnitude", magnitude, MAGNITUDE_RULES)
+        _checks.require_choice("on_degenerate", on_degenerate, ("raise", "zero"))
+        _checks.require_choice("mean_steps", mean_steps, ("patch", "pixel"))
         if precision is not None:
-            require_choice("precision", precision, PRECISIONS)
-        refine = require_count("refine", refine)
+            _checks.require_choice("precision", precision, PRECISIONS)
+        refine = _checks.require_count("refine", refine)
         self._subject = forward_func
         self.solver = solver
         self.ordering: Ordering = (
@@ -236,9 +231,9 @@ class MetricDrivenAttribution(MadeByCall, PerturbationAttribution):
                 the outputs do not fit the target or are not finite; or an example
                 scores no higher than its baseline and ``on_degenerate`` is "raise".
         """
-        require_in_unit_interval("gamma", gamma)
-        require_in_unit_interval("kappa", kappa)
-        require_flag("return_input_shape", return_input_shape)
+        _checks.require_in_unit_interval("gamma", gamma)
+        _checks.require_in_unit_interval("kappa", kappa)
+        _checks.require_flag("return_input_shape", return_input_shape)
         n_inputs = inputs_before_repeats()
         if n_inputs is not None and deletion_baselines is not None:
             baselines = none_before_repeats(baselines)
@@ -305,8 +300,8 @@ class MetricDrivenAttribution(MadeByCall, PerturbationAttribution):
             TypeError, ValueError: As `attribute`.
         """
         tensors = validate_inputs(inputs)
-        tau = require_in_unit_interval("tau", tau)
-        show_progress = require_flag("show_progress", show_progress)
+        tau = _checks.require_in_unit_interval("tau", tau)
+        show_progress = _checks.require_flag("show_progress", show_progress)
         require_inputs_for(self.ordering, tensors)
         if self.precision is not None:
             require_bfloat16(self.forward_func, tensors)

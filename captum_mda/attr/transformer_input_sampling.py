@@ -9,14 +9,8 @@ from typing import Literal
 import torch
 from torch import nn, Tensor
 
+from captum_mda import _checks
 from captum_mda._captum import log_usage
-from captum_mda._checks import (
-    require_choice,
-    require_flag,
-    require_generator,
-    require_in_unit_interval,
-    require_positive_integer,
-)
 from captum_mda._docstrings import documented
 from captum_mda.attr import vit_arguments
 from captum_mda.attr._clustering import require_scikit_learn
@@ -90,12 +84,12 @@ class TransformerInputSampling(ViTAttribution):
         score: Score = "softmax",
     ) -> None:
         """Check the model, the masks, and that scikit-learn is installed."""
-        self.n_masks = require_positive_integer("n_masks", n_masks)
-        keep_ratio = require_in_unit_interval("keep_ratio", keep_ratio)
+        self.n_masks = _checks.require_positive_integer("n_masks", n_masks)
+        keep_ratio = _checks.require_in_unit_interval("keep_ratio", keep_ratio)
         if keep_ratio == 0.0:
             raise ValueError("keep_ratio: got 0.0, takes a number above 0, at most 1")
-        require_choice("empty_clusters", empty_clusters, ("keep", "avoid"))
-        self.normalize = require_flag("normalize", normalize)
+        _checks.require_choice("empty_clusters", empty_clusters, ("keep", "avoid"))
+        self.normalize = _checks.require_flag("normalize", normalize)
         require_scikit_learn("TransformerInputSampling")
         ViTAttribution.__init__(self, model, score)
         self.keep_ratio = keep_ratio
@@ -131,7 +125,7 @@ class TransformerInputSampling(ViTAttribution):
         Raises:
             TypeError, ValueError: As `ViTAttribution.attribute`.
         """
-        require_generator(generator)
+        _checks.require_generator(generator)
         seed = int(torch.randint(2**31 - 1, (1,), generator=_own(generator)))
         return self._attribute(
             inputs,

@@ -12,6 +12,7 @@ import torch
 from captum.attr import Attribution
 from torch import nn, Tensor
 
+from captum_mda import _checks
 from captum_mda._autocast import no_autocast
 from captum_mda._calls import MadeByCall
 from captum_mda._captum import (
@@ -21,13 +22,6 @@ from captum_mda._captum import (
     is_tuple,
     log_usage,
     progress_bar,
-)
-from captum_mda._checks import (
-    require_choice,
-    require_finite_rows,
-    require_flag,
-    require_positive_integer,
-    require_positive_integer_or_none,
 )
 from captum_mda._docstrings import documented
 from captum_mda._state import preserved_state, warn_caller
@@ -185,7 +179,9 @@ class ViTAttribution(MadeByCall, Attribution):
                 Default: None
         """
         if interpolate_mode is not None:
-            require_choice("interpolate_mode", interpolate_mode, INTERPOLATE_MODES)
+            _checks.require_choice(
+                "interpolate_mode", interpolate_mode, INTERPOLATE_MODES
+            )
         images = self.adapter.as_images(unwrapped(inputs))
         grids = self._in_batches(
             partial(self._grid, token_map or self._token_map),
@@ -236,10 +232,10 @@ class ViTAttribution(MadeByCall, Attribution):
     ) -> Tensor:
         """Check the arguments, run ``work`` on chunks of examples, and join results."""
         images = _images(self.adapter.as_images(inputs))
-        internal_batch_size = require_positive_integer_or_none(
+        internal_batch_size = _checks.require_positive_integer_or_none(
             "internal_batch_size", internal_batch_size
         )
-        show_progress = require_flag("show_progress", show_progress)
+        show_progress = _checks.require_flag("show_progress", show_progress)
         batch = self._batch(images, target, additional_forward_args)
         if n_forwards is None:
             n_forwards = self._n_forwards(images)
@@ -317,7 +313,7 @@ class PathAttribution(ViTAttribution):
         Raises:
             TypeError, ValueError, RuntimeError: As `ViTAttribution.attribute`.
         """
-        n_steps = require_positive_integer("n_steps", n_steps)
+        n_steps = _checks.require_positive_integer("n_steps", n_steps)
         if n_steps < 2:
             raise ValueError(f"n_steps: got {n_steps}, takes at least 2")
         return self._attribute(
@@ -382,7 +378,7 @@ def _images(inputs: Tensor) -> Tensor:
 
 
 def _finite(grid: Tensor, examples: Tensor) -> Tensor:
-    require_finite_rows(
+    _checks.require_finite_rows(
         grid,
         "model: the attribution of example {example} is NaN or infinite, though its "
         "output is finite; run the model in float32 or float64",

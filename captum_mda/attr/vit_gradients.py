@@ -8,15 +8,7 @@ import torch
 from torch import nn, Tensor
 
 from captum_mda.attr.vit_batch import ModelBatch
-from captum_mda.perturbation.differentiation import (
-    callable_without_gradient,
-    flat_callable,
-    FLAT_MODEL,
-    gradient_end,
-    is_flat,
-    lacks_gradient,
-    model_without_gradient,
-)
+from captum_mda.perturbation import differentiation
 from captum_mda.vit import ConstantParameters
 
 
@@ -64,8 +56,8 @@ def _why_none(
 ) -> str:
     """Explain why the score has no gradient: because of the target, or of the model."""
     named = batch.scorer.callable_name
-    if named is not None and lacks_gradient(batch.scores, outputs):
-        return callable_without_gradient(named)
+    if named is not None and differentiation.lacks_gradient(batch.scores, outputs):
+        return differentiation.callable_without_gradient(named)
     model = batch.adapter.model
     lost = [index for index, each in enumerate(found) if each is None]
     where = f"behind block {batch.adapter.depth - len(found) + lost[-1]}"
@@ -76,8 +68,8 @@ def _why_none(
             with ConstantParameters():
                 one.observe(attention=False)
 
-        where = gradient_end(model, run) or where
-    return model_without_gradient(model, outputs, where)
+        where = differentiation.gradient_end(model, run) or where
+    return differentiation.model_without_gradient(model, outputs, where)
 
 
 def require_slopes(batch: ModelBatch, outputs: Tensor) -> None:
@@ -88,10 +80,10 @@ def require_slopes(batch: ModelBatch, outputs: Tensor) -> None:
     maps of their examples are zeros.
     """
     named = batch.scorer.callable_name
-    if named is not None and is_flat(batch.scores, outputs):
-        raise ValueError(flat_callable(named))
+    if named is not None and differentiation.is_flat(batch.scores, outputs):
+        raise ValueError(differentiation.flat_callable(named))
     if _outputs_are_flat(batch) and not _has_fresh_head(batch.adapter.model):
-        raise ValueError(FLAT_MODEL)
+        raise ValueError(differentiation.FLAT_MODEL)
 
 
 def _outputs_are_flat(batch: ModelBatch) -> bool:

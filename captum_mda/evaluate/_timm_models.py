@@ -13,15 +13,9 @@ import timm
 from torch import nn
 
 from captum_mda._spelling import nearest
+from captum_mda.evaluate import _fitting
 from captum_mda.evaluate._arguments import ArgumentError
 from captum_mda.evaluate._checkpoints import read_state_dicts, StateDict
-from captum_mda.evaluate._fitting import (
-    find_weights,
-    fitted,
-    Found,
-    inferred_options,
-    with_head,
-)
 from captum_mda.evaluate._hub import hub_within_reach
 from captum_mda.evaluate._notes import Note
 
@@ -144,7 +138,7 @@ def load_timm_model(options: TimmOptions, note: Note) -> nn.Module:
     found = _found(options, model, dicts)
     for text in found.told():
         note(f"note: {weights}: {text}")
-    shapes = inferred_options(model, found.state)
+    shapes = _fitting.inferred_options(model, found.state)
     inferred = {name: value for name, value in shapes.items() if name not in given}
     if inferred:
         made = ", ".join(f"{name}={value}" for name, value in inferred.items())
@@ -152,12 +146,12 @@ def load_timm_model(options: TimmOptions, note: Note) -> nn.Module:
         model = _create(options.name, False, given | inferred)
     hint = _hint(model, found, {name: shapes[name] for name in shapes if name in given})
     file = f"{{weights}}: {weights}"
-    state = fitted(found.state, model.state_dict(), file, options.name, hint)
+    state = _fitting.fitted(found.state, model.state_dict(), file, options.name, hint)
     model.load_state_dict(state)
     return model
 
 
-def _hint(model: nn.Module, found: Found, refused: Mapping[str, int]) -> str:
+def _hint(model: nn.Module, found: _fitting.Found, refused: Mapping[str, int]) -> str:
     """Say what keeps weights from fitting, if their names or shapes tell."""
     heads = [f"{name}.weight" for name in _classifiers(model)]
     expected = model.state_dict()
@@ -168,10 +162,10 @@ def _hint(model: nn.Module, found: Found, refused: Mapping[str, int]) -> str:
 
 def _found(
     options: TimmOptions, model: nn.Module, dicts: Mapping[str, StateDict]
-) -> Found:
+) -> _fitting.Found:
     """Choose the weights of a file, with a classifier that lies beside the backbone."""
     path, key = cast(Path, options.weights), options.weights_key
-    found = find_weights(dicts, _names(model), key, path, "{weights}")
+    found = _fitting.find_weights(dicts, _names(model), key, path, "{weights}")
     heads = _classifiers(model)
     if len(heads) != 1:
         return found
@@ -179,7 +173,7 @@ def _found(
     n_features = (
         getattr(model, "num_features", 0) if weight is None else weight.shape[1]
     )
-    return with_head(found, heads[0], int(n_features))
+    return _fitting.with_head(found, heads[0], int(n_features))
 
 
 def _require_known(name: str) -> None:

@@ -10,14 +10,8 @@ from typing import Any, TypeAlias
 from torch import Tensor
 
 from captum_mda._captum import progress_bar
+from captum_mda.evaluate import _rows
 from captum_mda.evaluate._facts import common_facts, figure_caption, figure_title
-from captum_mda.evaluate._rows import (
-    caption,
-    COMPARE_COLUMNS,
-    Row,
-    score_fields,
-    table_of,
-)
 from captum_mda.evaluate._runs import FAILURES, first_row, RunSettings, with_case
 from captum_mda.evaluate.case import Case
 from captum_mda.evaluate.images import ImageSource
@@ -44,7 +38,7 @@ def compare_images(
     settings: RunSettings,
     ordering: str = "auto",
     scores: bool = True,
-) -> list[Row]:
+) -> list[_rows.Row]:
     """Compute and score the maps of all images, and write their files.
 
     Args:
@@ -65,7 +59,7 @@ def compare_images(
             built[name] = build_method(name, classifier, ordering)
         except FAILURES as error:
             built[name] = settings.error_of(error)
-    rows: list[Row] = []
+    rows: list[_rows.Row] = []
     total = len(sources) * len(methods)
     with progress_bar(total, "Comparison", settings.show_progress) as bar:
         job = _Comparison(
@@ -78,7 +72,7 @@ def compare_images(
         for source in sources:
             rows += job.run(source)
             # An interrupted run keeps these.
-            table_of(COMPARE_COLUMNS, rows).write(settings.out / TABLE)
+            _rows.table_of(_rows.COMPARE_COLUMNS, rows).write(settings.out / TABLE)
     return rows
 
 
@@ -100,7 +94,7 @@ class _Comparison:
     bar: Any
     scores: bool
 
-    def run(self, source: ImageSource) -> list[Row]:
+    def run(self, source: ImageSource) -> list[_rows.Row]:
         """Compute and score all maps of an image and draw the figure.
 
         Returns:
@@ -130,7 +124,7 @@ class _Comparison:
             self._draw(case, source, rows, maps)
         return rows
 
-    def _with_baselines(self, row: Row, case: Case) -> Row:
+    def _with_baselines(self, row: _rows.Row, case: Case) -> _rows.Row:
         """Fill in the baselines, which cost forwards."""
         blurred, deleted = case.baseline_probabilities
         return replace(
@@ -147,7 +141,7 @@ class _Comparison:
         if announce is not None:
             announce(f"{source.short_name}: {METHODS[name].title}")
 
-    def _scored(self, row: Row, case: Case) -> tuple[Row, Tensor | None]:
+    def _scored(self, row: _rows.Row, case: Case) -> tuple[_rows.Row, Tensor | None]:
         """Compute and score one map; None where the method fails."""
         compute = self.methods[str(row.method)]
         if isinstance(compute, str):
@@ -160,7 +154,7 @@ class _Comparison:
                 row = _with_search(row, provenance)
             if not self.scores:
                 return row, values
-            return replace(row, **score_fields(case.scores(values))), values
+            return replace(row, **_rows.score_fields(case.scores(values))), values
         except FAILURES as error:
             return replace(row, error=self.settings.error_of(error)), None
 
@@ -168,7 +162,7 @@ class _Comparison:
         self,
         case: Case,
         source: ImageSource,
-        rows: Sequence[Row],
+        rows: Sequence[_rows.Row],
         maps: Mapping[str, Tensor],
     ) -> None:
         title = {name: METHODS[name].title for name in maps}
@@ -179,7 +173,7 @@ class _Comparison:
             title=figure_title(case, source.name),
             caption=figure_caption(case, source, rows[0]),
             captions={
-                title[str(row.method)]: caption(row)
+                title[str(row.method)]: _rows.caption(row)
                 for row in rows
                 if row.method in maps
             },
@@ -187,7 +181,7 @@ class _Comparison:
         save_figure(figure, self.settings.out / f"{source.name}{ENDING}")
 
 
-def _with_search(row: Row, provenance: Mapping[str, Any]) -> Row:
+def _with_search(row: _rows.Row, provenance: Mapping[str, Any]) -> _rows.Row:
     """Fill in what MDA's search was."""
     further = {name: provenance[name] for name in _SEARCH_FACTS}
     return replace(

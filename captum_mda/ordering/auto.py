@@ -4,14 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from captum_mda.ordering.base import (
-    DELETION,
-    Described,
-    INSERTION,
-    Ordering,
-    SearchResult,
-    SearchTask,
-)
+from captum_mda.ordering import base
 from captum_mda.ordering.joint import JointOrdering
 from captum_mda.ordering.refine import RefinedOrdering
 from captum_mda.ordering.relaxed import RelaxedOrdering
@@ -21,7 +14,7 @@ FEW_FEATURES = 100
 relaxed one; not tuned: 64 and 196 features are measured, in docs/attribution.md."""
 
 
-class AutoOrdering(Described):
+class AutoOrdering(base.Described):
     """Chooses between `RelaxedOrdering` and `JointOrdering`.
 
     It takes the relaxed search for more than 100 features and a model that can be
@@ -44,7 +37,7 @@ class AutoOrdering(Described):
         'joint'
     """
 
-    def choose(self, task: SearchTask) -> Ordering:
+    def choose(self, task: base.SearchTask) -> base.Ordering:
         """Choose the ordering of a task.
 
         Args:
@@ -57,12 +50,12 @@ class AutoOrdering(Described):
             return JointOrdering()
         return RelaxedOrdering()
 
-    def __call__(self, task: SearchTask) -> SearchResult:
+    def __call__(self, task: base.SearchTask) -> base.SearchResult:
         """Order the features of all of a task's examples by the ordering chosen."""
         return self.choose(task)(task)
 
 
-def resolved(ordering: Ordering, task: SearchTask) -> Ordering:
+def resolved(ordering: base.Ordering, task: base.SearchTask) -> base.Ordering:
     """Replace an `AutoOrdering` by the ordering it chooses for a task.
 
     Args:
@@ -76,12 +69,12 @@ def resolved(ordering: Ordering, task: SearchTask) -> Ordering:
     return ordering
 
 
-def _has_gradients(task: SearchTask) -> bool:
+def _has_gradients(task: base.SearchTask) -> bool:
     """Try to compute the gradient at two images whose features are half present."""
     if len(task.examples) == 0:
         return False
     shares = torch.full((2, task.responses.n_features), 0.5, dtype=torch.float64)
-    both = torch.tensor([INSERTION, DELETION])
+    both = torch.tensor([base.INSERTION, base.DELETION])
     try:
         task.responses.gradients(shares, task.examples[:1].repeat(2), both)
     # Integer inputs, outputs without a graph, NumPy inside, too little memory.

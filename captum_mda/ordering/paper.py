@@ -10,21 +10,13 @@ import numpy as np
 
 from captum_mda._checks import require_positive_integer_or_none
 from captum_mda._state import warn_caller
+from captum_mda.ordering import greedy
 from captum_mda.ordering.base import (
     DELETION,
     Described,
     INSERTION,
     SearchResult,
     SearchTask,
-)
-from captum_mda.ordering.greedy import (
-    best_with_each,
-    default_window,
-    first_unplaced,
-    Found,
-    order_side_by_side,
-    rank_candidates,
-    reached,
 )
 from captum_mda.ordering.lockstep import Search
 
@@ -61,9 +53,9 @@ class PaperOrdering(Described):
 
     def __call__(self, task: SearchTask) -> SearchResult:
         """Order the features of all of a task's examples, side by side."""
-        return order_side_by_side(task, self._search)
+        return greedy.order_side_by_side(task, self._search)
 
-    def _search(self, task: SearchTask, example: int) -> Search[Found]:
+    def _search(self, task: SearchTask, example: int) -> Search[greedy.Found]:
         """Search one image's order; the algorithm of the paper."""
         n = task.responses.n_features
         full = float(task.end_points.full[example])
@@ -73,14 +65,16 @@ class PaperOrdering(Described):
         insertion[[0, n]] = base, full
         deletion[[0, n]] = full, float(task.end_points.deletion_baseline[example])
         screening = task.screenings[example]
-        best_first, worst_first, window = rank_candidates(task, example, self.window)
+        best_first, worst_first, window = greedy.rank_candidates(
+            task, example, self.window
+        )
 
         front: list[int] = []  # o_1, ..., o_C
-        while len(front) < n and not reached(
+        while len(front) < n and not greedy.reached(
             insertion[len(front)], base, full, task.tau
         ):
-            candidates = first_unplaced(best_first, front, window)
-            highest, response = yield from best_with_each(
+            candidates = greedy.first_unplaced(best_first, front, window)
+            highest, response = yield from greedy.best_with_each(
                 screening,
                 candidates,
                 front,
@@ -94,8 +88,8 @@ class PaperOrdering(Described):
 
         back: list[int] = []  # o_N, o_{N-1}, ..., o_{C+1}
         while len(front) + len(back) < n:
-            candidates = first_unplaced(worst_first, front + back, window)
-            lowest, response = yield from best_with_each(
+            candidates = greedy.first_unplaced(worst_first, front + back, window)
+            lowest, response = yield from greedy.best_with_each(
                 screening,
                 candidates,
                 back,
@@ -113,7 +107,7 @@ class PaperOrdering(Described):
 
 def _forwards(window: int | None, n_features: int, has_seed: bool) -> int:
     """Count the candidates of all steps: all that remain, or those of a window."""
-    width = (window or default_window(n_features)) if has_seed else n_features
+    width = (window or greedy.default_window(n_features)) if has_seed else n_features
     return sum(min(width, n_left) for n_left in range(1, n_features + 1))
 
 

@@ -11,16 +11,7 @@ from torch import Tensor
 
 from captum_mda._captum import end_bar, FORWARDS, progress_bar
 from captum_mda._state import warn_caller
-from captum_mda.ordering.base import (
-    complete,
-    DELETION,
-    EndPoints,
-    expected_forwards,
-    INSERTION,
-    Ordering,
-    SearchResult,
-    SearchTask,
-)
+from captum_mda.ordering import base
 from captum_mda.ordering.relaxed import RelaxedOrdering
 from captum_mda.ordering.screening import Screening
 from captum_mda.ordering.validation import validated_result
@@ -63,7 +54,9 @@ def seed_scores(seed: AnyMaps | None, features: Features) -> Tensor | None:
     return prior_scores(seed, features)
 
 
-def measure_end_points(responses: SubsetResponses) -> tuple[EndPoints, torch.dtype]:
+def measure_end_points(
+    responses: SubsetResponses,
+) -> tuple[base.EndPoints, torch.dtype]:
     """Score the inputs and both of their baselines in one call.
 
     Args:
@@ -75,12 +68,14 @@ def measure_end_points(responses: SubsetResponses) -> tuple[EndPoints, torch.dty
     n, b = responses.n_features, responses.n_examples
     subsets = torch.zeros(3 * b, n, dtype=torch.bool)
     subsets[:b] = True
-    baselines = torch.tensor([INSERTION, INSERTION, DELETION]).repeat_interleave(b)
+    baselines = torch.tensor(
+        [base.INSERTION, base.INSERTION, base.DELETION]
+    ).repeat_interleave(b)
     scored = responses.evaluate(subsets, torch.arange(b).repeat(3), baselines)
     values = scored.values.cpu()
     full, insertion_baseline, deletion_baseline = values.double().view(3, b)
     return (
-        EndPoints(full, insertion_baseline, deletion_baseline, scored.scored_as),
+        base.EndPoints(full, insertion_baseline, deletion_baseline, scored.scored_as),
         values.dtype,
     )
 
@@ -91,7 +86,7 @@ def make_task(
     tau: float,
     precision: Precision = None,
     on_degenerate: Literal["raise", "zero"] = "raise",
-) -> tuple[SearchTask, torch.dtype]:
+) -> tuple[base.SearchTask, torch.dtype]:
     """Score the end points, and state what is to be ordered.
 
     Args:
@@ -126,7 +121,7 @@ def make_task(
             )
         warn_caller(f"{message}; their attributions are 0")
     of_probabilities = end_points.scored_as in PROBABILITIES
-    task = SearchTask(
+    task = base.SearchTask(
         responses=responses,
         end_points=end_points,
         examples=(~degenerate).nonzero().flatten(),
@@ -145,7 +140,7 @@ def require_inputs_for(ordering: object, inputs: Sequence[Tensor]) -> None:
         ordering = getattr(ordering, "ordering", None)  # the one it builds on
 
 
-def order_examples(task: SearchTask, ordering: Ordering) -> SearchResult:
+def order_examples(task: base.SearchTask, ordering: base.Ordering) -> base.SearchResult:
     """Order the task's examples; all others keep the order of their features.
 
     Args:
@@ -164,23 +159,23 @@ def order_examples(task: SearchTask, ordering: Ordering) -> SearchResult:
     deletion[:, -1] = task.end_points.deletion_baseline
     insertion[:, -1] = deletion[:, 0] = task.end_points.full
     if len(task.examples):
-        found = complete(task, validated_result(ordering(task), task))
+        found = base.complete(task, validated_result(ordering(task), task))
         order[task.examples] = found.order
         n_inserted[task.examples] = found.n_inserted
         # The ends stay, to the bit: responses are normalised by them.
         insertion[task.examples, 1:-1] = found.insertion[:, 1:-1]
         deletion[task.examples, 1:-1] = found.deletion[:, 1:-1]
-    return SearchResult(
+    return base.SearchResult(
         order=order, n_inserted=n_inserted, insertion=insertion, deletion=deletion
     )
 
 
 def order_with_bar(
-    task: SearchTask, ordering: Ordering, title: str, shows: bool
-) -> SearchResult:
+    task: base.SearchTask, ordering: base.Ordering, title: str, shows: bool
+) -> base.SearchResult:
     """Order the task's examples, as `order_examples`, with a bar of the forwards."""
     n, has_prior = task.responses.n_features, task.prior is not None
-    each = expected_forwards(ordering, n, has_prior)
+    each = base.expected_forwards(ordering, n, has_prior)
     total = None if each is None else each * len(task.examples)
     with progress_bar(total, title, shows, "search", FORWARDS) as bar:
         counted = replace(task, responses=task.responses.with_progress(bar))

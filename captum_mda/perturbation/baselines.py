@@ -12,20 +12,9 @@ from scipy.ndimage import gaussian_filter1d
 from torch import Tensor
 from torch.nn.functional import conv2d
 
+from captum_mda import _checks
 from captum_mda._autocast import no_autocast
 from captum_mda._captum import BaselineType
-from captum_mda._checks import (
-    broadcasts_to,
-    is_number,
-    require_choice,
-    require_finite,
-    require_flag,
-    require_in_unit_interval,
-    require_positive_integer,
-    require_positive_number,
-    require_tensor,
-    type_of,
-)
 from captum_mda._state import preserved_state, restores_modes, warn_caller
 from captum_mda.perturbation.response import Response
 from captum_mda.perturbation.scores import Score, ScoredAs
@@ -70,14 +59,14 @@ def format_baselines(
 
 def _as_baseline(value: object, tensor: Tensor, name: str) -> Tensor:
     if isinstance(value, Tensor):
-        given = require_tensor(name, value)
-    elif is_number(value) or isinstance(value, bool):
+        given = _checks.require_tensor(name, value)
+    elif _checks.is_number(value) or isinstance(value, bool):
         given = torch.tensor(float(value), dtype=torch.float64)  # type: ignore[arg-type]
-        require_finite(name, given)
+        _checks.require_finite(name, given)
     else:
         raise TypeError(
-            f"{name}: got {type_of(value)}, takes a number, a tensor, or a tuple with "
-            "one of them for each input"
+            f"{name}: got {_checks.type_of(value)}, takes a number, a tensor, or a "
+            "tuple with one of them for each input"
         )
     baseline = given.to(tensor.device, tensor.dtype)
     if not _holds(baseline, given):
@@ -85,7 +74,7 @@ def _as_baseline(value: object, tensor: Tensor, name: str) -> Tensor:
             f"{name}: has values that inputs of dtype {tensor.dtype} cannot hold; give "
             "smaller or whole numbers, or inputs in float32"
         )
-    if not broadcasts_to(baseline, tensor):
+    if not _checks.broadcasts_to(baseline, tensor):
         raise ValueError(
             f"{name}: shape {tuple(baseline.shape)} does not broadcast to the input's "
             f"{tuple(tensor.shape)}; give a number, the input's shape, or 1 in "
@@ -137,7 +126,11 @@ def blur_baseline(
     """
     images = _validated_images(inputs)
     kernel_size = _require_kernel_size("kernel_size", kernel_size)
-    width = kernel_size if sigma is None else require_positive_number("sigma", sigma)
+    width = (
+        kernel_size
+        if sigma is None
+        else _checks.require_positive_number("sigma", sigma)
+    )
     weights = _blur_weights(kernel_size, float(width))
     kernel = torch.tensor(weights, dtype=images.dtype, device=images.device)
     planes = images.reshape(-1, 1, *images.shape[-2:])  # (B * C, 1, H, W)
@@ -253,9 +246,11 @@ def confidence_blur_baseline(
     """
     images = _validated_images(inputs)
     sizes = _validated_kernel_sizes(kernel_sizes)
-    max_confidence = require_in_unit_interval("max_confidence", max_confidence)
-    require_choice("on_failure", on_failure, ("raise", "lowest"))
-    return_kernel_sizes = require_flag("return_kernel_sizes", return_kernel_sizes)
+    max_confidence = _checks.require_in_unit_interval("max_confidence", max_confidence)
+    _checks.require_choice("on_failure", on_failure, ("raise", "lowest"))
+    return_kernel_sizes = _checks.require_flag(
+        "return_kernel_sizes", return_kernel_sizes
+    )
     response = Response(
         forward_func,
         len(images),
@@ -344,14 +339,14 @@ def _validated_kernel_sizes(kernel_sizes: Sequence[int]) -> list[int]:
 def _require_kernel_size(
     name: str, size: int, wanted: str = "an odd number of pixels"
 ) -> int:
-    size = require_positive_integer(name, size)
+    size = _checks.require_positive_integer(name, size)
     if size % 2 == 0:
         raise ValueError(f"{name}: got {size}, takes {wanted}")
     return size
 
 
 def _validated_images(inputs: object) -> Tensor:
-    images = require_tensor("inputs", inputs, floating=True)
+    images = _checks.require_tensor("inputs", inputs, floating=True)
     if images.dim() < 3 or images.numel() == 0:
         raise ValueError(
             f"inputs: got shape {tuple(images.shape)}, takes images (B, C, H, W)"

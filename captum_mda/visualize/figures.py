@@ -20,23 +20,8 @@ from captum_mda._checks import (
 from captum_mda._files import replacing
 from captum_mda.attr import MDAExplanation
 from captum_mda.metrics import PerturbationScores
-from captum_mda.visualize._curves import (
-    draw_curves,
-    draw_legend,
-    draw_sufficient,
-    DrawnCurve,
-    explanation_curves,
-    scored_curves,
-)
+from captum_mda.visualize import _curves, _panels
 from captum_mda.visualize._images import as_photo, FloatArray
-from captum_mda.visualize._panels import (
-    draw_colour_bar,
-    draw_map,
-    draw_photo,
-    relative,
-    write_foot,
-    write_title,
-)
 from captum_mda.visualize._text import literal
 
 if TYPE_CHECKING:
@@ -132,9 +117,9 @@ def explanation_figure(
     _check(explanation, index, gammas, kappa, scores)
     maps = [_relative_map(explanation, index, gamma, kappa) for gamma in gammas]
     curves = (
-        explanation_curves(explanation, index, gammas[0], kappa)
+        _curves.explanation_curves(explanation, index, gammas[0], kappa)
         if scores is None
-        else scored_curves(scores, index)
+        else _curves.scored_curves(scores, index)
     )
     panels = _kept_and_removed(
         photo, explanation, index, share, insertion_baseline, deletion_baseline
@@ -150,13 +135,13 @@ def explanation_figure(
     photo_axes, *axes_of_panels = (
         figure.add_axes(layout.panel(place)) for place in range(layout.n_panels)
     )
-    draw_photo(photo_axes, photo)
+    _panels.draw_photo(photo_axes, photo)
     for axes, values, gamma in zip(axes_of_panels, maps, gammas, strict=False):
         name = _NAMES.get(gamma, "Blended")
-        draw_map(axes, photo, values, rf"{name} map ($\gamma$ = {gamma:g})")
+        _panels.draw_map(axes, photo, values, rf"{name} map ($\gamma$ = {gamma:g})")
     for axes, panel in zip(axes_of_panels[len(maps) :], panels, strict=True):
-        draw_photo(axes, panel.colours, panel.title, panel.below)
-    draw_colour_bar(figure.add_axes(layout.colour_bar()))
+        _panels.draw_photo(axes, panel.colours, panel.title, panel.below)
+    _panels.draw_colour_bar(figure.add_axes(layout.colour_bar()))
     for place, curve in enumerate(curves):
         _draw_panel(
             figure.add_axes(layout.curve(place)), curve, explanation, index, share
@@ -168,25 +153,27 @@ def explanation_figure(
 def _write(figure: Figure, layout: _Layout, title: str | None, foot: str) -> None:
     """Write the title and the foot, where there are any."""
     if title is not None:
-        write_title(figure, title, 0.09 / layout.height)
+        _panels.write_title(figure, title, 0.09 / layout.height)
     if foot:
-        write_foot(figure, foot, (_LEFT / _WIDTH, _FOOT_PAD / 2 / layout.height))
+        _panels.write_foot(
+            figure, foot, (_LEFT / _WIDTH, _FOOT_PAD / 2 / layout.height)
+        )
 
 
 def _draw_panel(
     axes: Axes,
-    curve: DrawnCurve,
+    curve: _curves.DrawnCurve,
     explanation: MDAExplanation,
     index: int,
     share: float,
 ) -> None:
     """Draw the panel of an example's insertion or deletion curve."""
     n_features = explanation.features.n_features
-    draw_curves(axes, curve, int(explanation.n_inserted[index]), n_features)
+    _curves.draw_curves(axes, curve, int(explanation.n_inserted[index]), n_features)
     if curve.mode == "insertion":
         n_sufficient = int(explanation.sufficient_patches(share)[index])
-        draw_sufficient(axes, n_sufficient, n_features, share)
-    draw_legend(axes)
+        _curves.draw_sufficient(axes, n_sufficient, n_features, share)
+    _curves.draw_legend(axes)
 
 
 def save_figure(
@@ -313,7 +300,7 @@ def _relative_map(
     painted = explanation.attributions(gamma, kappa)
     values = painted if isinstance(painted, Tensor) else painted[0]
     channels: FloatArray = values[index].detach().double().cpu().numpy()
-    return relative(channels.mean(axis=0))
+    return _panels.relative(channels.mean(axis=0))
 
 
 @dataclass(frozen=True)

@@ -12,17 +12,8 @@ import numpy.typing as npt
 from torch import Tensor
 
 from captum_mda._checks import require_positive_integer
+from captum_mda.visualize import _panels
 from captum_mda.visualize._images import as_photo, FloatArray
-from captum_mda.visualize._panels import (
-    draw_colour_bar,
-    draw_map,
-    draw_photo,
-    is_signed,
-    relative,
-    TICK_SIZE,
-    write_foot,
-    write_title,
-)
 from captum_mda.visualize._text import is_formula, literal
 
 if TYPE_CHECKING:
@@ -106,7 +97,9 @@ def maps_figure(
     planes = _read(maps)
     titles = [_wrapped(name, _TITLE_LETTERS) for name in planes]
     below = _captions(captions, planes)
-    has_sign = sorted({is_signed(plane) for plane in planes.values()})  # one bar each
+    has_sign = sorted(
+        {_panels.is_signed(plane) for plane in planes.values()}
+    )  # one bar each
     layout = _Layout(
         n_columns=_columns(1 + len(planes), n_columns),
         aspect=photo.shape[0] / photo.shape[1],
@@ -117,20 +110,20 @@ def maps_figure(
         foot=caption or "",
     )
     figure = Figure(figsize=(layout.width, layout.height))
-    draw_photo(figure.add_axes(layout.panel(0)), photo)
+    _panels.draw_photo(figure.add_axes(layout.panel(0)), photo)
     panels = zip(planes.values(), titles, below, strict=True)
     for place, (plane, name, words) in enumerate(panels, 1):
         axes = figure.add_axes(layout.panel(place))
-        draw_map(axes, photo, plane, name)
+        _panels.draw_map(axes, photo, plane, name)
         _write_below(axes, words)
     for place, signed in enumerate(has_sign):
         axes = figure.add_axes(layout.colour_bar(place))
-        draw_colour_bar(axes, signed, horizontal=True)
+        _panels.draw_colour_bar(axes, signed, horizontal=True)
     side = (_SIDE / layout.width, _SIDE / layout.height)
     if title is not None:
-        write_title(figure, layout.title, side[1])
+        _panels.write_title(figure, layout.title, side[1])
     if caption:
-        write_foot(figure, layout.caption, side)
+        _panels.write_foot(figure, layout.caption, side)
     return figure
 
 
@@ -140,7 +133,9 @@ def _read(maps: Mapping[str, Tensor | npt.NDArray[Any]]) -> dict[str, FloatArray
         raise TypeError(f"maps: got {type(maps).__name__}, takes a mapping from names")
     if not maps:
         raise ValueError("maps: got none, takes at least one")
-    return {name: relative(_plane(name, values)) for name, values in maps.items()}
+    return {
+        name: _panels.relative(_plane(name, values)) for name, values in maps.items()
+    }
 
 
 def _plane(name: str, values: Tensor | npt.NDArray[Any]) -> FloatArray:
@@ -285,5 +280,5 @@ class _Layout:
 def _write_below(axes: Axes, caption: str) -> None:
     if caption:
         axes.set_xlabel(
-            caption, size=TICK_SIZE, labelpad=3, parse_math=is_formula(caption)
+            caption, size=_panels.TICK_SIZE, labelpad=3, parse_math=is_formula(caption)
         )

@@ -28,13 +28,7 @@ from captum_mda._checks import require_choice
 from captum_mda._results import BatchResult
 from captum_mda._summaries import Columns, examples
 from captum_mda.metrics._degenerate import map_status, OnDegenerate, report_degenerate
-from captum_mda.metrics.localization._masked_maps import (
-    joined_status,
-    maps_and_masks,
-    mask_status,
-    NO_MAP,
-    not_scored,
-)
+from captum_mda.metrics.localization import _masked_maps
 from captum_mda.metrics.localization._thresholds import (
     foreground,
     require_threshold,
@@ -159,12 +153,14 @@ def segmentation_scores(
     require_choice("convention", convention, get_args(MaskConvention))
     require_choice("on_degenerate", on_degenerate, get_args(OnDegenerate))
     require_threshold(threshold)
-    maps, truth = maps_and_masks(attributions, masks)
-    of_maps, of_masks = map_status(maps.flatten(1)), mask_status(truth)
-    report_degenerate("attributions", of_maps, on_degenerate, NO_MAP)
+    maps, truth = _masked_maps.maps_and_masks(attributions, masks)
+    of_maps, of_masks = map_status(maps.flatten(1)), _masked_maps.mask_status(truth)
+    report_degenerate("attributions", of_maps, on_degenerate, _masked_maps.NO_MAP)
     report_degenerate("masks", of_masks, on_degenerate, _NO_MASK)
     found = foreground(maps, truth, threshold)
-    return _scores(maps, truth, found, convention, joined_status(of_maps, of_masks))
+    return _scores(
+        maps, truth, found, convention, _masked_maps.joined_status(of_maps, of_masks)
+    )
 
 
 def _scores(
@@ -187,7 +183,7 @@ def _scores(
         # recall gains 1 - right, at the precision of all scores, n / 2n.
         average_precision = right**2 + (1 - right) / 2
         f1, pixel_accuracy = _row_f1(found, truth), hits / pixels[:, 1]
-    degenerate = not_scored(status)
+    degenerate = _masked_maps.not_scored(status)
     iou, average_precision, f1, pixel_accuracy = (
         score.cpu().masked_fill(degenerate, torch.nan)
         for score in (hits / either, average_precision, f1, pixel_accuracy)

@@ -23,27 +23,14 @@ from captum_mda._checks import (
 from captum_mda._docstrings import documented
 from captum_mda._results import BatchResult
 from captum_mda._summaries import Columns, examples
+from captum_mda.metrics import perturbation_accuracy
 from captum_mda.metrics._degenerate import (
     OK,
     OnDegenerate,
     report_unpredicted,
     require_ranking,
 )
-from captum_mda.metrics.perturbation_accuracy import (
-    counts_of,
-    First,
-    FRACTIONS,
-    masked_hits,
-    read_fractions,
-)
-from captum_mda.metrics.tokens._runs import (
-    drop_tokens,
-    FIRST,
-    mask_patches,
-    patch_scores,
-    PatchRemoval,
-    read_images,
-)
+from captum_mda.metrics.tokens import _runs
 from captum_mda.perturbation import format_baselines
 from captum_mda.perturbation.maps import AnyMaps
 from captum_mda.perturbation.targets import require_classes, target_indices
@@ -101,7 +88,7 @@ class TokenDeletion(BatchResult):
 
 
 @log_usage(part_of_slo=True)
-@documented(masked_hits)
+@documented(perturbation_accuracy.masked_hits)
 def token_deletion(
     model: nn.Module | ViTAdapter,
     inputs: Tensor,
@@ -112,8 +99,8 @@ def token_deletion(
     max_examples_per_batch: int | None = None,
     show_progress: bool = False,
     *,
-    first: First = "most",
-    fractions: Sequence[float] = FRACTIONS,
+    first: perturbation_accuracy.First = "most",
+    fractions: Sequence[float] = perturbation_accuracy.FRACTIONS,
     removal: Removal = "auto",
     on_degenerate: OnDegenerate = "raise",
 ) -> TokenDeletion:
@@ -164,24 +151,24 @@ def token_deletion(
         >>> found.hits.shape, found.removal
         (torch.Size([2, 9]), 'tokens')
     """
-    require_choice("first", first, get_args(First))
+    require_choice("first", first, get_args(perturbation_accuracy.First))
     require_choice("removal", removal, get_args(Removal))
     require_choice("on_degenerate", on_degenerate, get_args(OnDegenerate))
     require_positive_integer_or_none("max_examples_per_batch", max_examples_per_batch)
     require_flag("show_progress", show_progress)
     require_classes(target)
-    shares = read_fractions(fractions)
-    images = read_images(inputs)
+    shares = perturbation_accuracy.read_fractions(fractions)
+    images = _runs.read_images(inputs)
     absent = format_baselines((images,), baselines)
     target_indices(target, len(images))
     adapter = _row_by_row(model)
-    scores = patch_scores(attributions, images, adapter)
+    scores = _runs.patch_scores(attributions, images, adapter)
     status = require_ranking("attributions", scores, on_degenerate)
-    patches = PatchRemoval(
+    patches = _runs.PatchRemoval(
         adapter=adapter,
         images=images,
         order=scores.argsort(dim=1, stable=True, descending=first == "most"),
-        counts=counts_of(shares, scores.shape[1]),
+        counts=perturbation_accuracy.counts_of(shares, scores.shape[1]),
         arguments=tuple(format_additional_forward_args(additional_forward_args) or ()),
         target=target,
         max_rows=max_examples_per_batch,
@@ -203,16 +190,16 @@ def _row_by_row(model: nn.Module | ViTAdapter) -> ViTAdapter:
 
 
 def _take_away(
-    patches: PatchRemoval, removal: Removal, baselines: tuple[Tensor, ...]
+    patches: _runs.PatchRemoval, removal: Removal, baselines: tuple[Tensor, ...]
 ) -> tuple[Tensor, str]:
     """Drop tokens, or mask patches where that is wanted or dropping is impossible."""
     if removal != "mask":
         try:
-            return drop_tokens(patches), "tokens"
+            return _runs.drop_tokens(patches), "tokens"
         except CannotDropError as error:
             if removal == "tokens":
                 raise ValueError(f"{error}; take removal='mask'") from error
-    return mask_patches(patches, baselines), "mask"
+    return _runs.mask_patches(patches, baselines), "mask"
 
 
 def _result(
@@ -223,8 +210,8 @@ def _result(
     target: TargetType,
 ) -> TokenDeletion:
     """Separate hits from probabilities in values, (B, K + 1), and report targets."""
-    hits = (values >= FIRST).double()
-    probabilities = values - FIRST * hits
+    hits = (values >= _runs.FIRST).double()
+    probabilities = values - _runs.FIRST * hits
     skipped = torch.tensor([each != OK for each in status])[:, None]
     predicted = hits[:, 0] == 1
     return TokenDeletion(

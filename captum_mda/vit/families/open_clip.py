@@ -9,15 +9,7 @@ from typing import Any, cast
 from torch import nn, Tensor
 
 from captum_mda.vit.adapter import ViTAdapter
-from captum_mda.vit.families.base import (
-    conv_grid,
-    conv_layout,
-    Family,
-    first_convolution,
-    linear_weight,
-    look_up,
-    pair,
-)
+from captum_mda.vit.families import base
 from captum_mda.vit.families.timm import TIMM
 
 
@@ -42,7 +34,7 @@ def _adapt(visual: Any) -> ViTAdapter:
         return cast(Tensor, pooled if visual.proj is None else pooled @ visual.proj)
 
     def output_projection(index: int) -> Tensor:
-        return linear_weight(look_up(blocks[index], "attn.out_proj"))
+        return base.linear_weight(base.look_up(blocks[index], "attn.out_proj"))
 
     return ViTAdapter(
         model=visual,
@@ -50,15 +42,15 @@ def _adapt(visual: Any) -> ViTAdapter:
         n_prefix_tokens=1,
         pooling="map" if pools_attention else "avg" if pool == "avg" else "cls",
         tail=tail,
-        patch_grid=partial(conv_grid, visual.conv1),
-        patch_layout=partial(conv_layout, visual.conv1),
+        patch_grid=partial(base.conv_grid, visual.conv1),
+        patch_layout=partial(base.conv_layout, visual.conv1),
         output_projection=output_projection,
         feature_layer=cast(nn.Module, blocks[-1].ln_1),
         class_index=0,
         pools_prefix=pools_attention,
         example_size=(
-            first_convolution(visual.conv1).in_channels,
-            *pair(visual.image_size),
+            base.first_convolution(visual.conv1).in_channels,
+            *base.pair(visual.image_size),
         ),
     )
 
@@ -75,14 +67,14 @@ def _adapt_timm(visual: Any) -> ViTAdapter:
     )
 
 
-OPEN_CLIP = Family(
+OPEN_CLIP = base.Family(
     name="open_clip VisionTransformer",
     parts=("conv1", "class_embedding", "transformer.resblocks", "ln_post", "_pool"),
     build=_adapt,
     require_output=_require_output,
 )
 
-OPEN_CLIP_TIMM = Family(
+OPEN_CLIP_TIMM = base.Family(
     name="open_clip TimmModel",
     parts=(*(f"trunk.{part}" for part in TIMM.parts), "head"),
     build=_adapt_timm,

@@ -7,16 +7,7 @@ from typing import Any
 from torch import nn, Tensor
 
 from captum_mda.vit.adapter import Pooling, ViTAdapter
-from captum_mda.vit.families.base import (
-    conv_grid,
-    conv_layout,
-    Family,
-    first_convolution,
-    has,
-    linear_weight,
-    look_up,
-    pair,
-)
+from captum_mda.vit.families import base
 from captum_mda.vit.families.refusals import refusal_of
 from captum_mda.vit.layout import PatchLayout
 
@@ -47,7 +38,7 @@ def _refuse_by_name(model: Any, blocks: tuple[Any, ...]) -> None:
     if reason is not None:
         raise ValueError(f"model: got {type(model).__name__}, which {reason}")
     for block in blocks:
-        if not has(block, _FIRST_NORMS):
+        if not base.has(block, _FIRST_NORMS):
             raise ValueError(
                 f"model: its blocks are {type(block).__name__}, which have no norm1, "
                 "takes blocks as VisionTransformer's; write an adapter, see "
@@ -61,22 +52,25 @@ def _adapt(model: Any) -> ViTAdapter:
     size = getattr(model.patch_embed, "img_size", None) or (224, 224)
     # A hybrid's projection takes the features of another network, and a stem has
     # several convolutions.
-    convolution, proj = first_convolution(model.patch_embed), model.patch_embed.proj
+    convolution, proj = (
+        base.first_convolution(model.patch_embed),
+        model.patch_embed.proj,
+    )
     reads_images = any(part is convolution for part in proj.modules())
     reads_images = reads_images and not isinstance(proj, nn.Sequential)
 
     def patch_grid(inputs: Tensor) -> tuple[int, int]:
         pads = getattr(model.patch_embed, "dynamic_img_pad", False)
         if reads_images and not pads:
-            return conv_grid(convolution, inputs)
+            return base.conv_grid(convolution, inputs)
         rows, columns = model.patch_embed.dynamic_feat_size(tuple(inputs.shape[-2:]))
         return int(rows), int(columns)
 
     def patch_layout(inputs: Tensor) -> PatchLayout:
         if reads_images:
-            return conv_layout(convolution, inputs)
+            return base.conv_layout(convolution, inputs)
         # After other layers, the product of the strides is the patch size.
-        return PatchLayout(pair(model.patch_embed.feat_ratio(as_scalar=False)))
+        return PatchLayout(base.pair(model.patch_embed.feat_ratio(as_scalar=False)))
 
     def tail(tokens: Tensor) -> Tensor:
         output: Tensor = model.forward_head(model.norm(tokens))
@@ -84,12 +78,12 @@ def _adapt(model: Any) -> ViTAdapter:
 
     def output_projection(index: int) -> Tensor:
         block = blocks[index]
-        if not has(block, _PROJECTIONS):
+        if not base.has(block, _PROJECTIONS):
             raise ValueError(
                 f"model: its blocks are {type(block).__name__}, which have no single "
                 "projection behind attention"
             )
-        weight = linear_weight(look_up(block, _PROJECTIONS))
+        weight = base.linear_weight(base.look_up(block, _PROJECTIONS))
         # One projection may take attention and MLP together: (D, D + hidden).
         return weight[:, : len(weight)] if weight.shape[1] > len(weight) else weight
 
@@ -102,15 +96,15 @@ def _adapt(model: Any) -> ViTAdapter:
         patch_grid=patch_grid,
         patch_layout=patch_layout,
         output_projection=output_projection,
-        feature_layer=look_up(blocks[-1], _FIRST_NORMS),
+        feature_layer=base.look_up(blocks[-1], _FIRST_NORMS),
         class_index=0 if getattr(model, "cls_token", None) is not None else None,
         distillation_index=1 if hasattr(model, "head_dist") else None,
         pools_prefix=pool != "token" and getattr(model, "pool_include_prefix", False),
-        example_size=(convolution.in_channels, *pair(size)),
+        example_size=(convolution.in_channels, *base.pair(size)),
     )
 
 
-TIMM = Family(
+TIMM = base.Family(
     name="timm VisionTransformer, Eva, Beit",
     parts=(
         "patch_embed.proj",

@@ -7,13 +7,7 @@ from typing import Any, cast
 from torch import nn, Tensor
 
 from captum_mda.vit.adapter import ViTAdapter
-from captum_mda.vit.families.base import (
-    Family,
-    first_convolution,
-    linear_weight,
-    look_up,
-    pair,
-)
+from captum_mda.vit.families import base
 
 
 def _adapt(model: Any) -> ViTAdapter:
@@ -30,19 +24,19 @@ def _adapt(model: Any) -> ViTAdapter:
         pooling="cls",
         tail=lambda tokens: model.heads(model.encoder.ln(tokens)[:, 0]),
         patch_grid=patch_grid,
-        output_projection=lambda index: linear_weight(
-            look_up(blocks[index], "self_attention.out_proj")
+        output_projection=lambda index: base.linear_weight(
+            base.look_up(blocks[index], "self_attention.out_proj")
         ),
         feature_layer=cast(nn.Module, blocks[-1].ln_1),
         class_index=0,
         example_size=(
-            first_convolution(model.conv_proj).in_channels,
-            *pair(model.image_size),
+            base.first_convolution(model.conv_proj).in_channels,
+            *base.pair(model.image_size),
         ),
     )
 
 
-TORCHVISION = Family(
+TORCHVISION = base.Family(
     name="torchvision VisionTransformer",
     parts=("conv_proj", "class_token", "encoder.layers", "encoder.ln", "heads"),
     build=_adapt,
