@@ -18,15 +18,8 @@ from captum_mda._checks import (
 )
 from captum_mda._docstrings import documented
 from captum_mda._state import remove_hooks, undone
-from captum_mda.attr import vit_arguments
+from captum_mda.attr import vit_arguments, vit_attribution
 from captum_mda.attr._clustering import require_scikit_learn
-from captum_mda.attr.vit_attribution import (
-    INTERPOLATE_MODES,
-    like_inputs,
-    unwrapped,
-    ViTAttribution,
-    wrapped,
-)
 from captum_mda.attr.vit_batch import full_precision, ModelBatch
 from captum_mda.perturbation import Score
 from captum_mda.perturbation.targets import Target
@@ -37,7 +30,7 @@ _MAPS_AT_ONCE = 64
 
 
 @documented(vit_arguments)
-class VitCx(ViTAttribution):
+class VitCx(vit_attribution.ViTAttribution):
     r"""ViT-CX: causal explanation by masks from the last block's features.
 
     1. The features after the first norm of the last block give one map for each
@@ -90,7 +83,7 @@ class VitCx(ViTAttribution):
         self.threshold = require_in_unit_interval("threshold", threshold)
         self.noise = require_in_unit_interval("noise", noise)
         require_scikit_learn("VitCx")
-        ViTAttribution.__init__(self, model, score)
+        vit_attribution.ViTAttribution.__init__(self, model, score)
 
     @log_usage(part_of_slo=True)
     @documented(vit_arguments)
@@ -126,10 +119,12 @@ class VitCx(ViTAttribution):
             TypeError, ValueError: As `ViTAttribution.attribute`.
         """
         if interpolate_mode is not None:
-            require_choice("interpolate_mode", interpolate_mode, INTERPOLATE_MODES)
+            require_choice(
+                "interpolate_mode", interpolate_mode, vit_attribution.INTERPOLATE_MODES
+            )
         require_generator(generator)
         draw = _Draws(generator or torch.Generator().manual_seed(0))
-        images = self.adapter.as_images(unwrapped(inputs))
+        images = self.adapter.as_images(vit_attribution.unwrapped(inputs))
         resize_mode = interpolate_mode or "bilinear"
         maps = self._in_batches(
             partial(self._pixel_maps, draw=draw, mode=resize_mode),
@@ -143,8 +138,8 @@ class VitCx(ViTAttribution):
         if interpolate_mode is None:
             maps = self.adapter.patch_means(maps, images)
         else:
-            maps = like_inputs(maps, unwrapped(inputs))
-        return wrapped(maps, inputs)
+            maps = vit_attribution.like_inputs(maps, vit_attribution.unwrapped(inputs))
+        return vit_attribution.wrapped(maps, inputs)
 
     @torch.no_grad()
     def _pixel_maps(self, batch: ModelBatch, draw: _Draws, mode: str) -> Tensor:

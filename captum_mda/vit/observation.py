@@ -11,15 +11,9 @@ import torch
 from torch import nn, Tensor
 
 from captum_mda._summaries import Brief
+from captum_mda.vit import block_calls
 from captum_mda.vit.adapter import ViTAdapter
 from captum_mda.vit.biases import BiasCapture
-from captum_mda.vit.block_calls import (
-    block_hooks,
-    BlockCall,
-    ObservationError,
-    require_calls,
-    tokens_of,
-)
 from captum_mda.vit.capture import AttentionCapture, AttentionRecord
 
 
@@ -88,7 +82,7 @@ def observe(
 
     def enter_block(module: nn.Module, args: Any, kwargs: Any) -> Any:
         called.append(module)
-        call = BlockCall.of(args, kwargs)
+        call = block_calls.BlockCall.of(args, kwargs)
         if len(called) <= first_block:
             # Here and not around the model: a torch.no_grad() inside the model that
             # ends after its blocks would restore this mode for the head.
@@ -110,18 +104,18 @@ def observe(
 
     def leave_block(module: nn.Module, args: Any, output: Any) -> None:
         if len(called) == adapter.depth:
-            tokens.append(tokens_of(output))
+            tokens.append(block_calls.tokens_of(output))
             ends.append(len(capture.records))
             if attention:
                 capture.watch(None)
 
     with (
-        block_hooks(adapter, enter_block, leave_block),
+        block_calls.block_hooks(adapter, enter_block, leave_block),
         torch.set_grad_enabled(with_graph),
         capture if attention else nullcontext(),
     ):
         outputs = adapter(inputs, *arguments)
-    require_calls(adapter, called)
+    block_calls.require_calls(adapter, called)
     if not attention:
         return Observation(outputs=outputs, tokens=tokens)
     maps, pooler = _sorted_records(adapter, capture, ends, first_block)
@@ -137,7 +131,7 @@ def _sorted_records(
     if any(len(maps) != 1 for maps in per_block):
         counts = [len(maps) for maps in per_block]
         names = ", ".join(dict.fromkeys(type(each).__name__ for each in adapter.blocks))
-        raise ObservationError(
+        raise block_calls.ObservationError(
             f"model: saw {counts} attention maps in {adapter.depth - first_block} "
             f"blocks ({names}), takes one in each; {_why(per_block, capture.others)}"
         )
@@ -145,7 +139,7 @@ def _sorted_records(
     if torch.is_grad_enabled() and not all(
         record.probabilities.requires_grad for record in attention
     ):
-        raise ObservationError(
+        raise block_calls.ObservationError(
             "model: its attention maps have no gradient, takes attention that PyTorch "
             "differentiates; a torch.autograd.Function with its own backward pass, "
             "torch.no_grad() or torch.inference_mode() inside the model, or detach() "
