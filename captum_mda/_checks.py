@@ -164,6 +164,14 @@ def broadcasts_to(tensor: Tensor, wanted: Tensor) -> bool:
     )
 
 
+def require_type(
+    name: str, value: object, types: type | tuple[type, ...], takes: str
+) -> None:
+    """Raise unless a value is of one of some types; ``takes`` says what is accepted."""
+    if not isinstance(value, types):
+        raise TypeError(f"{name}: got {type_of(value)}, takes {takes}")
+
+
 def type_of(value: object) -> str:
     """Name the type of a value."""
     return type(value).__name__

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from captum_mda._checks import FLOATING_DTYPES, require_flag
+from captum_mda._checks import FLOATING_DTYPES, require_flag, require_type
 from captum_mda.attr.provenance import require_provenance
 from captum_mda.magnitude import MAGNITUDE_RULES, relative_sizes, SOLVER_TOLERANCE
 from captum_mda.perturbation import Features
@@ -82,10 +82,7 @@ def _require_words(explanation: MDAExplanation) -> None:
             f"{', '.join(PRECISIONS)} or None"
         )
     require_flag("is_tuple", explanation.is_tuple)
-    if not isinstance(explanation.features, Features):
-        raise TypeError(
-            f"features: got {type(explanation.features).__name__}, takes Features"
-        )
+    require_type("features", explanation.features, Features, "Features")
     if not explanation.is_tuple and len(explanation.features.shapes) != 1:
         raise ValueError(
             f"is_tuple is False for {len(explanation.features.shapes)} inputs"

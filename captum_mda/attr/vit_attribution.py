@@ -367,11 +367,8 @@ def like_inputs(maps: Tensor, inputs: Tensor) -> Tensor:
 
 
 def _images(inputs: Tensor) -> Tensor:
-    if not isinstance(inputs, Tensor):
-        raise TypeError(
-            f"inputs: got {type(inputs).__name__}, takes one tensor of images "
-            "(B, C, H, W)"
-        )
+    takes = "one tensor of images (B, C, H, W)"
+    _checks.require_type("inputs", inputs, Tensor, takes)
     (images,) = validate_inputs(inputs)
     require_images(images)
     return images

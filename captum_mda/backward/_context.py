@@ -10,6 +10,7 @@ from typing import TypeVar
 from torch import nn
 
 from captum_mda._calls import MadeByCall
+from captum_mda._checks import require_type
 from captum_mda.vit.execution import eager_execution
 
 Context = TypeVar("Context", bound="BackwardContext")
@@ -20,10 +21,7 @@ class BackwardContext(MadeByCall, ABC):
 
     def __init__(self, model: nn.Module) -> None:
         """Check the model; the rules apply from `__enter__` on."""
-        if not isinstance(model, nn.Module):
-            raise TypeError(
-                f"model: got {type(model).__name__}, takes a torch.nn.Module"
-            )
+        require_type("model", model, nn.Module, "a torch.nn.Module")
         self.model = self._subject = model
         self._stacks: list[ExitStack] = []
 

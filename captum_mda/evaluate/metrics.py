@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+from captum_mda._checks import require_type
 from captum_mda._spelling import nearest
 from captum_mda.evaluate._runners import (
     Evaluation as Evaluation,
@@ -224,8 +225,7 @@ def register_metric(metric: Metric) -> Metric:
         >>> METRICS.pop("mean") is mean
         True
     """
-    if not isinstance(metric, Metric):
-        raise TypeError(f"metric: got {type(metric).__name__}, takes a Metric")
+    require_type("metric", metric, Metric, "a Metric")
     if metric.name in METRICS:
         raise ValueError(f"metric: there is one of the name {metric.name!r} already")
     if metric.heading in {each.heading for each in METRICS.values()}:

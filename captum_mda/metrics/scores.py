@@ -6,7 +6,7 @@ The conventions are those of `captum_mda.metrics.insertion_deletion`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
@@ -162,23 +162,9 @@ def perturbation_scores(
         >>> scores.insertion, scores.deletion
         (tensor([0.7500], dtype=torch.float64), tensor([0.2500], dtype=torch.float64))
     """
-    return perturbation_scores_of_maps(
-        forward_func,
-        inputs,
-        {"attributions": attributions},
-        insertion_baselines,
-        deletion_baselines,
-        feature_mask,
-        additional_forward_args,
-        target,
-        n_steps,
-        max_examples_per_batch,
-        show_progress,
-        convention=convention,
-        score=score,
-        on_degenerate=on_degenerate,
-        least_first=least_first,
-    )["attributions"]
+    given = locals()
+    given["maps"] = {"attributions": given.pop("attributions")}
+    return perturbation_scores_of_maps(**given)["attributions"]
 
 
 @log_usage(part_of_slo=True)
@@ -248,37 +234,17 @@ def perturbation_scores_of_maps(
             "attributions with at least one entry"
         )
     arguments = MetricArguments.of(locals())
-    directions = _directions(
-        insertion_baselines,
-        deletion_baselines,
-        require_flag("least_first", least_first),
+    inserting = Direction(
+        mode="insertion", baselines=insertion_baselines, argument="insertion_baselines"
     )
+    deleting = Direction(
+        mode="deletion", baselines=deletion_baselines, argument="deletion_baselines"
+    )
+    directions = [inserting, deleting]
+    if require_flag("least_first", least_first):
+        directions.append(replace(deleting, least_first=True))
     found = sweep(arguments, maps, directions)
     return {name: _scores(*of) for name, of in zip(maps, found, strict=True)}
-
-
-def _directions(
-    insertion_baselines: BaselineType,
-    deletion_baselines: BaselineType,
-    least_first: bool,
-) -> list[Direction]:
-    rankings = [False, True] if least_first else [False]
-    return [
-        Direction(
-            mode="insertion",
-            baselines=insertion_baselines,
-            argument="insertion_baselines",
-        ),
-        *(
-            Direction(
-                mode="deletion",
-                baselines=deletion_baselines,
-                argument="deletion_baselines",
-                least_first=reversed_ranking,
-            )
-            for reversed_ranking in rankings
-        ),
-    ]
 
 
 def _scores(

@@ -7,7 +7,7 @@ from torch import Tensor
 from captum_mda._checks import (
     require_examples,
     require_tensor,
-    type_of,
+    require_type,
 )
 
 
@@ -27,10 +27,7 @@ def validate_inputs(inputs: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     if not tensors:
         raise ValueError("inputs: got an empty tuple, takes at least one tensor")
     for tensor in tensors:
-        if not isinstance(tensor, Tensor):
-            raise TypeError(
-                f"inputs: got {type_of(tensor)}, takes a tensor or a tuple of tensors"
-            )
+        require_type("inputs", tensor, Tensor, "a tensor or a tuple of tensors")
         require_tensor("inputs", tensor)
         require_examples("inputs", tensor)
         if tensor.shape[0] != tensors[0].shape[0]:

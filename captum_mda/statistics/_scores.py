@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from captum_mda._checks import require_real
+from captum_mda._checks import require_real, require_type
 from captum_mda.metrics.localization.segmentation import SegmentationScores
 from captum_mda.metrics.scores import PerturbationScores
 
@@ -55,11 +55,8 @@ def paired_values(
     scores: Mapping[str, Scores], metric: Metric | None
 ) -> dict[str, NDArray[np.float64]]:
     """Read the scores of at least two methods on the same number of examples."""
-    if not isinstance(scores, Mapping):
-        raise TypeError(
-            f"scores: got {type(scores).__name__}, takes a mapping from each method's "
-            "name to its scores"
-        )
+    takes = "a mapping from each method's name to its scores"
+    require_type("scores", scores, Mapping, takes)
     if len(scores) < 2:
         raise ValueError(f"scores: got {len(scores)} methods, takes at least two")
     values = {

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from captum_mda._checks import require_real
+from captum_mda._checks import require_real, require_type
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -38,11 +38,9 @@ def as_photo(image: ImageLike) -> FloatArray:
     """
     if hasattr(image, "convert"):  # a PIL image, recognised without an import of PIL
         return np.asarray(image.convert("RGB"), dtype=np.float64) / 255.0
-    if not isinstance(image, (Tensor, np.ndarray)):
-        raise TypeError(
-            f"image: got {type(image).__name__}, takes a tensor, an array or a PIL "
-            "image"
-        )
+    require_type(
+        "image", image, (Tensor, np.ndarray), "a tensor, an array or a PIL image"
+    )
     if isinstance(image, np.ndarray) and image.dtype.kind not in "fiub":
         raise TypeError(
             f"image: got dtype {image.dtype}, takes floating point numbers in [0, 1]"

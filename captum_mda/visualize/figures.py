@@ -16,6 +16,7 @@ from captum_mda._checks import (
     is_integer,
     require_in_unit_interval,
     require_positive_number,
+    require_type,
 )
 from captum_mda._files import replacing
 from captum_mda.attr import MDAExplanation
@@ -260,10 +261,7 @@ def _check(
     kappa: float,
     scores: PerturbationScores | None,
 ) -> None:
-    if not isinstance(explanation, MDAExplanation):
-        raise TypeError(
-            f"explanation: got {type(explanation).__name__}, takes an MDAExplanation"
-        )
+    require_type("explanation", explanation, MDAExplanation, "an MDAExplanation")
     shapes = explanation.features.shapes
     if len(shapes) != 1 or len(shapes[0]) != 4:
         raise ValueError(
@@ -282,11 +280,10 @@ def _check(
     for gamma in gammas:
         require_in_unit_interval("gammas", gamma)
     require_in_unit_interval("kappa", kappa)
-    if scores is not None and not isinstance(scores, PerturbationScores):
-        raise TypeError(
-            f"scores: got {type(scores).__name__}, takes PerturbationScores"
-        )
-    if scores is not None and len(scores.insertion) != n_examples:
+    if scores is None:
+        return
+    require_type("scores", scores, PerturbationScores, "PerturbationScores")
+    if len(scores.insertion) != n_examples:
         raise ValueError(
             f"scores: of {len(scores.insertion)} examples, takes those of the "
             f"explanation's {n_examples}"

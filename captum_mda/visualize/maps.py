@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from captum_mda._checks import require_positive_integer
+from captum_mda._checks import require_positive_integer, require_type
 from captum_mda.visualize import _panels
 from captum_mda.visualize._images import as_photo, FloatArray
 from captum_mda.visualize._text import is_formula, literal
@@ -129,8 +129,7 @@ def maps_figure(
 
 def _read(maps: Mapping[str, Tensor | npt.NDArray[Any]]) -> dict[str, FloatArray]:
     """Check all maps, and divide each by its largest absolute value."""
-    if not isinstance(maps, Mapping):
-        raise TypeError(f"maps: got {type(maps).__name__}, takes a mapping from names")
+    require_type("maps", maps, Mapping, "a mapping from names")
     if not maps:
         raise ValueError("maps: got none, takes at least one")
     return {
@@ -167,12 +166,8 @@ def _captions(
     captions: Mapping[str, str] | None, planes: Mapping[str, FloatArray]
 ) -> list[str]:
     """List the captions of the maps."""
-    if captions is not None and not isinstance(captions, Mapping):
-        raise TypeError(
-            f"captions: got {type(captions).__name__}, takes a mapping from the maps' "
-            "names"
-        )
-    given = captions or {}
+    given = {} if captions is None else captions
+    require_type("captions", given, Mapping, "a mapping from the maps' names")
     unknown = [name for name in given if name not in planes]
     if unknown:
         raise ValueError(
