@@ -1,4 +1,4 @@
-"""The package stays readable: files, functions and classes have a largest size."""
+"""The package stays readable: largest sizes, and records that are built by name."""
 
 from __future__ import annotations
 
@@ -81,9 +81,41 @@ def too_large(source: str) -> list[str]:
     return found
 
 
+def loose_records(source: str) -> list[str]:
+    """List dataclasses of more than three fields that are not frozen and keyword-only.
+
+    Those with a comment above the decorator, for a reason, are left out.
+    """
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        for decorator in getattr(node, "decorator_list", ()):
+            if not (
+                isinstance(node, ast.ClassDef) and "dataclass" in called(decorator)
+            ):
+                continue
+            annotated = [each for each in node.body if isinstance(each, ast.AnnAssign)]
+            names = [ast.unparse(each.annotation) for each in annotated]
+            before = names.index("KW_ONLY") if "KW_ONLY" in names else len(names)
+            positional = [name for name in names[:before] if "ClassVar" not in name]
+            options = ast.unparse(decorator)
+            strict = "frozen=True" in options and (
+                "kw_only=True" in options or len(positional) < 4
+            )
+            above = source.splitlines()[decorator.lineno - 2].lstrip()
+            if len(names) > 3 and not strict and not above.startswith("#"):
+                found.append(node.name)
+    return found
+
+
+def called(decorator: ast.expr) -> str:
+    """Name a decorator."""
+    return ast.unparse(decorator.func if isinstance(decorator, ast.Call) else decorator)
+
+
 @pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(PACKAGE)))
 def test_nothing_is_too_large(path: Path) -> None:
-    assert not too_large(path.read_text(encoding="utf-8"))
+    source = path.read_text(encoding="utf-8")
+    assert not too_large(source) and not loose_records(source)
 
 
 def test_large_things_are_found() -> None:
@@ -97,3 +129,15 @@ def test_large_things_are_found() -> None:
     assert not too_large(
         f'class Many:\n    """Doc."""\n\n    {REASON} as a model has.\n{methods}'
     )
+
+
+def test_records_with_many_fields_are_frozen_and_keyword_only() -> None:
+    fields = "".join(f"    f{i}: int\n" for i in range(4))
+    strict = f"@dataclass(frozen=True, kw_only=True)\nclass A:\n{fields}"
+    loose = f"@dataclass(frozen=True)\nclass A:\n{fields}"
+    assert not loose_records(strict) and loose_records(loose) == ["A"]
+    assert loose_records(f"@dataclass(kw_only=True)\nclass A:\n{fields}") == ["A"]
+    assert not loose_records(f"# Positional, as in version 0.1.\n{loose}")
+    assert not loose_records("@dataclass\nclass A:\n    f: int\n")
+    some = "    f: int\n    _: KW_ONLY\n    g: int\n    h: int\n"
+    assert not loose_records(f"@dataclass(frozen=True)\nclass A:\n{some}")

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+# Positional, as in version 0.1.
 @dataclass(frozen=True, eq=False, repr=False)
 class MDAExplanation(BatchResult):
     """The order of a batch's patches, its response curves, and their density.

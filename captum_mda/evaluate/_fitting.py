@@ -25,7 +25,7 @@ _IDLE = (
 _NEARLY_ALL = 0.8  # of a model's tensors; the rest are said to be missing
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Found:
     """Weights of a file that have a model's names.
 
@@ -103,7 +103,7 @@ def find_weights(
     if key is not None:
         if not any(choice.is_at(key) for choice in found):
             # Without names that fit, a key still chooses, so that the fault is told.
-            found += [Found(state, name) for name, state in dicts.items()]
+            found += [Found(state=state, key=name) for name, state in dicts.items()]
         if not any(choice.place for choice in found):
             raise ArgumentError(
                 f"{{weights_key}}: got {key!r}, and {path} is one state dict, without "
@@ -121,7 +121,7 @@ def find_weights(
             f"{{weights_key}}: {_listed(found)}"
         )
     largest = max(dicts.items(), key=lambda item: len(item[1]))
-    return found[0] if found else Found(largest[1], largest[0])
+    return found[0] if found else Found(state=largest[1], key=largest[0])
 
 
 def _listed(found: Collection[Found]) -> str:
@@ -149,7 +149,7 @@ def _stripped(key: str, state: StateDict, prefix: str) -> Found:
         if name.startswith(prefix)
     }
     others = {n: tensor for n, tensor in state.items() if not n.startswith(prefix)}
-    return Found(own, key, prefix, others)
+    return Found(state=own, key=key, prefix=prefix, others=others)
 
 
 def with_head(found: Found, classifier: str, n_features: int) -> Found:

@@ -57,7 +57,7 @@ def background_colour(text: str, argument: str = "background") -> tuple[int, int
     return colour[0], colour[1], colour[2]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Stored:
     """How an opened file stores its pixels, read before PIL loads them.
 

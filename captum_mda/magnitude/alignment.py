@@ -145,10 +145,21 @@ def align_density(
         tensor([[0.0000, 0.7000, 0.9000, 1.0000]], dtype=torch.float64)
     """
     rows = zip(fitted_density, sizes, insertion_curve, deletion_curve, strict=True)
-    return torch.stack([_Alignment(*row, points).best() for row in rows])
+    return torch.stack(
+        [
+            _Alignment(
+                fitted_density=density,
+                sizes=of_features,
+                insertion_curve=rise,
+                deletion_curve=fall,
+                points=points,
+            ).best()
+            for density, of_features, rise, fall in rows
+        ]
+    )
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class _Alignment:
     """One example: AD (N + 1,), sizes (N,), MR_ins, MR_del and points (n + 1,)."""
 

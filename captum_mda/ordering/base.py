@@ -56,6 +56,7 @@ DELETION = 1
 """Index of the baseline that stands for deleted features."""
 
 
+# Positional, as in version 0.1.
 @dataclass(frozen=True, repr=False)
 class EndPoints(Brief):
     """The three responses that every curve starts or ends with.
@@ -106,7 +107,7 @@ class SearchTask(Brief):
         return self.seed
 
 
-# Orderings of users build it, by position too, so it is not kw_only.
+# Positional, as in version 0.1: orderings of users build it.
 @dataclass(frozen=True, repr=False)
 class SearchResult(Brief):
     """An order for each of a task's K examples, with the responses met on the way.
