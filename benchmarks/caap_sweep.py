@@ -1,9 +1,9 @@
 """Which layers, support and blank CAAP works best with, on exact object masks.
 
-Runs CAAP on fresh pictures of the packaged model under every setting and measures how
+Runs CAAP on fresh images of the packaged model under every setting and measures how
 well the maps find the object of the class that is asked for: the average precision of
 the map's pixels against the object's mask (area under precision and recall), as a mean
-over pictures; higher is better, in [0, 1]. Two kinds of pictures:
+over images; higher is better, in [0, 1]. Two kinds of images:
 
 - one object, as the model was trained on;
 - two objects of different classes, one pasted beside the other. Each is asked for in
@@ -13,7 +13,7 @@ over pictures; higher is better, in [0, 1]. Two kinds of pictures:
 
 writes caap_sweep.json beside itself, in ten minutes on one core.
 
-Settings are chosen by the mean of both figures on one half of the pictures; all that is
+Settings are chosen by the mean of both figures on one half of the images; all that is
 reported beside other methods is of the other half, so that choosing does not flatter.
 """
 
@@ -49,7 +49,7 @@ MARGIN = 9  # pixels between two objects, about a patch
 MEASURED = {"margin": MARGIN}
 
 
-class Pictures(NamedTuple):
+class ImageSet(NamedTuple):
     """Images (n, 3, H, W), the class asked for (n,) and its object's mask."""
 
     images: Tensor
@@ -71,12 +71,12 @@ SUPPORTS: dict[str, int | Tensor] = {
 }
 
 
-def one_object(n: int, seed: int) -> Pictures:
-    return Pictures(*demo.make_samples(n, seed))
+def one_object(n: int, seed: int) -> ImageSet:
+    return ImageSet(*demo.make_samples(n, seed))
 
 
-def two_objects(n: int, seed: int) -> Pictures:
-    """Paste every second object into another picture; ask for both in turn."""
+def two_objects(n: int, seed: int) -> ImageSet:
+    """Paste every second object into another image; ask for both in turn."""
     images, labels, masks = demo.make_samples(8 * n, seed)
     masks = masks.reshape(len(masks), 1, *images.shape[-2:])
     near = F.max_pool2d(masks.float(), 2 * MARGIN + 1, 1, MARGIN) > 0
@@ -92,7 +92,7 @@ def two_objects(n: int, seed: int) -> Pictures:
                 break
     hosts, guests = torch.tensor(pairs).T
     both = torch.where(masks[guests], images[guests], images[hosts])
-    return Pictures(
+    return ImageSet(
         torch.cat([both, both]),
         torch.cat([labels[hosts], labels[guests]]),
         torch.cat([masks[hosts], masks[guests]]),
@@ -117,9 +117,9 @@ def settings(depth: int) -> Iterator[dict[str, Any]]:
         yield {"layers": layers, "support": support, "blank": blank}
 
 
-def halves(pictures: Pictures) -> tuple[Pictures, Pictures]:
-    """Every second picture, and the others."""
-    first, second = (Pictures(*(part[k::2] for part in pictures)) for k in (0, 1))
+def halves(image_set: ImageSet) -> tuple[ImageSet, ImageSet]:
+    """Every second image, and the others."""
+    first, second = (ImageSet(*(part[k::2] for part in image_set)) for k in (0, 1))
     return first, second
 
 

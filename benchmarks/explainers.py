@@ -46,12 +46,12 @@ END_POINTS = 3
 
 
 @dataclass(frozen=True, eq=False)
-class Pictures:
-    """Pictures of a set, all explained and scored in one batch.
+class ImageSet:
+    """Images of a set, all explained and scored in one batch.
 
     Args:
         kind (str): The set, "photos" or "samples".
-        names (list[str]): A number in digits for each picture.
+        names (list[str]): A number in digits for each image.
         model (nn.Module): Returns logits.
         images (Tensor): (B, 3, H, W).
         targets (Tensor): int64 (B,), the explained classes.
@@ -75,7 +75,7 @@ class Pictures:
     black: Tensor
     objects: Tensor | None = None
 
-    def of(self, names: Sequence[str]) -> Pictures:
+    def of(self, names: Sequence[str]) -> ImageSet:
         """Choose some of them."""
         rows = [self.names.index(name) for name in names]
         return replace(
@@ -89,13 +89,13 @@ class Pictures:
         )
 
 
-def photo(reference: Reference, name: str) -> Pictures:
+def photo(reference: Reference, name: str) -> ImageSet:
     """Return a photo as mda_quality.py asks about it, on the exact patch grid."""
     asked = reference.question(name, "exact")
     # Its type information leaves out what it exports.
     timm_data: Any = timm.data
     config = timm_data.resolve_data_config({}, model=reference.model)
-    return Pictures(
+    return ImageSet(
         kind=PHOTOS,
         names=[name],
         model=reference.model,
@@ -109,7 +109,7 @@ def photo(reference: Reference, name: str) -> Pictures:
     )
 
 
-def samples(n: int) -> Pictures:
+def samples(n: int) -> ImageSet:
     """Return those of n samples that can be scored: above both of their baselines."""
     images, labels, objects = demo.make_samples(n=n, seed=SAMPLE_SEED)
     model, blurred = demo.load_model(), blur_baseline(images, KERNEL)
@@ -122,7 +122,7 @@ def samples(n: int) -> Pictures:
     seed = BidirectionalAttention(model).attribute(
         images, target=labels, interpolate_mode=None
     )
-    everything = Pictures(
+    everything = ImageSet(
         kind=SAMPLES,
         names=[str(number) for number in range(n)],
         model=model,
@@ -152,13 +152,13 @@ class Inside:
 
     name: str
 
-    def __call__(self, pictures: Pictures, folder: Path) -> Explained:
-        """Explain each picture alone: what is drawn at random is the same for each."""
-        model, method = pictures.model, METHODS[self.name]
+    def __call__(self, image_set: ImageSet, folder: Path) -> Explained:
+        """Explain each image alone: what is drawn at random is the same for each."""
+        model, method = image_set.model, METHODS[self.name]
         attribution = build(method, model)  # which tries the model out, once for all
         maps, spent = [], []
         for image, target in zip(
-            pictures.images.split(1), pictures.targets.split(1), strict=True
+            image_set.images.split(1), image_set.targets.split(1), strict=True
         ):
             with torch.random.fork_rng([]), counted(model, image) as cost:
                 torch.manual_seed(0)
@@ -185,30 +185,30 @@ class Mda:
         """Whether this release has the ordering."""
         return not isinstance(self.ordering, str) or self.ordering in ORDERINGS
 
-    def __call__(self, pictures: Pictures, folder: Path) -> Explained:
+    def __call__(self, image_set: ImageSet, folder: Path) -> Explained:
         """Explain, or load what an earlier run found."""
-        found = self._searched(pictures, folder)
-        forwards = found.forwards + self._seed_cost(pictures)
+        found = self._searched(image_set, folder)
+        forwards = found.forwards + self._seed_cost(image_set)
         if (self.magnitude, self.mean_steps) != ("reference", "patch"):
             search = found
-            found = self._explain(pictures, _Again(search))
+            found = self._explain(image_set, _Again(search))
             forwards = forwards + found.forwards - END_POINTS
         values = found.attributions()
         assert isinstance(values, Tensor)
         return Explained(values, forwards.tolist())
 
-    def _searched(self, pictures: Pictures, folder: Path) -> MDAExplanation:
+    def _searched(self, image_set: ImageSet, folder: Path) -> MDAExplanation:
         """Search, with the default magnitudes, which all others can start from."""
-        ends = "-".join(dict.fromkeys((pictures.names[0], pictures.names[-1])))
-        path = folder / f"{pictures.kind}-{ends}-{self.key}.safetensors"
+        ends = "-".join(dict.fromkeys((image_set.names[0], image_set.names[-1])))
+        path = folder / f"{image_set.kind}-{ends}-{self.key}.safetensors"
         if path.exists():
             found = MDAExplanation.load(path)
-            if len(found.order) == len(pictures.names):
+            if len(found.order) == len(image_set.names):
                 return found
         plain = Mda(self.ordering)
         ordering = self.ordering
         found = plain._explain(
-            pictures, ORDERINGS[ordering]() if isinstance(ordering, str) else ordering
+            image_set, ORDERINGS[ordering]() if isinstance(ordering, str) else ordering
         )
         found.save(path)
         return found
@@ -222,24 +222,24 @@ class Mda:
         digest = hashlib.sha256(settings.encode()).hexdigest()[:8]
         return f"{type(self.ordering).__name__}-{digest}"
 
-    def _explain(self, pictures: Pictures, ordering: Ordering) -> MDAExplanation:
+    def _explain(self, image_set: ImageSet, ordering: Ordering) -> MDAExplanation:
         mda = MetricDrivenAttribution(
-            pictures.model,
+            image_set.model,
             ordering=ordering,
             magnitude=self.magnitude,
             mean_steps=self.mean_steps,
         )
         return mda.explain(
-            pictures.images,
-            target=pictures.targets,
-            feature_mask=pictures.mask,
-            insertion_baselines=pictures.blurred,
-            seed_attributions=pictures.seed,
+            image_set.images,
+            target=image_set.targets,
+            feature_mask=image_set.mask,
+            insertion_baselines=image_set.blurred,
+            seed_attributions=image_set.seed,
         )
 
-    def _seed_cost(self, pictures: Pictures) -> float:
-        """Count what Bi-Attn, the seed, costs for one picture."""
-        one = pictures.of(pictures.names[:1])
+    def _seed_cost(self, image_set: ImageSet) -> float:
+        """Count what Bi-Attn, the seed, costs for one image."""
+        one = image_set.of(image_set.names[:1])
         return EXPLAINERS["bi-attn"](one, Path()).forwards[0]
 
 
@@ -260,7 +260,7 @@ class _Again:
         )
 
 
-EXPLAINERS: Mapping[str, Callable[[Pictures, Path], Explained]] = {
+EXPLAINERS: Mapping[str, Callable[[ImageSet, Path], Explained]] = {
     "mda": Mda("paper"),
     "mda, mas": Mda("paper", magnitude="mas"),
     "mda, mas by pixels": Mda("paper", magnitude="mas", mean_steps="pixel"),
@@ -280,7 +280,7 @@ EXPLAINERS: Mapping[str, Callable[[Pictures, Path], Explained]] = {
     "tis": Inside("tis"),
     "vit-cx": Inside("vit-cx"),
 }
-"""From pictures, and a folder for what is worth keeping, to maps.
+"""From images, and a folder for what is worth keeping, to maps.
 
 ``"mda two rounds": Mda(JointOrdering(rounds=2))`` would be another.
 """

@@ -1,8 +1,8 @@
 """How fast the perturbation metrics are: against a plain loop, and the bare model.
 
 - On the packaged model: insertion, deletion, both MAS scores, monotonicity, AOPC and
-  the relevance gain of four maps of two pictures, by `perturbation_scores_of_maps`,
-  against the loop that everybody writes first: number by number, picture by picture,
+  the relevance gain of four maps of two images, by `perturbation_scores_of_maps`,
+  against the loop that everybody writes first: number by number, image by image,
   map by map, step by step, one forward each. Both make the same curves.
 - On DeiT-Tiny (random weights cost the same): rows scored per second by
   `perturbation_scores`, in units of the bare model on batches of as many rows.
@@ -105,19 +105,23 @@ def on_demo() -> dict[str, float]:
     @torch.no_grad()
     def loop() -> Any:
         return {
-            (name, number, picture): plain_curve(
-                model, images[picture], values[picture], int(labels[picture]), sweep
+            (name, number, index): plain_curve(
+                model,
+                images[index],
+                values[index],
+                int(labels[index]),
+                sweep,
             )
             for name, values in maps.items()
             for number, sweep in SWEEPS.items()
-            for picture in range(len(images))
+            for index in range(len(images))
         }
 
     found, theirs = ours(), loop()
     for name in maps:
-        for picture in range(len(images)):
-            curve = torch.tensor(theirs[name, "insertion", picture])
-            raw = found[name].insertion_curve.raw[picture].float()
+        for index in range(len(images)):
+            curve = torch.tensor(theirs[name, "insertion", index])
+            raw = found[name].insertion_curve.raw[index].float()
             torch.testing.assert_close(curve, raw, rtol=0, atol=1e-4)
     result = {}
     for name, job in {"ours": ours, "loop": loop}.items():

@@ -1,6 +1,6 @@
 """Every method under every metric, with intervals and Holm-corrected verdicts.
 
-Two sets of pictures, those of quality.py: the reference photos of ``CAPTUM_MDA_DATA``
+Two sets of images, those of quality.py: the reference photos of ``CAPTUM_MDA_DATA``
 with DeiT-Tiny, for the class that it predicts, and fresh samples of the packaged model,
 whose objects have exact masks. Insertion, deletion, MAS and monotonicity are those of
 the MDA tables, in 224 steps of single positions, as in mda_quality.py and quality.py.
@@ -9,8 +9,8 @@ The other metrics move the model's patches, in 28 steps on photos and 32 on samp
     OMP_NUM_THREADS=1 CAPTUM_MDA_DATA=DATA python -m benchmarks.metrics_table
 
 prints the tables and writes metrics_table.json beside itself. Scores of finished
-pictures are kept in ``--cache`` and not computed again; ``--workers`` says how many
-pictures are computed at a time.
+images are kept in ``--cache`` and not computed again; ``--workers`` says how many
+images are computed at a time.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ def columns(kind: str) -> dict[str, Metric]:
 def score_maps(
     case: Case, maps: Mapping[str, Tensor], n_steps: int
 ) -> dict[str, dict[str, float]]:
-    """Score all maps of one picture: of each method each metric."""
+    """Score all maps of one image: of each method each metric."""
     model, target = case.classifier.model, case.target
     shared: dict[str, Any] = {"target": target, "on_degenerate": "nan"}
     by_patch = {"feature_mask": case.mask, "n_steps": n_steps}
@@ -139,7 +139,7 @@ def score_maps(
 def score_further(
     case: Case, maps: Mapping[str, Tensor], objects: Tensor | None, names: Sequence[str]
 ) -> dict[str, dict[str, float]]:
-    """Score all maps of one picture by metrics that are only in `METRICS`."""
+    """Score all maps of one image by metrics that are only in `METRICS`."""
     evaluation = Evaluation(
         forward_func=case.classifier.model,
         inputs=case.images,
@@ -161,7 +161,7 @@ def score_further(
 def score_picture(
     task: tuple[str, int], names: Sequence[str]
 ) -> dict[str, dict[str, float]]:
-    """Compute and score maps of one picture, in a process of its own."""
+    """Compute and score maps of one image, in a process of its own."""
     torch.set_num_threads(1)
     warnings.filterwarnings("ignore")
     kind, number = task
@@ -184,15 +184,15 @@ def score_picture(
 
 
 def _case(kind: str, number: int) -> tuple[Case, Tensor | None]:
-    """Ask about a picture as quality.py does; return the masks of objects, too."""
+    """Ask about an image as quality.py does; return the masks of objects, too."""
     if kind == SAMPLES:
         classifier = load_classifier("demo", device="cpu")
-        pictures = samples(number + 1).of([str(number)])
-        target = int(pictures.targets)
+        image_set = samples(number + 1).of([str(number)])
+        target = int(image_set.targets)
         # The blur of a fixed size, in place of one chosen by the sample's confidence.
-        kernels = [pictures.kernel]
-        case = make_case(classifier, pictures.images[0], target, kernel_sizes=kernels)
-        return case, pictures.objects
+        kernels = [image_set.kernel]
+        case = make_case(classifier, image_set.images[0], target, kernel_sizes=kernels)
+        return case, image_set.objects
     data = Path(os.environ["CAPTUM_MDA_DATA"])
     weights = data / "models" / f"{MODEL}.safetensors"
     classifier = load_classifier(MODEL, weights=weights, device="cpu")
@@ -208,7 +208,7 @@ def _photos(files: Sequence[str]) -> list[str]:
 
 
 def compute(options: argparse.Namespace) -> list[dict[str, Any]]:
-    """Score all pictures under all methods, but for what is in the cache."""
+    """Score all images under all methods, but for what is in the cache."""
     options.cache.mkdir(parents=True, exist_ok=True)
     tasks = [(PHOTOS, number) for number in range(options.photos)]
     tasks += [(SAMPLES, number) for number in range(options.samples)]
@@ -229,7 +229,7 @@ def compute(options: argparse.Namespace) -> list[dict[str, Any]]:
             for task, names in missing.items()
             if names
         }
-        for job in tqdm(as_completed(jobs), total=len(jobs), desc="pictures"):
+        for job in tqdm(as_completed(jobs), total=len(jobs), desc="images"):
             task = jobs[job]
             done[task] |= job.result()
             write(files[task], done[task], MEASURED, adds=True)
@@ -240,10 +240,10 @@ def compute(options: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def scores_of(
-    pictures: Sequence[Mapping[str, Any]], kind: str
+    image_set: Sequence[Mapping[str, Any]], kind: str
 ) -> dict[str, dict[str, list[float]]]:
     """Gather the scores of a set: by metric and method, NaN where there is none."""
-    rows = [picture["scores"] for picture in pictures if picture["kind"] == kind]
+    rows = [row["scores"] for row in image_set if row["kind"] == kind]
     return {
         metric: {
             name: [_score(row.get(name, {}), metric) for row in rows]
@@ -263,20 +263,20 @@ def _score(row: Mapping[str, float], metric: str) -> float:
     return round(9 * value) / 9 if ninths else value
 
 
-def table(pictures: Sequence[Mapping[str, Any]], kind: str) -> str:
+def table(image_set: Sequence[Mapping[str, Any]], kind: str) -> str:
     """Write the means of all metrics, the best bold, those as good marked."""
     made = score_table(
-        scores_of(pictures, kind),
+        scores_of(image_set, kind),
         titles={name: method.title for name, method in METHODS.items()},
         format=".3f [.2f]",
     )
     return markdown(made.columns, made.rows)
 
 
-def verdicts(pictures: Sequence[Mapping[str, Any]], kind: str) -> str:
+def verdicts(image_set: Sequence[Mapping[str, Any]], kind: str) -> str:
     """Say in words, for each metric, which methods are worse than the best."""
     lines, titles = [], {name: method.title for name, method in METHODS.items()}
-    for metric, of in scores_of(pictures, kind).items():
+    for metric, of in scores_of(image_set, kind).items():
         known = {name: each for name, each in of.items() if not _all_nan(each)}
         heading = f"- **{METRICS[metric].heading}**"
         if len(known) < 2:
@@ -290,9 +290,7 @@ def verdicts(pictures: Sequence[Mapping[str, Any]], kind: str) -> str:
         told = f"worse: {'; '.join(worse)}" if worse else "no other can be told from it"
         if all(each.smallest_p_value >= 0.05 for each in found):
             n = found[0].n_comparisons
-            told += (
-                f", and none could be, with {n} comparisons of {found[0].n} pictures"
-            )
+            told += f", and none could be, with {n} comparisons of {found[0].n} images"
         lines.append(f"{heading}: best {titles[found[0].reference]}; {told}.")
     return "\n".join(lines)
 
@@ -302,14 +300,14 @@ def _all_nan(values: Sequence[float]) -> bool:
 
 
 def figures(
-    pictures: Sequence[Mapping[str, Any]],
+    image_set: Sequence[Mapping[str, Any]],
 ) -> dict[str, str | Callable[[], str]]:
     """Make what the pages say of the rows; means as ``photos.mda.deletion``."""
     found: dict[str, str | Callable[[], str]] = {}
     for kind in (PHOTOS, SAMPLES):
-        found[f"{kind}.table"] = partial(table, pictures, kind)
-        found[f"{kind}.verdicts"] = partial(verdicts, pictures, kind)
-        for metric, of in scores_of(pictures, kind).items():
+        found[f"{kind}.table"] = partial(table, image_set, kind)
+        found[f"{kind}.verdicts"] = partial(verdicts, image_set, kind)
+        for metric, of in scores_of(image_set, kind).items():
             for name, values in of.items():
                 known = [value for value in values if not math.isnan(value)]
                 if known:
@@ -326,10 +324,10 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, default=Path("metrics_table_cache"))
     parser.add_argument("--out", type=Path, default=path_of(__file__))
     options = parser.parse_args()
-    pictures = compute(options)
+    image_set = compute(options)
     for kind in (PHOTOS, SAMPLES):
-        print(f"\n{kind}\n\n{table(pictures, kind)}\n\n{verdicts(pictures, kind)}")
-    write(options.out, pictures, MEASURED)
+        print(f"\n{kind}\n\n{table(image_set, kind)}\n\n{verdicts(image_set, kind)}")
+    write(options.out, image_set, MEASURED)
 
 
 if __name__ == "__main__":

@@ -12,10 +12,10 @@ packaged model by every entry of explainers.py. The same maps are then scored by
 
 Other baselines stand for what is not yet inserted and for what is deleted alike: a
 Gaussian blur in place of the box, with a sigma of half the box's side; the mean colour
-of the picture; noise of each channel's mean and standard deviation, drawn from the
-picture's number. The other class is the likeliest one but the explained: its raw
+of the image; noise of each channel's mean and standard deviation, drawn from the
+image's number. The other class is the likeliest one but the explained: its raw
 probability, area under insertion less area under deletion, in the probability's unit as
-no normalisation is defined for a class that the picture hardly shows. A map that
+no normalisation is defined for a class that the image hardly shows. A map that
 explains one class should not serve another: lower is better.
 
     OMP_NUM_THREADS=1 CAPTUM_MDA_DATA=DATA python -m benchmarks.quality
@@ -44,10 +44,10 @@ from tqdm import tqdm
 
 from benchmarks.explainers import (
     EXPLAINERS,
+    ImageSet,
     KERNEL,
     Mda,
     photo,
-    Pictures,
     SAMPLE_SEED,
     samples,
 )
@@ -67,22 +67,22 @@ MEASURED = {
 
 
 def score(
-    pictures: Pictures, maps: Mapping[str, Tensor]
+    image_set: ImageSet, maps: Mapping[str, Tensor]
 ) -> dict[str, dict[str, Tensor]]:
     """Score maps, of which some may rank alike: of each by metric, (B,)."""
-    shared: dict[str, Any] = {"target": pictures.targets, "on_degenerate": "nan"}
-    by_patch = {"feature_mask": pictures.mask, "n_steps": STEPS[pictures.kind]}
-    asked = (pictures.model, pictures.images, maps)
-    own = metrics.perturbation_scores_of_maps(*asked, pictures.blurred, **shared)
+    shared: dict[str, Any] = {"target": image_set.targets, "on_degenerate": "nan"}
+    by_patch = {"feature_mask": image_set.mask, "n_steps": STEPS[image_set.kind]}
+    asked = (image_set.model, image_set.images, maps)
+    own = metrics.perturbation_scores_of_maps(*asked, image_set.blurred, **shared)
     elsewhere = {
         name: metrics.perturbation_scores_of_maps(
             *asked, baseline, baseline, **shared, **by_patch
         )
-        for name, baseline in other_baselines(pictures).items()
+        for name, baseline in other_baselines(image_set).items()
     }
-    target = {"target": runners_up(pictures)}
+    target = {"target": runners_up(image_set)}
     other_class = metrics.perturbation_scores_of_maps(
-        *asked, pictures.blurred, **shared | target, **by_patch
+        *asked, image_set.blurred, **shared | target, **by_patch
     )
     found = {}
     for name, values in maps.items():
@@ -95,26 +95,26 @@ def score(
             other.insertion_curve.raw_area - other.deletion_curve.raw_area
         )
         row |= masked_scores(
-            pictures.model,
-            pictures.images,
+            image_set.model,
+            image_set.images,
             values,
-            pictures.black,
-            pictures.mask,
-            pictures.targets,
+            image_set.black,
+            image_set.mask,
+            image_set.targets,
         )
-        if pictures.objects is not None:
-            row |= object_scores(values, pictures.objects)
+        if image_set.objects is not None:
+            row |= object_scores(values, image_set.objects)
         found[name] = row
     return found
 
 
-def other_baselines(pictures: Pictures) -> dict[str, Tensor]:
+def other_baselines(image_set: ImageSet) -> dict[str, Tensor]:
     """Make the baselines that no search has seen, each (B, 3, H, W)."""
-    images, side = pictures.images, pictures.kernel
+    images, side = image_set.images, image_set.kernel
     mean = images.mean((2, 3), keepdim=True)
     noise = [
         torch.randn(image.shape, generator=torch.Generator().manual_seed(int(name)))
-        for name, image in zip(pictures.names, images, strict=True)
+        for name, image in zip(image_set.names, images, strict=True)
     ]
     return {
         "gaussian": blur_baseline(images, 2 * side + 1, sigma=side / 2),
@@ -123,11 +123,11 @@ def other_baselines(pictures: Pictures) -> dict[str, Tensor]:
     }
 
 
-def runners_up(pictures: Pictures) -> Tensor:
-    """Find the likeliest class of each picture but the explained one: (B,)."""
+def runners_up(image_set: ImageSet) -> Tensor:
+    """Find the likeliest class of each image but the explained one: (B,)."""
     with torch.no_grad():
-        logits = pictures.model(pictures.images)
-    others = logits.scatter(1, pictures.targets[:, None], -math.inf)
+        logits = image_set.model(image_set.images)
+    others = logits.scatter(1, image_set.targets[:, None], -math.inf)
     return others.argmax(dim=1)
 
 
@@ -135,21 +135,21 @@ def compute(options: argparse.Namespace, rows: list[Row]) -> None:
     """Add the rows that are missing, and keep them as they come."""
     options.explanations.mkdir(parents=True, exist_ok=True)
     names = known(options.names)
-    for pictures in sets_of(options):
+    for image_set in sets_of(options):
         for group in groups_of(names):
             done = {
                 (row["name"], row["example"])
                 for row in rows
-                if row["data"] == pictures.kind
+                if row["data"] == image_set.kind
             }
             missing = [
                 example
-                for example in pictures.names
+                for example in image_set.names
                 if any((name, example) not in done for name in group)
             ]
             if not missing:
                 continue
-            asked = pictures.of(missing)
+            asked = image_set.of(missing)
             found = {
                 name: EXPLAINERS[name](asked, options.explanations) for name in group
             }
@@ -165,13 +165,13 @@ def compute(options: argparse.Namespace, rows: list[Row]) -> None:
 
 
 def place(row: Row) -> tuple[Any, ...]:
-    """Sort rows by set, explainer and picture, in the order of the tables."""
+    """Sort rows by set, explainer and image, in the order of the tables."""
     names = list(EXPLAINERS)
     known = names.index(row["name"]) if row["name"] in names else len(names)
     return row["data"], known, row["name"], int(row["example"])
 
 
-def sets_of(options: argparse.Namespace) -> Iterator[Pictures]:
+def sets_of(options: argparse.Namespace) -> Iterator[ImageSet]:
     """Go through what the command line asks for."""
     if options.samples:
         yield samples(options.samples)
@@ -218,12 +218,12 @@ def forget(names: Sequence[str], rows: list[Row], folder: Path) -> None:
 
 
 def rows_of(
-    pictures: Pictures, name: str, forwards: list[float], scores: Mapping[str, Tensor]
+    image_set: ImageSet, name: str, forwards: list[float], scores: Mapping[str, Tensor]
 ) -> list[Row]:
-    """Write a row for each picture; what cannot be scored is null."""
+    """Write a row for each image; what cannot be scored is null."""
     rows = []
-    for number, example in enumerate(pictures.names):
-        row = {"data": pictures.kind, "name": name, "example": example}
+    for number, example in enumerate(image_set.names):
+        row = {"data": image_set.kind, "name": name, "example": example}
         row["forwards"] = round(forwards[number], 1)
         for metric, values in scores.items():
             value = float(values[number])

@@ -41,7 +41,7 @@ def front(points: Sequence[Point]) -> list[Point]:
 
 
 def draw(sets: Mapping[str, Mapping[str, Sequence[Point]]], path: Path) -> list[Bbox]:
-    """Draw a row for each set of pictures, and a panel for each metric.
+    """Draw a row for each set of images, and a panel for each metric.
 
     Returns:
         *list[Bbox]*: where the labels stand; what is in a crowd has none.

@@ -54,7 +54,7 @@ Row = dict[str, Any]
 
 
 def values_of(rows: Sequence[Row], kind: str, metric: str) -> dict[str, dict[str, Any]]:
-    """Gather a metric: of each explainer by picture, without what has no score."""
+    """Gather a metric: of each explainer by image, without what has no score."""
     found: dict[str, dict[str, Any]] = {}
     for row in rows:
         if row["data"] == kind:
@@ -92,7 +92,7 @@ def means(rows: Sequence[Row], kind: str, group: str) -> str:
 
 
 def differences(rows: Sequence[Row], kind: str, group: str) -> str:
-    """Write what each explainer scores more than the reference on the same pictures."""
+    """Write what each explainer scores more than the reference on the same images."""
     columns = [Column(name="name", heading=f"less {REFERENCE}")]
     cells: dict[str, dict[str, Any]] = {}
     for metric, shown in shown_for(kind, COLUMNS[group]).items():
@@ -108,7 +108,7 @@ def differences(rows: Sequence[Row], kind: str, group: str) -> str:
 
 
 def pairs_of(of: Mapping[str, Any], reference: Mapping[str, Any]) -> list[float]:
-    """Subtract scores of the same pictures."""
+    """Subtract scores of the same images."""
     # Scores are kept with five decimals: ties shall stay ties.
     return [round(of[each] - reference[each], 5) for each in of if each in reference]
 
@@ -184,7 +184,7 @@ def _refined(rows: Sequence[Row], kind: str) -> dict[str, str]:
 
 
 def number_of(rows: Sequence[Row], kind: str) -> str:
-    """Say of how many pictures the means are."""
+    """Say of how many images the means are."""
     counts = {len(of) for of in values_of(rows, kind, "forwards").values()}
     if not counts:
         return f"No {kind} yet."

@@ -59,7 +59,7 @@ class MDAExplanation(BatchResult):
         density_curve (Tensor): float64 (B, N + 1), AD, the concave curve nearest to it;
             under ``magnitude="mas"`` the sparse map's density response itself.
         insertion_responses (Tensor): float64 (B, N + 1), the raw scores; a search that
-            does not ask for all of them interpolates.
+            does not evaluate all of them interpolates.
         deletion_responses (Tensor): float64 (B, N + 1), the raw scores, alike.
         forwards (Tensor): int64 (B,), how many inputs the model has seen for each
             example.
@@ -75,7 +75,7 @@ class MDAExplanation(BatchResult):
         forwards_bf16 (Tensor): int64 (B,), how many of the ``forwards`` were in
             bfloat16. None: none.
         margin (Tensor): float64 (B,), how far a candidate had to fall behind the best
-            in bfloat16 for it not to be asked again in float32: in log-odds of softmax
+            in bfloat16 not to be evaluated again in float32: in log-odds of softmax
             probabilities, else in the score's units; 0 where nothing was screened.
             None: 0.
         provenance (mapping of str to str, number, bool or None): What it was made with:

@@ -21,7 +21,7 @@ from captum_mda.perturbation.scores import Score, ScoredAs
 from captum_mda.perturbation.targets import Target
 
 KERNEL_SIZES = range(31, 102, 2)
-"""The kernels that MDA's authors try, smallest first (spec: 31, 33, ..., 101)."""
+"""The kernels that MDA's authors try, smallest first: 31, 33, ..., 101."""
 
 
 def format_baselines(
