@@ -35,8 +35,10 @@ directly; the chunks, the model and the count below it are the same.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -192,7 +194,8 @@ class Described:
 
     def __repr__(self) -> str:
         """Write the class and its settings."""
-        settings = ", ".join(f"{name}={value!r}" for name, value in vars(self).items())
+        names = filter(partial(hasattr, self), inspect.signature(type(self)).parameters)
+        settings = ", ".join(f"{name}={getattr(self, name)!r}" for name in names)
         return f"{type(self).__name__}({settings})"
 
 
