@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import string
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import combinations
 from typing import Any, NamedTuple
 
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from captum_mda.backward._relevance_functions import ByValue, Outer, WeightedMap
 from captum_mda.backward._trace import carries, set_trace
+from captum_mda.vit.torch_functions import Function
 
 
 class _Operand(NamedTuple):
@@ -19,7 +20,7 @@ class _Operand(NamedTuple):
     names: str  # one letter for each dimension
 
 
-def einsum(func: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
+def einsum(func: Function, *args: Any, **kwargs: Any) -> Tensor:
     """Apply the rule of sums of products: of a branch and weights, or of branches."""
     if "equation" in kwargs:
         args = (kwargs["equation"], *args)

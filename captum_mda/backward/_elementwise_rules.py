@@ -26,13 +26,13 @@ from captum_mda.backward._trace import (
 )
 from captum_mda.vit import torch_functions as names
 from captum_mda.vit.function_mode import Rule
-from captum_mda.vit.torch_functions import function_name, functions_named
+from captum_mda.vit.torch_functions import Function, function_name, functions_named
 
 _SCALE = Trace(is_scale=True)
 _MEANS = functions_named(*names.MEANS)
 
 
-def identity(func: Callable[..., Tensor], x: Any, *args: Any, **kwargs: Any) -> Tensor:
+def identity(func: Function, x: Any, *args: Any, **kwargs: Any) -> Tensor:
     """Pass relevance unchanged: activations, softmax, norms, dropout."""
     further = [value for value in (*args, *kwargs.values()) if carries(value)]
     if not carries(x) or further:
@@ -41,7 +41,7 @@ def identity(func: Callable[..., Tensor], x: Any, *args: Any, **kwargs: Any) -> 
     return scale_like(result, x)
 
 
-def _without_rule(func: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
+def _without_rule(func: Function, *args: Any, **kwargs: Any) -> Tensor:
     """Call a function whose rule does not fit, and refuse relevance there."""
     result = func(*args, **kwargs)
     if carries(result):
@@ -49,21 +49,21 @@ def _without_rule(func: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Ten
     return result
 
 
-def magnitude(func: Callable[..., Tensor], x: Any, *args: Any, **kwargs: Any) -> Tensor:
+def magnitude(func: Function, x: Any, *args: Any, **kwargs: Any) -> Tensor:
     """Mark squares and absolute values, whose mean is the scale of a norm."""
     result = identity(func, x, *args, **kwargs)
     set_trace(result, Trace(trace_of(x).is_scale, is_magnitude=True))
     return result
 
 
-def inverse(func: Callable[..., Tensor], x: Any, *args: Any, **kwargs: Any) -> Tensor:
+def inverse(func: Function, x: Any, *args: Any, **kwargs: Any) -> Tensor:
     """Mark 1 / x and 1 / sqrt(x) as scales, which get no relevance."""
     result = identity(func, x, *args, **kwargs)
     set_trace(result, _SCALE)
     return result
 
 
-def power(func: Callable[..., Tensor], x: Any, exponent: Any) -> Tensor:
+def power(func: Function, x: Any, exponent: Any) -> Tensor:
     """Apply the rule of powers; a number to the power of a branch is an activation."""
     if carries(exponent) and not carries(x):
         return identity(lambda exponent: func(x, exponent), exponent)
@@ -74,7 +74,7 @@ def power(func: Callable[..., Tensor], x: Any, exponent: Any) -> Tensor:
     return identity(func, x, exponent)
 
 
-def power_of_number(func: Callable[..., Tensor], x: Any, base: Any) -> Tensor:
+def power_of_number(func: Function, x: Any, base: Any) -> Tensor:
     """Compute the reversed ``base ** x``."""
     return power(torch.pow, base, x)
 
@@ -82,9 +82,7 @@ def power_of_number(func: Callable[..., Tensor], x: Any, base: Any) -> Tensor:
 # Sums ---------------------------------------------------------------------------------
 
 
-def add(
-    func: Callable[..., Tensor], a: Any, b: Any, alpha: Any = 1, **kwargs: Any
-) -> Tensor:
+def add(func: Function, a: Any, b: Any, alpha: Any = 1, **kwargs: Any) -> Tensor:
     """Share relevance between two branches; biases, masks and positions get none."""
     if carries(a) and carries(b):
         b = b if alpha == 1 else product(torch.mul, b, alpha)
@@ -102,9 +100,7 @@ def _constant_added(result: Tensor, a: Any, b: Any) -> Tensor:
     return result
 
 
-def subtract(
-    func: Callable[..., Tensor], a: Any, b: Any, alpha: Any = 1, **kwargs: Any
-) -> Tensor:
+def subtract(func: Function, a: Any, b: Any, alpha: Any = 1, **kwargs: Any) -> Tensor:
     """Share relevance of differences; a subtracted mean of ``a`` gets none."""
     if carries(a) and trace_of(b).shift_of is a and alpha == 1:
         shift = b.detach()
@@ -116,22 +112,18 @@ def subtract(
     return _constant_added(func(a, b, **extra), a, b)
 
 
-def subtract_from(
-    func: Callable[..., Tensor], b: Any, a: Any, alpha: Any = 1
-) -> Tensor:
+def subtract_from(func: Function, b: Any, a: Any, alpha: Any = 1) -> Tensor:
     """Compute the reversed ``a - b``."""
     return subtract(torch.sub, a, b, alpha)
 
 
-def lerp(func: Callable[..., Tensor], a: Any, b: Any, weight: Any) -> Tensor:
+def lerp(func: Function, a: Any, b: Any, weight: Any) -> Tensor:
     """Share relevance of ``(1 - weight) a + weight b``."""
     rest = subtract(torch.sub, torch.ones(()).to(a), weight)
     return add(torch.add, product(torch.mul, a, rest), product(torch.mul, b, weight))
 
 
-def add_product(
-    func: Callable[..., Tensor], a: Any, b: Any, c: Any, *, value: Any = 1
-) -> Tensor:
+def add_product(func: Function, a: Any, b: Any, c: Any, *, value: Any = 1) -> Tensor:
     """Share relevance of ``a + value * b * c``, or ``b / c``."""
     if "div" in function_name(func):
         changed = divide(torch.div, b, c)
@@ -169,7 +161,7 @@ def halves(a: object, b: object) -> tuple[float, float]:
     return (0.5, 0.5) if both else (float(carries(a)), float(carries(b)))
 
 
-def product(func: Callable[..., Tensor], a: Any, b: Any, **kwargs: Any) -> Tensor:
+def product(func: Function, a: Any, b: Any, **kwargs: Any) -> Tensor:
     """Share relevance of elementwise products; a scale gets none."""
     if not (carries(a) or carries(b)):
         return func(a, b, **kwargs)
@@ -186,7 +178,7 @@ def product(func: Callable[..., Tensor], a: Any, b: Any, **kwargs: Any) -> Tenso
     return scale_like(result, a, b)
 
 
-def divide(func: Callable[..., Tensor], a: Any, b: Any, **kwargs: Any) -> Tensor:
+def divide(func: Function, a: Any, b: Any, **kwargs: Any) -> Tensor:
     """Give all relevance of a quotient to the numerator."""
     if carries(a):
         denominator = b.detach() if isinstance(b, Tensor) else b
@@ -197,7 +189,7 @@ def divide(func: Callable[..., Tensor], a: Any, b: Any, **kwargs: Any) -> Tensor
     return func(a, b, **kwargs)
 
 
-def divide_number(func: Callable[..., Tensor], b: Any, a: Any) -> Tensor:
+def divide_number(func: Function, b: Any, a: Any) -> Tensor:
     """Compute the reversed ``a / b``."""
     return divide(torch.div, a, b)
 
@@ -212,7 +204,7 @@ def reduced_dims(x: Tensor, dim: Any) -> tuple[int, ...]:
     return tuple(dim or range(x.dim()))
 
 
-def mean(func: Callable[..., Tensor], x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+def mean(func: Function, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
     """Share relevance of means and sums by value."""
     if not carries(x):
         return func(x, *args, **kwargs)
@@ -268,10 +260,10 @@ def _spread(
     return result
 
 
-def in_place(rule: Rule, func: Callable[..., Tensor]) -> Rule:
+def in_place(rule: Rule, func: Function) -> Rule:
     """Make the rule of an in-place function."""
 
-    def write(_: Callable[..., Tensor], a: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    def write(_: Function, a: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         result = rule(func, a.clone(), *args, **kwargs)
         trace = trace_of(result)
         a.copy_(result)

@@ -16,6 +16,7 @@ from captum_mda.backward._functions import frozen_norm, with_slope
 from captum_mda.backward._written_norms import has_mark, is_branch, marked, marking
 from captum_mda.vit import torch_functions as names
 from captum_mda.vit.function_mode import Rule, RuleMode, rules_by_function
+from captum_mda.vit.torch_functions import Function
 
 
 def libra_rules(
@@ -73,7 +74,7 @@ def libra_rules(
 
 
 def _attention(
-    func: Callable[..., Tensor],
+    func: Function,
     query: Tensor,
     key: Tensor,
     value: Tensor,
@@ -85,9 +86,7 @@ def _attention(
     return func(query.detach(), key.detach(), value, mask, *args, **kwargs)
 
 
-def _softmax(
-    func: Callable[..., Tensor], scores: Tensor, *args: Any, **kwargs: Any
-) -> Tensor:
+def _softmax(func: Function, scores: Tensor, *args: Any, **kwargs: Any) -> Tensor:
     """Detach explicit attention's softmax, but not one over classes (B, classes)."""
     # The input is detached and not the result, which a capture may differentiate.
     return func(scores.detach() if scores.dim() > 2 else scores, *args, **kwargs)
@@ -96,12 +95,12 @@ def _softmax(
 # Norms --------------------------------------------------------------------------------
 
 
-def _constant(func: Callable[..., Tensor], x: Tensor, *args: Any) -> Tensor:
+def _constant(func: Function, x: Tensor, *args: Any) -> Tensor:
     return func(x.detach(), *args)
 
 
 def _layer_norm(
-    func: Callable[..., Tensor],
+    func: Function,
     x: Tensor,
     normalized_shape: list[int],
     weight: Tensor | None = None,
@@ -116,7 +115,7 @@ def _layer_norm(
 
 
 def _rms_norm(
-    func: Callable[..., Tensor],
+    func: Function,
     x: Tensor,
     normalized_shape: list[int],
     weight: Tensor | None = None,
@@ -131,7 +130,7 @@ def _rms_norm(
 
 
 def _group_norm(
-    func: Callable[..., Tensor],
+    func: Function,
     x: Tensor,
     num_groups: int,
     weight: Tensor | None = None,
@@ -174,27 +173,25 @@ def _mish_slope(x: Tensor) -> Tensor:
     return torch.tanh(F.softplus(x))
 
 
-def _activation(
-    slope: Callable[..., Tensor], func: Callable[..., Tensor], x: Tensor, **kwargs: Any
-) -> Tensor:
+def _activation(slope: Function, func: Function, x: Tensor, **kwargs: Any) -> Tensor:
     """Let the gradient of x g(x) be g(x), the slope."""
     kwargs.pop("inplace", None)
     return with_slope(x, partial(func, **kwargs), partial(slope, **kwargs))
 
 
-def _gate(func: Callable[..., Tensor], x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+def _gate(func: Function, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
     """Mark a possible g(x) of an activation that is written out as x g(x)."""
     gate: Tensor = marked(func(x, *args, **kwargs), "gate")
     return gate
 
 
-def _tanh(func: Callable[..., Tensor], x: Tensor) -> Tensor:
+def _tanh(func: Function, x: Tensor) -> Tensor:
     """Treat tanh as x * (tanh(x) / x), for a tanh alone, as at the end of a pooler."""
     gate: Tensor = marked(_ratio(func, x), "gate")
     return gate
 
 
-def _ratio(func: Callable[..., Tensor], x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+def _ratio(func: Function, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
     """Let the gradient of a function that is 0 at 0 be f(x) / x."""
     kwargs.pop("inplace", None)
 
@@ -208,10 +205,7 @@ def _ratio(func: Callable[..., Tensor], x: Tensor, *args: Any, **kwargs: Any) ->
 
 
 def _glu(
-    rules: Mapping[Callable[..., Any], Rule],
-    func: Callable[..., Tensor],
-    x: Tensor,
-    dim: int = -1,
+    rules: Mapping[Callable[..., Any], Rule], func: Function, x: Tensor, dim: int = -1
 ) -> Tensor:
     """Compute GLU by its parts, under the rules."""
     branch, gate = x.chunk(2, dim)
@@ -220,12 +214,7 @@ def _glu(
 
 
 def _product(
-    func: Callable[..., Tensor],
-    a: Any,
-    b: Any,
-    freeze_gates: bool,
-    halve: bool,
-    **kwargs: Any,
+    func: Function, a: Any, b: Any, freeze_gates: bool, halve: bool, **kwargs: Any
 ) -> Tensor:
     if _is_gate(a) != _is_gate(b):
         other = b if _is_gate(a) else a

@@ -22,10 +22,11 @@ from captum_mda.backward._trace import carries
 from captum_mda.vit import torch_functions as names
 from captum_mda.vit.function_mode import Rule
 from captum_mda.vit.multihead import attention_probabilities, repeated_groups
+from captum_mda.vit.torch_functions import Function
 
 
 def linear(
-    func: Callable[..., Tensor], x: Tensor, weight: Tensor, bias: Tensor | None = None
+    func: Function, x: Tensor, weight: Tensor, bias: Tensor | None = None
 ) -> Tensor:
     """Share relevance of linear maps; a weight that carries relevance is a branch."""
     if carries(weight) or carries(bias):
@@ -37,7 +38,7 @@ def linear(
     return mapped
 
 
-def matmul(func: Callable[..., Tensor], a: Tensor, b: Tensor) -> Tensor:
+def matmul(func: Function, a: Tensor, b: Tensor) -> Tensor:
     """Share relevance of products of two branches, or of a branch and a constant."""
     if not (carries(a) or carries(b)):
         return func(a, b)
@@ -78,33 +79,31 @@ def _vector_product(a: Tensor, b: Tensor) -> Tensor:
     return einsum(torch.einsum, "i,...ij->...j", a, b)
 
 
-def matmul_from(func: Callable[..., Tensor], b: Tensor, a: Tensor) -> Tensor:
+def matmul_from(func: Function, b: Tensor, a: Tensor) -> Tensor:
     """Compute the reversed ``a @ b``."""
     return matmul(torch.matmul, a, b)
 
 
-def outer(func: Callable[..., Tensor], a: Tensor, b: Tensor) -> Tensor:
+def outer(func: Function, a: Tensor, b: Tensor) -> Tensor:
     """Share relevance of outer products."""
     return einsum(torch.einsum, "i,j->ij", a, b)
 
 
-def inner(func: Callable[..., Tensor], a: Tensor, b: Tensor) -> Tensor:
+def inner(func: Function, a: Tensor, b: Tensor) -> Tensor:
     """Share relevance of products over the last dimensions."""
     if a.dim() == 0 or b.dim() == 0:
         return product(torch.mul, a, b)
     return tensordot(torch.tensordot, a, b, dims=([-1], [-1]))
 
 
-def vecdot(
-    func: Callable[..., Tensor], a: Tensor, b: Tensor, *, dim: int = -1
-) -> Tensor:
+def vecdot(func: Function, a: Tensor, b: Tensor, *, dim: int = -1) -> Tensor:
     """Share relevance of inner products along one dimension."""
     a, b = a.movedim(dim, -1), b.movedim(dim, -1)
     return einsum(torch.einsum, "...i,...i->...", a, b)
 
 
 def tensordot(
-    func: Callable[..., Tensor], a: Tensor, b: Tensor, dims: Any = 2, **kwargs: Any
+    func: Function, a: Tensor, b: Tensor, dims: Any = 2, **kwargs: Any
 ) -> Tensor:
     """Share relevance of products over pairs of dimensions."""
     if isinstance(dims, Tensor):
@@ -125,18 +124,14 @@ def tensordot(
 
 
 def bilinear(
-    func: Callable[..., Tensor],
-    a: Tensor,
-    b: Tensor,
-    weight: Tensor,
-    bias: Tensor | None = None,
+    func: Function, a: Tensor, b: Tensor, weight: Tensor, bias: Tensor | None = None
 ) -> Tensor:
     """Share relevance of bilinear maps."""
     result = einsum(torch.einsum, "...i,oij,...j->...o", a, weight, b)
     return add(torch.add, result, bias) if bias is not None else result
 
 
-def chain(func: Callable[..., Tensor], *matrices: Any, **kwargs: Any) -> Tensor:
+def chain(func: Function, *matrices: Any, **kwargs: Any) -> Tensor:
     """Share relevance of products of several matrices."""
     if len(matrices) == 1:
         matrices = tuple(matrices[0])
@@ -144,13 +139,11 @@ def chain(func: Callable[..., Tensor], *matrices: Any, **kwargs: Any) -> Tensor:
     return multiplied
 
 
-def added_product(
-    multiply: Callable[[Any, Any], Tensor],
-) -> Rule:
+def added_product(multiply: Callable[[Any, Any], Tensor]) -> Rule:
     """Make the rule of ``beta * input + alpha * (a @ b)``."""
 
     def rule(
-        func: Callable[..., Tensor],
+        func: Function,
         input: Any,
         a: Tensor,
         b: Tensor,
@@ -173,7 +166,7 @@ def added_product(
 
 
 def convolution(
-    func: Callable[..., Tensor],
+    func: Function,
     x: Tensor,
     weight: Tensor,
     bias: Tensor | None = None,
@@ -199,9 +192,7 @@ def convolution(
     return add(torch.add, result, bias.reshape(channels))
 
 
-def by_value(
-    func: Callable[..., Tensor], x: Tensor, *args: Any, **kwargs: Any
-) -> Tensor:
+def by_value(func: Function, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
     """Share relevance by value: poolings, cumulative sums, other fixed linear maps."""
     if not carries(x):
         return identity(func, x, *args, **kwargs)
@@ -210,7 +201,7 @@ def by_value(
 
 
 def resized(
-    func: Callable[..., Tensor],
+    func: Function,
     x: Tensor,
     size: Any = None,
     scale_factor: Any = None,
@@ -228,7 +219,7 @@ def attention_rule(parts: Callable[[], Any]) -> Rule:
     """Make the rule of fused attention from the rules of its parts."""
 
     def rule(
-        func: Callable[..., Tensor],
+        func: Function,
         query: Tensor,
         key: Tensor,
         value: Tensor,

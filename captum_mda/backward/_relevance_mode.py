@@ -31,6 +31,7 @@ from captum_mda.backward._trace import (
 from captum_mda.vit import torch_functions as names
 from captum_mda.vit.function_mode import Rule, RuleMode, rules_by_function
 from captum_mda.vit.torch_functions import (
+    Function,
     function_name,
     functions_named,
     plain_function,
@@ -101,10 +102,7 @@ class RelevanceMode(RuleMode):
         return result
 
     def without_rule(
-        self,
-        func: Callable[..., Any],
-        args: tuple[Any, ...],
-        kwargs: Mapping[str, Any],
+        self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> Any:
         """Call a function that has no rule."""
         result = func(*args, **kwargs)
@@ -141,7 +139,7 @@ def _moved(operands: list[Tensor]) -> Trace:
     return trace_of(operands[0]) if len(operands) == 1 else Trace()
 
 
-def _gated(func: Callable[..., Tensor], x: Tensor, dim: int = -1) -> Tensor:
+def _gated(func: Function, x: Tensor, dim: int = -1) -> Tensor:
     """Apply the rules of the parts of GLU."""
     with RelevanceMode():
         a, b = x.chunk(2, dim)

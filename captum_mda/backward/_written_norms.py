@@ -12,6 +12,8 @@ from typing import Any, Literal
 import torch
 from torch import nn, Tensor
 
+from captum_mda.vit.torch_functions import Function
+
 Mark = Literal["gate", "exp", "square", "scale", "length"]
 _ATTRIBUTE = "_captum_mda_mark"
 
@@ -36,17 +38,13 @@ def is_branch(value: object) -> bool:
     )
 
 
-def marking(
-    mark: Mark, func: Callable[..., Tensor], x: Tensor, *args: Any, **kwargs: Any
-) -> Tensor:
+def marking(mark: Mark, func: Function, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
     """Call a function and mark its result."""
     result: Tensor = marked(func(x, *args, **kwargs), mark)
     return result
 
 
-def keeps_scale(
-    func: Callable[..., Tensor], x: Tensor, *args: Any, **kwargs: Any
-) -> Tensor:
+def keeps_scale(func: Function, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
     """Keep the mark of a scale in its roots and bounds."""
     result = func(x, *args, **kwargs)
     return _like(result, x)
@@ -59,9 +57,7 @@ def _like(result: Tensor, x: object) -> Tensor:
     return result
 
 
-def shifted(
-    func: Callable[..., Tensor], a: Any, b: Any, *args: Any, **kwargs: Any
-) -> Tensor:
+def shifted(func: Function, a: Any, b: Any, *args: Any, **kwargs: Any) -> Tensor:
     """Keep the marks of gates and scales with a number added, such as 1 + tanh."""
     result = func(a, b, *args, **kwargs)
     for one, other in ((a, b), (b, a)):
@@ -72,7 +68,7 @@ def shifted(
     return result
 
 
-def power(func: Callable[..., Tensor], x: Any, exponent: Any) -> Tensor:
+def power(func: Function, x: Any, exponent: Any) -> Tensor:
     """Mark squares and square roots; detach negative powers."""
     if isinstance(exponent, (int, float)) and isinstance(x, Tensor):
         if exponent < 0:
@@ -83,7 +79,7 @@ def power(func: Callable[..., Tensor], x: Any, exponent: Any) -> Tensor:
     return func(x, exponent)
 
 
-def mean(func: Callable[..., Tensor], x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+def mean(func: Function, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
     """Mark the mean of squares as a scale."""
     result = func(x, *args, **kwargs)
     if has_mark(x, "square"):
@@ -111,7 +107,7 @@ def norm(func: Callable[..., Any], x: Tensor, *args: Any, **kwargs: Any) -> Any:
 
 
 def normalize(
-    func: Callable[..., Tensor],
+    func: Function,
     x: Tensor,
     p: float = 2.0,
     dim: Any = 1,
@@ -126,7 +122,7 @@ def normalize(
 
 
 def quotient(
-    func: Callable[..., Tensor],
+    func: Function,
     a: Any,
     b: Any,
     *,
@@ -162,9 +158,7 @@ def quotient(
     return result
 
 
-def reversed(
-    quotient: Callable[..., Tensor], func: Callable[..., Tensor], b: Any, a: Any
-) -> Tensor:
+def reversed(quotient: Function, func: Function, b: Any, a: Any) -> Tensor:
     """Compute the reversed ``a / b``."""
     result: Tensor = quotient(torch.div, a, b)
     return result

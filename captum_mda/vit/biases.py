@@ -11,6 +11,7 @@ from torch import Tensor
 
 from captum_mda.vit import torch_functions as names
 from captum_mda.vit.function_mode import Rule, RuleMode, rules_by_function
+from captum_mda.vit.torch_functions import Function
 
 _SUMS_WITH_MATRIX_PRODUCTS = (*names.SUMS_WITH_MATRIX_PRODUCTS, "addbmm", "addr")
 
@@ -88,7 +89,7 @@ class BiasCapture(RuleMode):
         self,
         place: int,
         of_channels: int | None,
-        func: Callable[..., Tensor],
+        func: Function,
         *args: Any,
         **kwargs: Any,
     ) -> Tensor:
@@ -111,7 +112,7 @@ class BiasCapture(RuleMode):
         return self._record(result, bias)
 
     def _batch_norm(
-        self, func: Callable[..., Tensor], x: Tensor, *args: Any, **kwargs: Any
+        self, func: Function, x: Tensor, *args: Any, **kwargs: Any
     ) -> Tensor:
         """Record the constant of the affine map that it is in evaluation mode."""
         result = func(x, *args, **kwargs)
@@ -126,7 +127,7 @@ class BiasCapture(RuleMode):
         return self._record(result, constant)
 
     def _added_product(
-        self, func: Callable[..., Tensor], added: Any, *args: Any, **kwargs: Any
+        self, func: Function, added: Any, *args: Any, **kwargs: Any
     ) -> Tensor:
         """Record of ``beta * added + alpha * (a @ b)`` what is added."""
         constant = _constant(added)
@@ -137,7 +138,7 @@ class BiasCapture(RuleMode):
         return result if beta == 0 else self._record(result, constant)
 
     def _added_entries(
-        self, func: Callable[..., Tensor], a: Any, b: Any, c: Any, *, value: Any = 1
+        self, func: Function, a: Any, b: Any, c: Any, *, value: Any = 1
     ) -> Tensor:
         """Record of ``a + value * b * c``, or ``b / c``, the constant term."""
         result = func(a, b, c, value=value)
@@ -154,7 +155,7 @@ class BiasCapture(RuleMode):
     def _added(
         self,
         signs: tuple[int, int],
-        func: Callable[..., Tensor],
+        func: Function,
         a: Any,
         b: Any,
         alpha: Any = 1,
@@ -177,7 +178,7 @@ class BiasCapture(RuleMode):
         )
 
     def _joined(
-        self, func: Callable[..., Tensor], tensors: Any, *args: Any, **kwargs: Any
+        self, func: Function, tensors: Any, *args: Any, **kwargs: Any
     ) -> Tensor:
         """Record constant tokens that are joined to others, such as prompts."""
         result = func(tensors, *args, **kwargs)
@@ -200,9 +201,7 @@ class BiasCapture(RuleMode):
                 return self._record_finite(result, torch.where(args[0], *kept))
         return result
 
-    def _masked(
-        self, func: Callable[..., Tensor], x: Tensor, mask: Tensor, value: Any
-    ) -> Tensor:
+    def _masked(self, func: Function, x: Tensor, mask: Tensor, value: Any) -> Tensor:
         result = func(x, mask, value)
         if not self.active or not _carries(x):
             return result

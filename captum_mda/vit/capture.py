@@ -17,6 +17,7 @@ from captum_mda.vit.einsum import values_of_einsum
 from captum_mda.vit.function_mode import Rule, RuleMode, rules_by_function
 from captum_mda.vit.heads import Heads, heads_of
 from captum_mda.vit.multihead import attention_probabilities, repeated_groups
+from captum_mda.vit.torch_functions import Function
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -130,7 +131,7 @@ class AttentionCapture(RuleMode):
 
     def _fused(
         self,
-        func: Callable[..., Tensor],
+        func: Function,
         query: Tensor,
         key: Tensor,
         value: Tensor,
@@ -159,11 +160,7 @@ class AttentionCapture(RuleMode):
         return torch.matmul(dropped, value)
 
     def _record_softmax(
-        self,
-        is_logarithm: bool,
-        func: Callable[..., Tensor],
-        *args: Any,
-        **kwargs: Any,
+        self, is_logarithm: bool, func: Function, *args: Any, **kwargs: Any
     ) -> Tensor:
         """Record a softmax; of a log-softmax, remember it for its exponential."""
         result = func(*args, **kwargs)
@@ -176,9 +173,7 @@ class AttentionCapture(RuleMode):
             self.others.add("one head")
         return result
 
-    def _note_exponential(
-        self, func: Callable[..., Tensor], *args: Any, **kwargs: Any
-    ) -> Tensor:
+    def _note_exponential(self, func: Function, *args: Any, **kwargs: Any) -> Tensor:
         of_logarithm = bool(args) and args[0] is self._last_logarithm
         result = func(*args, **kwargs)
         heads = self._heads(result)
@@ -191,9 +186,7 @@ class AttentionCapture(RuleMode):
             self._last_exponential = result
         return result
 
-    def _follow_exponential(
-        self, func: Callable[..., Tensor], *args: Any, **kwargs: Any
-    ) -> Tensor:
+    def _follow_exponential(self, func: Function, *args: Any, **kwargs: Any) -> Tensor:
         """Record an exponential over its sum; a mask may be applied in between."""
         last = self._last_exponential
         follows = last is not None and any(value is last for value in args)
@@ -208,7 +201,7 @@ class AttentionCapture(RuleMode):
         return result
 
     def _note_other(
-        self, name: str, func: Callable[..., Tensor], *args: Any, **kwargs: Any
+        self, name: str, func: Function, *args: Any, **kwargs: Any
     ) -> Tensor:
         """Remember maps of tokens by tokens that are no softmax."""
         result = func(*args, **kwargs)
@@ -219,7 +212,7 @@ class AttentionCapture(RuleMode):
     def _record_values(
         self,
         factor: Callable[[Sequence[Any], Tensor], Tensor | None],
-        func: Callable[..., Tensor],
+        func: Function,
         *args: Any,
         **kwargs: Any,
     ) -> Tensor:
@@ -231,9 +224,7 @@ class AttentionCapture(RuleMode):
             self._last_probabilities = None
         return func(*args, **kwargs)
 
-    def _follow_copy(
-        self, func: Callable[..., Tensor], *args: Any, **kwargs: Any
-    ) -> Tensor:
+    def _follow_copy(self, func: Function, *args: Any, **kwargs: Any) -> Tensor:
         result = func(*args, **kwargs)
         if args and args[0] is self._last_probabilities:
             self._last_probabilities = result

@@ -16,6 +16,8 @@ from torch.overrides import resolve_name
 
 Names = tuple[str, ...]
 Functions = tuple[Callable[..., Any], ...]
+Function = Callable[..., Tensor]
+"""One of PyTorch's functions, as a rule gets it."""
 
 # Arithmetic ---------------------------------------------------------------------------
 
