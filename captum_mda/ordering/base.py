@@ -41,13 +41,12 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Protocol
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from captum_mda._summaries import Brief
 from captum_mda.curves import area, monotone_response
+from captum_mda.ordering.lockstep import Floats
 from captum_mda.ordering.screening import Screening
 from captum_mda.perturbation import SubsetResponses
 from captum_mda.perturbation.scores import ScoredAs
@@ -165,10 +164,7 @@ def require_ordering(ordering: object) -> None:
 
 
 def joint_score(
-    insertion: NDArray[np.float64],
-    deletion: NDArray[np.float64],
-    end_points: EndPoints,
-    example: int,
+    insertion: Floats, deletion: Floats, end_points: EndPoints, example: int
 ) -> float:
     """Compute insertion less deletion, the areas of one example's monotone responses.
 

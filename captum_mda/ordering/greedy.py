@@ -7,15 +7,14 @@ from math import isqrt
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from captum_mda.ordering.base import SearchResult, SearchTask
-from captum_mda.ordering.lockstep import run_in_lockstep, Search
+from captum_mda.ordering.lockstep import Bools, Floats, run_in_lockstep, Search
 from captum_mda.ordering.screening import Screening
 
 LARGEST_DEFAULT_WINDOW = 28
 
-Found = tuple[list[int], int, NDArray[np.float64], NDArray[np.float64]]
+Found = tuple[list[int], int, Floats, Floats]
 """An order, its number of inserted features, and both curves, NaN where unknown."""
 
 
@@ -45,7 +44,7 @@ def rank_candidates(
     return best_first, worst_first, window or default_window(n)
 
 
-def ranked_both_ways(prior: NDArray[np.float64]) -> tuple[list[int], list[int]]:
+def ranked_both_ways(prior: Floats) -> tuple[list[int], list[int]]:
     """Rank the features by a prior (N,), best and worst first; ties by index."""
     best_first = np.argsort(-prior, kind="stable").tolist()
     worst_first = np.argsort(prior, kind="stable").tolist()
@@ -103,7 +102,7 @@ def best_with_each(
 
 def subsets_with_each(
     candidates: Sequence[int], present: Sequence[int], n: int
-) -> NDArray[np.bool_]:
+) -> Bools:
     """Add each candidate to what is present: bool (K, N)."""
     subsets = np.zeros((len(candidates), n), dtype=bool)
     subsets[:, list(present)] = True

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from captum_mda._checks import (
     require_positive_integer,
@@ -20,7 +19,7 @@ from captum_mda.ordering.base import (
 )
 from captum_mda.ordering.fast import FastOrdering
 from captum_mda.ordering.greedy import Found, order_side_by_side
-from captum_mda.ordering.lockstep import answered_by, Search, SubsetQuery
+from captum_mda.ordering.lockstep import answered_by, Floats, Search, SubsetQuery
 
 
 class JointOrdering(Described):
@@ -86,7 +85,7 @@ class JointOrdering(Described):
         n = task.responses.n_features
         budget = self.forwards_per_feature * n
         cache = ResponseCache()
-        prior: NDArray[np.float64] | None = None
+        prior: Floats | None = None
         best: Found | None = None
         highest, before = -np.inf, 0
         for round_ in range(self.rounds):
@@ -125,7 +124,7 @@ class ResponseCache:
         """Run a search, and pass on the part of its queries that is not known yet."""
         return (yield from answered_by(self._answer, search))
 
-    def _answer(self, query: SubsetQuery) -> Search[NDArray[np.float64]]:
+    def _answer(self, query: SubsetQuery) -> Search[Floats]:
         """Evaluate the unknown rows of a query, and return all of its responses."""
         packed = np.packbits(query.subsets, axis=1)
         keys = [(query.baseline_index, query.in_bf16, row.tobytes()) for row in packed]

@@ -18,6 +18,8 @@ from torch import Tensor
 from captum_mda.perturbation import SubsetResponses
 
 Outcome = TypeVar("Outcome")
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -31,16 +33,16 @@ class SubsetQuery:
             Default: False
     """
 
-    subsets: NDArray[np.bool_]
+    subsets: Bools
     baseline_index: int
     in_bf16: bool = False
 
 
-Search = Generator[SubsetQuery, NDArray[np.float64], Outcome]
+Search = Generator[SubsetQuery, Floats, Outcome]
 
 
 def answered_by(
-    answer: Callable[[SubsetQuery], Search[NDArray[np.float64]]],
+    answer: Callable[[SubsetQuery], Search[Floats]],
     search: Search[Outcome],
 ) -> Search[Outcome]:
     """Run a search, and pass each of its queries through another generator.
@@ -53,7 +55,7 @@ def answered_by(
     Returns:
         *Outcome*: what the search returns.
     """
-    responses: NDArray[np.float64] | None = None
+    responses: Floats | None = None
     while True:
         try:
             # The first value sent is None, which starts a generator.
@@ -80,7 +82,7 @@ def run_in_lockstep(
         *list*: what each search returned.
     """
     outcomes: dict[int, Outcome] = {}
-    answers: dict[int, NDArray[np.float64] | None] = dict.fromkeys(range(len(searches)))
+    answers: dict[int, Floats | None] = dict.fromkeys(range(len(searches)))
     while answers:
         queries: dict[int, SubsetQuery] = {}
         for index, answer in answers.items():
@@ -95,9 +97,9 @@ def run_in_lockstep(
 
 def _evaluated(
     queries: dict[int, SubsetQuery], examples: Tensor, responses: SubsetResponses
-) -> dict[int, NDArray[np.float64] | None]:
+) -> dict[int, Floats | None]:
     """Evaluate all queries, those of one precision in one call."""
-    answers: dict[int, NDArray[np.float64] | None] = {}
+    answers: dict[int, Floats | None] = {}
     for in_bf16 in (True, False):
         alike = {i: query for i, query in queries.items() if query.in_bf16 is in_bf16}
         if not alike:

@@ -20,7 +20,13 @@ from captum_mda.ordering.base import (
     SearchResult,
     SearchTask,
 )
-from captum_mda.ordering.lockstep import run_in_lockstep, Search, SubsetQuery
+from captum_mda.ordering.lockstep import (
+    Bools,
+    Floats,
+    run_in_lockstep,
+    Search,
+    SubsetQuery,
+)
 from captum_mda.ordering.validation import validated_result
 
 LENGTHS = (1, 2, 4, 8)
@@ -119,8 +125,8 @@ class _Chain:
     task: SearchTask
     example: int
     order: NDArray[np.int64]
-    insertion: NDArray[np.float64]
-    deletion: NDArray[np.float64]
+    insertion: Floats
+    deletion: Floats
 
     def improve(self, passes: int) -> Search[None]:
         """Run the passes."""
@@ -174,7 +180,7 @@ class _Chain:
         order[pair] = np.roll(self.order[pair], length)
         return order
 
-    def _prefixes(self, starts: list[int], length: int) -> NDArray[np.bool_]:
+    def _prefixes(self, starts: list[int], length: int) -> Bools:
         """List the first features at the points that each exchange changes: (R, N)."""
         prefixes = np.zeros((len(starts), 2 * length - 1, len(self.order)), dtype=bool)
         for row, start in enumerate(starts):
@@ -183,7 +189,5 @@ class _Chain:
                 prefixes[row, step, order[: start + 1 + step]] = True
         return prefixes.reshape(-1, len(self.order))
 
-    def _score(
-        self, insertion: NDArray[np.float64], deletion: NDArray[np.float64]
-    ) -> float:
+    def _score(self, insertion: Floats, deletion: Floats) -> float:
         return joint_score(insertion, deletion, self.task.end_points, self.example)

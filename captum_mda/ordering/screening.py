@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from captum_mda.ordering.lockstep import Search, SubsetQuery
+from captum_mda.ordering.lockstep import Bools, Floats, Search, SubsetQuery
 from captum_mda.perturbation.precision import Precision
 
 FIRST_KNOWN = 6
@@ -17,8 +17,6 @@ LEAST_FREEDOM = 3.0
 """Degrees of freedom of the errors from which on the margin is trusted."""
 ROUNDING = 1e-9
 """Largest difference of equal responses after a conversion of units."""
-
-Values = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -64,11 +62,11 @@ class Screened:
 
     def __init__(
         self,
-        subsets: NDArray[np.bool_],
+        subsets: Bools,
         *,
         baseline_index: int,
         sense: int,
-        responses: Values,
+        responses: Floats,
         in_bf16: bool,
     ) -> None:
         self.subsets, self.baseline_index, self.sense = subsets, baseline_index, sense
@@ -89,7 +87,7 @@ class Screened:
         rows.known = self.known[chosen]
         return rows
 
-    def decided(self, rows: NDArray[np.bool_], responses: Values) -> None:
+    def decided(self, rows: Bools, responses: Floats) -> None:
         """Replace the responses of some rows by those computed in float32."""
         self.responses[rows] = responses
         self.known |= rows
@@ -98,12 +96,12 @@ class Screened:
         """Take the error for a known row off all responses of bfloat16."""
         self.responses = self.corrected(best, units)
 
-    def errors(self, units: Units) -> Values:
+    def errors(self, units: Units) -> Floats:
         """Compute the errors of bfloat16 in the rows known in float32."""
         known = self.known
         return units.of(self._screened[known]) - units.of(self.responses[known])
 
-    def corrected(self, best: int, units: Units, bonus: float = 0.0) -> Values:
+    def corrected(self, best: int, units: Units, bonus: float = 0.0) -> Floats:
         """Estimate float32's responses: less the error for a known row, plus a bonus.
 
         Args:
@@ -149,7 +147,7 @@ class Screening:
         """Largest margin so far by which a row had to fall behind to be dropped."""
 
     def screen(
-        self, subsets: NDArray[np.bool_], baseline_index: int, sense: int
+        self, subsets: Bools, baseline_index: int, sense: int
     ) -> Search[Screened]:
         """Evaluate subsets (R, N), in bfloat16 if this screening has it."""
         in_bf16 = self._in_bf16 and len(subsets) > 1  # a single row must be exact
@@ -175,7 +173,7 @@ class Screening:
 
     def decide(
         self,
-        value: Callable[..., Values],
+        value: Callable[..., Floats],
         *screened: Screened,
         rule: DecisionRule = STRICT,
     ) -> Search[int]:
@@ -254,11 +252,11 @@ class Screening:
 class Units:
     """The unit in which errors are measured: here the responses themselves."""
 
-    def of(self, responses: Values) -> Values:
+    def of(self, responses: Floats) -> Floats:
         """Convert responses to these units."""
         return responses
 
-    def to_responses(self, values: Values) -> Values:
+    def to_responses(self, values: Floats) -> Floats:
         """Convert values in these units to responses."""
         return values
 
@@ -268,20 +266,20 @@ class LogOdds(Units):
 
     _LEAST, _LEAST_REST = 1e-12, 1e-6
 
-    def of(self, responses: Values) -> Values:
+    def of(self, responses: Floats) -> Floats:
         """Convert probabilities to log-odds."""
         odds = (responses + self._LEAST) / (1 - responses + self._LEAST_REST)
-        values: Values = np.log(odds)
+        values: Floats = np.log(odds)
         return values
 
-    def to_responses(self, values: Values) -> Values:
+    def to_responses(self, values: Floats) -> Floats:
         """Convert log-odds to probabilities."""
         odds = np.exp(values)
-        back: Values = (odds * (1 + self._LEAST_REST) - self._LEAST) / (1 + odds)
+        back: Floats = (odds * (1 + self._LEAST_REST) - self._LEAST) / (1 + odds)
         return back
 
 
-def _is_among_highest(values: Values, n: int) -> NDArray[np.bool_]:
+def _is_among_highest(values: Floats, n: int) -> Bools:
     chosen = np.zeros(len(values), dtype=bool)
     chosen[np.argsort(-values, kind="stable")[:n]] = True
     return chosen

@@ -10,7 +10,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from captum_mda._checks import (
     require_count,
@@ -33,7 +32,7 @@ from captum_mda.ordering.fast.insertion import InsertionPhase
 from captum_mda.ordering.fast.settings import FastSettings, FEW, FEW_FEATURES, MANY
 from captum_mda.ordering.fast.state import CurveState
 from captum_mda.ordering.greedy import Found, order_side_by_side, ranked_both_ways
-from captum_mda.ordering.lockstep import Search
+from captum_mda.ordering.lockstep import Floats, Search
 
 
 class FastOrdering(Described):
@@ -148,7 +147,7 @@ class FastOrdering(Described):
         return order_side_by_side(task, self.search)
 
     def search(
-        self, task: SearchTask, example: int, prior: NDArray[np.float64] | None = None
+        self, task: SearchTask, example: int, prior: Floats | None = None
     ) -> Search[Found]:
         """Search the order of one example, by the task's prior or by another (N,)."""
         if prior is None and task.prior is not None:
@@ -163,7 +162,7 @@ def _search(
     example: int,
     settings: FastSettings,
     budget: Budget,
-    prior: NDArray[np.float64] | None,
+    prior: Floats | None,
 ) -> Search[Found]:
     """Order the features of one example, phase by phase."""
     state = CurveState(task, example, settings.quiet_level)
@@ -192,7 +191,7 @@ def _search(
     return state.order, len(state.front), *curves
 
 
-def _own_prior(state: CurveState, evaluate: Evaluator) -> Search[NDArray[np.float64]]:
+def _own_prior(state: CurveState, evaluate: Evaluator) -> Search[Floats]:
     """Score each feature by its response alone, inserted and deleted: (N,)."""
     alone = np.eye(state.n, dtype=bool)
     inserted = yield from evaluate.screen(alone, INSERTION, 1)

@@ -7,12 +7,11 @@ from itertools import pairwise
 from math import ceil
 
 import numpy as np
-from numpy.typing import NDArray
 
 from captum_mda.ordering.fast.budget import Budget
 from captum_mda.ordering.fast.evaluation import Evaluator
 from captum_mda.ordering.fast.state import CurveState
-from captum_mda.ordering.lockstep import Search
+from captum_mda.ordering.lockstep import Floats, Search
 
 # No figures are on record for other values of these two: not tuned.
 NEAR_POINTS = 8
@@ -51,10 +50,10 @@ def follow_insertion(
     yield from _evaluate_points(state, evaluate, risen[::stride])
 
 
-def interpolated(curve: NDArray[np.float64]) -> NDArray[np.float64]:
+def interpolated(curve: Floats) -> Floats:
     """Draw straight lines over the unknown points of a curve."""
     points, known = np.arange(len(curve)), ~np.isnan(curve)
-    filled: NDArray[np.float64] = np.interp(points, points[known], curve[known])
+    filled: Floats = np.interp(points, points[known], curve[known])
     return filled
 
 

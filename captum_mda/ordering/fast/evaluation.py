@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from captum_mda.ordering.base import DELETION, INSERTION
 from captum_mda.ordering.fast.state import CurveState
 from captum_mda.ordering.greedy import subsets_with_each
-from captum_mda.ordering.lockstep import Search, SubsetQuery
+from captum_mda.ordering.lockstep import Bools, Floats, Search, SubsetQuery
 from captum_mda.ordering.screening import FRUGAL, Screened, Screening
 
 
@@ -25,9 +24,7 @@ class Evaluator:
     def __init__(self, state: CurveState, screening: Screening) -> None:
         self._state, self._screening = state, screening
 
-    def responses(
-        self, subsets: NDArray[np.bool_], baseline_index: int
-    ) -> Search[NDArray[np.float64]]:
+    def responses(self, subsets: Bools, baseline_index: int) -> Search[Floats]:
         """Evaluate subsets (R, N) in float32: (R,)."""
         full, none = subsets.all(axis=1), self._state.zero
         responses = np.where(full, self._state.full, none)
@@ -43,9 +40,7 @@ class Evaluator:
         (response,) = yield from self.responses(subset, DELETION)
         return float(response)
 
-    def prefixes(
-        self, order: list[int], counts: Sequence[int]
-    ) -> Search[NDArray[np.float64]]:
+    def prefixes(self, order: list[int], counts: Sequence[int]) -> Search[Floats]:
         """Evaluate the first features of an order, inserted: one per count."""
         subsets = np.zeros((len(counts), self._state.n), dtype=bool)
         for row, count in enumerate(counts):
@@ -53,7 +48,7 @@ class Evaluator:
         return (yield from self.responses(subsets, INSERTION))
 
     def screen(
-        self, subsets: NDArray[np.bool_], baseline_index: int, sense: int
+        self, subsets: Bools, baseline_index: int, sense: int
     ) -> Search[Screened]:
         """Screen subsets (R, N); all of them, or none, may be end points.
 
@@ -92,8 +87,6 @@ class Evaluator:
         """Find the row with the best response; see `Screening.best_of`."""
         return (yield from self._screening.best_of(screened, FRUGAL))
 
-    def decide(
-        self, value: Callable[..., NDArray[np.float64]], *screened: Screened
-    ) -> Search[int]:
+    def decide(self, value: Callable[..., Floats], *screened: Screened) -> Search[int]:
         """Find the row of the highest value; see `Screening.decide`."""
         return (yield from self._screening.decide(value, *screened, rule=FRUGAL))

@@ -5,7 +5,6 @@ from __future__ import annotations
 from math import ceil
 
 import numpy as np
-from numpy.typing import NDArray
 
 from captum_mda.ordering.base import DELETION, INSERTION
 from captum_mda.ordering.fast.budget import Budget
@@ -13,7 +12,7 @@ from captum_mda.ordering.fast.evaluation import Evaluator
 from captum_mda.ordering.fast.settings import FastSettings
 from captum_mda.ordering.fast.state import CurveState
 from captum_mda.ordering.greedy import default_window, first_unplaced, reached
-from captum_mda.ordering.lockstep import Search
+from captum_mda.ordering.lockstep import Floats, Search
 from captum_mda.ordering.memory import Memory
 from captum_mda.ordering.screening import Screened
 
@@ -131,9 +130,7 @@ class InsertionPhase:
         highest = state.insertion[: place + 1].max()
         lowest = state.deletion[: place + 1].min()
 
-        def value(
-            rise: NDArray[np.float64], fall: NDArray[np.float64]
-        ) -> NDArray[np.float64]:
+        def value(rise: Floats, fall: Floats) -> Floats:
             rise = np.clip(rise, highest, state.full) - state.base
             fall = np.clip(fall, state.zero, lowest) - state.zero
             return rise / abs(state.full - state.base) - fall / abs(
@@ -159,7 +156,7 @@ class InsertionPhase:
         state.deletion[place + 1] = deleted.responses[row]
         return int(best[row])
 
-    def _expected_losses(self, chosen: list[int]) -> NDArray[np.float64]:
+    def _expected_losses(self, chosen: list[int]) -> Floats:
         """Predict the loss of deleting each candidate by its last one: (K,)."""
         losses = self._losses[chosen]
         known = ~np.isnan(losses)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from captum_mda.ordering.base import SearchTask
+from captum_mda.ordering.lockstep import Bools, Floats
 
 HANDOVER_SHARE = 0.1
 # Came with patience, whose gain is +.0074 to +.0196; no figure on record for other
@@ -55,7 +55,7 @@ class CurveState:
         """The order, once all features are placed."""
         return self.front + self.back[::-1]
 
-    def is_quiet(self, response: NDArray[np.float64] | float) -> NDArray[np.bool_]:
+    def is_quiet(self, response: Floats | float) -> Bools:
         """Tell where a response is too near the deletion baseline's to matter."""
         height = (response - self.zero) / abs(self.full - self.zero)
         return np.asarray(height < self._quiet_level)
