@@ -8,6 +8,7 @@ LeGrad's of one sample of the packaged model.
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,9 @@ SAMPLE, OBJECT_SAMPLE = 5, 2
 
 def main() -> None:
     """Draw the figure."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, default=FIGURE, help="the PNG to write")
+    out = parser.parse_args().out
     model = demo.load_model()
     images, labels, masks = demo.make_samples(SAMPLE + 1, 21)
     maps = LeGrad(model).attribute(images, target=labels)
@@ -48,7 +52,7 @@ def main() -> None:
     for axis in axes:
         axis.set_ylim(-0.02, 1.02)
         axis.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.2), ncol=2)
-    with replacing(FIGURE) as beside:
+    with replacing(out) as beside:
         figure.savefig(beside, dpi=120, format="png")
 
 
@@ -90,7 +94,7 @@ def _draw_thresholds(axis: Any, values: Tensor, mask: Tensor) -> None:
         axis.axhline(height, linestyle=style, color="k", label=f"{words}, {height:.3f}")
         print(threshold, height)
     axis.set(
-        title="IoU with the object (another picture)",
+        title="IoU with the object (another image)",
         xlabel="threshold of the scaled map",
     )
     print(max(scores))

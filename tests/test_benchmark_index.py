@@ -32,6 +32,12 @@ def test_a_page_names_the_script(script: index.Script) -> None:
     assert f"python -m benchmarks.{script.name}" in " ".join(pages)
 
 
+@pytest.mark.parametrize("script", index.SCRIPTS, ids=lambda each: each.name)
+def test_a_script_has_options_so_that_help_runs_nothing(script: index.Script) -> None:
+    source = (FOLDER / f"{script.name}.py").read_text(encoding="utf-8")
+    assert "ArgumentParser(" in source
+
+
 def test_versions_that_are_not_recorded_are_called_so() -> None:
     assert index.versions_of({"torch": None, "timm": None}) == "not recorded"
     assert index.versions_of({"torch": "2.9.0", "timm": None}) == "torch 2.9.0"
